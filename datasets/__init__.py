@@ -1,0 +1,1 @@
+"""What is known: images, measurement records, the store, device logs."""

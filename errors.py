@@ -1,0 +1,68 @@
+"""Every error that a user of hadas can cause, in one place.
+
+All of them derive from :class:`HadasError`; the command line prints the message
+without a traceback and exits with status 2.  A message names the thing at fault
+(file, row, field, unit) and what to do about it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class HadasError(Exception):
+    """Base of all errors that are the input's fault, not the program's."""
+
+
+class SpaceError(HadasError):
+    """A design that its space does not contain (unknown gene value, bad length)."""
+
+
+class OffTableFrequencyError(HadasError):
+    """A clock frequency that the device's table does not list."""
+
+    def __init__(self, domain: str, frequency_hz: int, table_hz: tuple[int, ...]) -> None:
+        nearest = min(table_hz, key=lambda known: abs(known - frequency_hz))
+        super().__init__(
+            f"clock '{domain}_hz': {frequency_hz} Hz is not in the device's table of "
+            f"{len(table_hz)} frequencies; the nearest is {nearest} Hz. "
+            "A device rounds an unknown request in silence, so hadas refuses it."
+        )
+        self.domain = domain
+        self.frequency_hz = frequency_hz
+
+
+class RecordError(HadasError):
+    """A measurement record with an impossible value; names source, row, field and unit."""
+
+    def __init__(
+        self, reason: str, *, source: str, row: int | None, field: str, unit: str = "", value: Any = None
+    ) -> None:
+        where = source if row is None else f"{source}, row {row}"
+        named = f"{field} [{unit}]" if unit else field
+        super().__init__(f"{where}: {named} = {value!r}: {reason}")
+        self.source, self.row, self.field, self.unit, self.value = source, row, field, unit, value
+
+
+class DataError(HadasError):
+    """Images or labels that cannot be read; names the file and the row."""
+
+
+class CheckpointError(HadasError):
+    """Weights that do not fit the space or the data they are asked for."""
+
+
+class ConfigError(HadasError):
+    """A study configuration that does not validate; names every field at fault."""
+
+
+class StoreError(HadasError):
+    """A store that cannot be opened, or that holds another schema."""
+
+
+class StudyError(HadasError):
+    """A study asked for something that its state or its configuration forbids."""
+
+
+class ModelError(HadasError):
+    """A predictor asked about what it was not made for, or a model file that is not one."""

@@ -1,0 +1,1 @@
+"""What is true: accuracy of trained networks, cost on devices real or simulated."""

@@ -1,0 +1,1 @@
+"""Accuracy of backbones and exits: supernet, exit training, evaluation."""

@@ -1,0 +1,1 @@
+"""Cost on devices: the ``Device`` protocol and its back-ends."""

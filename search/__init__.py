@@ -1,0 +1,1 @@
+"""What to choose: objectives, nested search, acquisition, reports."""

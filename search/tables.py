@@ -1,0 +1,82 @@
+"""Tables: everything the inner search needs to know of k backbones, as plain arrays.
+
+Costs add up over stages and exits are trained on a frozen backbone, so every choice of
+exits and clocks on a backbone is an index into these arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..spaces import Backbone
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Costs and outcomes of k backbones over P exit positions, F settings and n samples.
+
+    P is the largest number of positions among the backbones; shorter ones are padded at the
+    end.  Column P of ``segment_*``, ``correct`` and ``leaves`` is always the final segment
+    and classifier.
+
+    Attributes:
+        backbones: the k backbones.
+        n_positions: (k,) true number of exit positions of each.
+        segment_latency_ms, segment_energy_mj: (k, P + 1, F); 0 where padded.  Energy is NaN
+            throughout on a device without an energy counter.
+        head_latency_ms, head_energy_mj: (k, P, F); 0 where padded.
+        correct: (k, P + 1, n) bool, whether an exit classifies a sample correctly; False where padded.
+        leaves: (k, P + 1, n) bool, whether the calibrated controller would let a sample leave
+            at an exit if it stands there; True in column P, False where padded.
+        default_setting: index of the setting that static fitness is defined at.
+        measured: (k,) bool, whether the outcomes were measured (else predicted).
+    """
+
+    backbones: tuple[Backbone, ...]
+    n_positions: NDArray[np.int64]
+    segment_latency_ms: FloatArray
+    segment_energy_mj: FloatArray
+    head_latency_ms: FloatArray
+    head_energy_mj: FloatArray
+    correct: NDArray[np.bool_]
+    leaves: NDArray[np.bool_]
+    default_setting: int
+    measured: NDArray[np.bool_]
+
+    @property
+    def n_settings(self) -> int:
+        """F."""
+        return int(self.segment_latency_ms.shape[2])
+
+    @property
+    def max_positions(self) -> int:
+        """P."""
+        return int(self.head_latency_ms.shape[1])
+
+
+@dataclass(frozen=True)
+class StaticFitness:
+    """S(b) of k backbones: the backbone alone, without exits, at default clocks. All (k,)."""
+
+    accuracy: FloatArray
+    latency_ms: FloatArray
+    energy_mj: FloatArray
+
+
+class SupportsTables(Protocol):
+    """The fast door through which the nested search sees the world."""
+
+    def static(self, backbones: Sequence[Backbone]) -> StaticFitness:
+        """Static fitness; must be cheap, the outer search asks it of every genome."""
+        ...
+
+    def tables(self, backbones: Sequence[Backbone]) -> Tables:
+        """Full tables; asked of the backbones that survive the first selection."""
+        ...

@@ -1,0 +1,36 @@
+"""What can be designed: backbones, exits, clock settings, and the work they ask for.
+
+Imports with numpy alone.
+"""
+
+from __future__ import annotations
+
+from ..errors import SpaceError
+from .attentivenas import attentivenas_space
+from .backbone import Backbone, BackboneSpace, IntArray, MBConvSpace, Variable, genome_from_values
+from .dvfs import CLOCK_TABLES, PINNED, ClockDomain, ClockTable, Setting, clock_table
+from .exits import Exits, exits_from_heads
+from .mini import mini_space
+from .workload import Layer, Stage, Unit, Workload
+
+SPACES = {"attentivenas": attentivenas_space, "mini": mini_space}
+"""Built-in backbone spaces by name."""
+
+
+def space_by_name(name: str) -> MBConvSpace:
+    """A built-in space.
+
+    Raises:
+        SpaceError: no space of that name.
+    """
+    if name not in SPACES:
+        raise SpaceError(f"no space '{name}'; known: {sorted(SPACES)}")
+    return SPACES[name]()
+
+
+__all__ = [
+    "CLOCK_TABLES", "PINNED", "SPACES", "Backbone", "BackboneSpace", "ClockDomain", "ClockTable", "Exits",
+    "IntArray", "Layer", "MBConvSpace", "Setting", "Stage", "Unit", "Variable", "Workload",
+    "attentivenas_space", "clock_table", "exits_from_heads", "genome_from_values", "mini_space",
+    "space_by_name",
+]  # fmt: skip

@@ -1,0 +1,302 @@
+"""Backbones: weight-shared MBConv networks described by a genome of integer choices.
+
+Two spaces are built from the same macro-architecture (:class:`MBConvSpace`):
+:func:`attentivenas_space`, the published AttentiveNAS space of 4.4e11 networks, and
+:func:`mini_space`, the same structure scaled to small images and two CPU cores.
+
+A genome is an array of *choice indices*, one per variable; a :class:`Backbone` holds the
+chosen *values*.  ``encode`` and ``decode`` translate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SpaceError
+from .workload import Workload
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One gene: its name and the values it may take, ascending."""
+
+    name: str
+    choices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StageChoices:
+    """One of the seven MBConv stages: what may be chosen and what is fixed."""
+
+    name: str
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    kernels: tuple[int, ...]
+    expands: tuple[int, ...]
+    stride: int
+    squeeze_excite: bool
+
+
+@dataclass(frozen=True)
+class MacroArchitecture:
+    """The skeleton that all backbones of a space share.
+
+    Attributes:
+        resolutions: input side lengths, pixels.
+        stem_widths, stem_stride: the first 3x3 convolution.
+        stages: the MBConv stages.
+        tail_widths: width of the feature-mixing layer before the classifier.
+        tail_expand: the final expansion is the last stage's width times this.
+        head_width: channels of the 3x3 convolution in an exit head.
+        first_exit: 0-based block index of the first exit position.
+        resize_to_resolution: whether the network resizes its input (it does in both spaces).
+    """
+
+    resolutions: tuple[int, ...]
+    stem_widths: tuple[int, ...]
+    stem_stride: int
+    stages: tuple[StageChoices, ...]
+    tail_widths: tuple[int, ...]
+    tail_expand: int
+    head_width: int
+    first_exit: int
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One subnet: the values its genome chose.  Weights are not part of it.
+
+    Attributes:
+        space: name of the space it belongs to.
+        resolution: input side, pixels.
+        width: channels of the stem, of the seven stages, and of the tail (9 values).
+        depth, kernel, expand: blocks, depthwise kernel and expansion ratio per stage (7 values each).
+    """
+
+    space: str
+    resolution: int
+    width: tuple[int, ...]
+    depth: tuple[int, ...]
+    kernel: tuple[int, ...]
+    expand: tuple[int, ...]
+
+    @cached_property
+    def arch_id(self) -> str:
+        """Readable and unique: the space's name and 12 hex digits of the SHA-256 of the values."""
+        text = repr((self.space, self.resolution, self.width, self.depth, self.kernel, self.expand))
+        return f"{self.space}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of MBConv blocks, L."""
+        return sum(self.depth)
+
+    def describe(self) -> str:
+        """The values in one line, for people."""
+        parts = (("w", self.width), ("d", self.depth), ("k", self.kernel), ("e", self.expand))
+        return f"r{self.resolution} " + " ".join(name + "-".join(map(str, values)) for name, values in parts)
+
+
+class BackboneSpace(Protocol):
+    """What the search, the predictors and the meters need to know of a space of backbones."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def variables(self) -> tuple[Variable, ...]: ...
+    @property
+    def first_exit(self) -> int: ...
+    @property
+    def max_blocks(self) -> int: ...
+    @property
+    def presets(self) -> dict[str, Backbone]: ...
+    def sample(self, n: int, rng: np.random.Generator) -> IntArray: ...
+    def decode(self, genome: IntArray) -> Backbone: ...
+    def encode(self, backbone: Backbone) -> IntArray: ...
+    def workload(self, backbone: Backbone, *, n_classes: int, dtype_bytes: int = 4) -> Workload: ...
+
+
+class MBConvSpace:
+    """All backbones that fit one macro-architecture."""
+
+    def __init__(self, name: str, macro: MacroArchitecture) -> None:
+        self.name = name
+        self.macro = macro
+        self._presets: dict[str, Backbone] = {}
+
+    def __repr__(self) -> str:
+        return f"MBConvSpace({self.name!r}, {self.cardinality:,} backbones)"
+
+    @property
+    def first_exit(self) -> int:
+        """0-based block index after which the first exit may stand."""
+        return self.macro.first_exit
+
+    @cached_property
+    def max_blocks(self) -> int:
+        """Blocks of the deepest backbone."""
+        return sum(max(stage.depths) for stage in self.macro.stages)
+
+    @cached_property
+    def variables(self) -> tuple[Variable, ...]:
+        """Genes in the order of the genome: resolution, widths, depths, kernels, expansions.
+
+        A stage whose expansion ratio is fixed contributes no expansion gene.
+        """
+        macro = self.macro
+        genes = [Variable("resolution", macro.resolutions), Variable("width.stem", macro.stem_widths)]
+        genes += [Variable(f"width.{stage.name}", stage.widths) for stage in macro.stages]
+        genes.append(Variable("width.tail", macro.tail_widths))
+        genes += [Variable(f"depth.{stage.name}", stage.depths) for stage in macro.stages]
+        genes += [Variable(f"kernel.{stage.name}", stage.kernels) for stage in macro.stages]
+        genes += [Variable(f"expand.{stage.name}", stage.expands) for stage in self._expanding_stages]
+        return tuple(genes)
+
+    @cached_property
+    def _expanding_stages(self) -> tuple[StageChoices, ...]:
+        return tuple(stage for stage in self.macro.stages if len(stage.expands) > 1)
+
+    @cached_property
+    def cardinality(self) -> int:
+        """Number of backbones."""
+        product = 1
+        for variable in self.variables:
+            product *= len(variable.choices)
+        return product
+
+    @property
+    def presets(self) -> dict[str, Backbone]:
+        """Named backbones of this space."""
+        return dict(self._presets)
+
+    def add_preset(self, name: str, backbone: Backbone) -> None:
+        """Name a backbone; it must lie in the space."""
+        self.encode(backbone)
+        self._presets[name] = backbone
+
+    @property
+    def smallest(self) -> Backbone:
+        """Every gene at its first choice."""
+        return self.decode(np.zeros(len(self.variables), dtype=np.int64))
+
+    @property
+    def largest(self) -> Backbone:
+        """Every gene at its last choice."""
+        return self.decode(np.array([len(v.choices) - 1 for v in self.variables], dtype=np.int64))
+
+    def sample(self, n: int, rng: np.random.Generator) -> IntArray:
+        """Draw genomes uniformly.
+
+        Returns:
+            (n, n_genes) choice indices.
+        """
+        upper = np.array([len(v.choices) for v in self.variables])
+        return rng.integers(0, upper, size=(n, len(upper)), dtype=np.int64)
+
+    def decode(self, genome: IntArray) -> Backbone:
+        """Values of one genome.
+
+        Args:
+            genome: (n_genes,) choice indices.
+
+        Raises:
+            SpaceError: wrong length, or an index that a gene does not have.
+        """
+        if len(genome) != len(self.variables):
+            raise SpaceError(f"genome has {len(genome)} genes; space '{self.name}' has {len(self.variables)}")
+        values: dict[str, int] = {}
+        for variable, index in zip(self.variables, genome, strict=True):
+            if not 0 <= int(index) < len(variable.choices):
+                raise SpaceError(
+                    f"gene '{variable.name}': choice index {int(index)} is not in "
+                    f"0..{len(variable.choices) - 1} of space '{self.name}'"
+                )
+            values[variable.name] = variable.choices[int(index)]
+        stages = self.macro.stages
+        return Backbone(
+            space=self.name,
+            resolution=values["resolution"],
+            width=(
+                values["width.stem"],
+                *(values[f"width.{s.name}"] for s in stages),
+                values["width.tail"],
+            ),
+            depth=tuple(values[f"depth.{s.name}"] for s in stages),
+            kernel=tuple(values[f"kernel.{s.name}"] for s in stages),
+            expand=tuple(values.get(f"expand.{s.name}", s.expands[0]) for s in stages),
+        )
+
+    def encode(self, backbone: Backbone) -> IntArray:
+        """Choice indices of a backbone: the inverse of :meth:`decode`.
+
+        Raises:
+            SpaceError: a backbone of another space, or a value that a gene does not offer.
+        """
+        if backbone.space != self.name:
+            raise SpaceError(f"backbone belongs to space '{backbone.space}', not to '{self.name}'")
+        stages = self.macro.stages
+        for field, values, n in (
+            ("width", backbone.width, len(stages) + 2),
+            ("depth", backbone.depth, len(stages)),
+            ("kernel", backbone.kernel, len(stages)),
+            ("expand", backbone.expand, len(stages)),
+        ):
+            if len(values) != n:
+                raise SpaceError(f"'{field}' has {len(values)} values; space '{self.name}' needs {n}")
+        named = {"resolution": backbone.resolution, "width.stem": backbone.width[0]}
+        named["width.tail"] = backbone.width[-1]
+        for i, stage in enumerate(stages):
+            named[f"width.{stage.name}"] = backbone.width[i + 1]
+            named[f"depth.{stage.name}"] = backbone.depth[i]
+            named[f"kernel.{stage.name}"] = backbone.kernel[i]
+            named[f"expand.{stage.name}"] = backbone.expand[i]
+            if len(stage.expands) == 1 and backbone.expand[i] != stage.expands[0]:
+                raise SpaceError(
+                    f"'expand.{stage.name}' = {backbone.expand[i]}: space '{self.name}' fixes it at {stage.expands[0]}"
+                )
+        return np.array([self._index(v, named[v.name]) for v in self.variables], dtype=np.int64)
+
+    def _index(self, variable: Variable, value: int) -> int:
+        try:
+            return variable.choices.index(value)
+        except ValueError:
+            raise SpaceError(
+                f"gene '{variable.name}' = {value}: space '{self.name}' offers {list(variable.choices)}"
+            ) from None
+
+    def workload(self, backbone: Backbone, *, n_classes: int, dtype_bytes: int = 4) -> Workload:
+        """MACs, parameters, bytes and shapes of a backbone and of its exit heads."""
+        from .mbconv import mbconv_workload
+
+        return mbconv_workload(self.macro, backbone, n_classes=n_classes, dtype_bytes=dtype_bytes)
+
+
+def genome_from_values(space: BackboneSpace, values: dict[str, int]) -> IntArray:
+    """A genome from named gene values, as a user writes them in a file.
+
+    Raises:
+        SpaceError: an unknown or missing gene, or a value that the gene does not offer.
+    """
+    known = {variable.name for variable in space.variables}
+    for name in values:
+        if name not in known:
+            raise SpaceError(f"unknown gene '{name}'; space '{space.name}' has {sorted(known)}")
+    genome = []
+    for variable in space.variables:
+        if variable.name not in values:
+            raise SpaceError(f"gene '{variable.name}' is missing")
+        if values[variable.name] not in variable.choices:
+            raise SpaceError(
+                f"gene '{variable.name}' = {values[variable.name]}: space '{space.name}' offers "
+                f"{list(variable.choices)}"
+            )
+        genome.append(variable.choices.index(values[variable.name]))
+    return np.array(genome, dtype=np.int64)

@@ -1,0 +1,1 @@
+"""What is predicted: backbone accuracy, exit fractions, stage latency and energy under clocks."""

@@ -1,0 +1,61 @@
+"""What a predictor promises: means with two variances kept apart, and draws that are functions.
+
+Shapes: n rows, m outputs, s draws, d features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predictive distribution per row and output, normal on the predictor's own scale.
+
+    Attributes:
+        mean: (n, m).
+        var_epistemic: (n, m), what more measurements would shrink.
+        var_noise: (n, m), what they would not.
+        names: m output names.
+        units: m units ("" = dimensionless, "log ms", "logit" ...).
+    """
+
+    mean: FloatArray
+    var_epistemic: FloatArray
+    var_noise: FloatArray
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+
+    @property
+    def sd_total(self) -> FloatArray:
+        """(n, m) standard deviation of a new measurement."""
+        return np.sqrt(self.var_epistemic + self.var_noise)
+
+
+class Paths(Protocol):
+    """Joint draws of the unknown function: same row, same value, whatever the batch."""
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        """Evaluate every draw at rows ``x`` (n, d); returns (s, n, m)."""
+        ...
+
+
+class Predictor(Protocol):
+    """A regressor with honest uncertainty."""
+
+    def fit(self, x: FloatArray, y: FloatArray, noise_variance: FloatArray | None = None) -> Self:
+        """Fit to ``x`` (n, d), ``y`` (n, m); NaN in ``y`` = not measured.
+
+        Args:
+            noise_variance: (n, m) known variance of each measured value, or ``None``.
+        """
+        ...
+
+    def predict(self, x: FloatArray) -> Prediction: ...
+    def paths(self, n_draws: int, seed: int) -> Paths: ...
