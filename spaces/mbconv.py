@@ -59,7 +59,9 @@ def block_plans(macro: MacroArchitecture, backbone: Backbone) -> tuple[BlockPlan
         expands_somewhere = max(stage.expands) > 1
         for i in range(backbone.depth[s]):
             stride = stage.stride if i == 0 else 1
-            hidden = round_to_multiple(round(channels * backbone.expand[s]))
+            # Without an expansion convolution the depthwise one works on the block's input itself.
+            expanded = round_to_multiple(round(channels * backbone.expand[s]))
+            hidden = expanded if expands_somewhere else channels
             plans.append(
                 BlockPlan(
                     stage=s,
