@@ -1,0 +1,49 @@
+"""A study file says what is wrong with it, field by field."""
+
+import pytest
+import yaml
+
+from hadas.config import PRESETS, config_difference, load_config, template, validate_config
+from hadas.errors import ConfigError
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_the_written_file_reads_back_as_its_preset(tmp_path, preset):
+    path = tmp_path / "study.yaml"
+    path.write_text(template(path.name, preset))
+    assert load_config(path) == validate_config(PRESETS[preset], source="preset")
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"learning": {"round": 3}}, r"'learning\.round': no such field; did you mean 'rounds'"),
+        ({"spcae": "mini"}, "did you mean 'space'"),
+        ({"seed": -1}, "'seed' = -1"),
+        ({"learning": {"batch": 0, "rounds": -2}}, r"learning\.rounds.*-2.*learning\.batch.*0"),
+        ({"data": {"name": "imagenet"}}, r"data\.name"),
+        ([1, 2], "mapping"),
+    ],
+)
+def test_every_bad_field_is_named(document, message):
+    with pytest.raises(ConfigError, match=message):
+        validate_config(document, source="study file x.yaml")
+
+
+def test_missing_and_broken_files(tmp_path):
+    with pytest.raises(ConfigError, match="hadas init"):
+        load_config(tmp_path / "absent.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("seed: 1\nlearning: {rounds: 2\n")
+    with pytest.raises(ConfigError, match=r"broken\.yaml, line 3"):
+        load_config(broken)
+
+
+def test_difference_names_fields_that_matter_only():
+    old = validate_config({}, source="a").model_dump(mode="json")
+    new = validate_config({"seed": 8, "learning": {"rounds": 9}}, source="b").model_dump(mode="json")
+    assert config_difference(old, new) == ["seed: 7 -> 8"]
+
+
+def test_template_is_plain_yaml():
+    assert yaml.safe_load(template("x.yaml", "demo"))["study"] == "demo"
