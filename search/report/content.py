@@ -1,0 +1,213 @@
+"""What a report shows, as plain values.  Nothing is computed here.
+
+Units: accuracy as a fraction of 1, energy in mJ and latency in ms per inference, seconds for
+what something cost.  On a device without an energy counter every energy is ``None`` and
+latency is the cost axis everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ...datasets.records import Target
+from ...spaces import Setting
+
+LedgerKind = Literal["device", "training", "computing"]
+"""Who was busy: the target device, the accuracy side (training and evaluation), or the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class DesignRow:
+    """One measured point.
+
+    Attributes:
+        strategy: who proposed it: ``hadas``, ``seed``, or the name of a baseline such as
+            ``presets optimized``, ``backbone only`` or ``random``.
+        name: short name for people, such as ``m3`` or ``hadas 7``.
+        arch_id, backbone: identity of the backbone, and its values in one line.
+        exits: block indices of the exits in use, ascending.
+        setting: clocks it was measured at.
+        accuracy, accuracy_se: expected accuracy under the calibrated controller, 0..1, and its
+            standard error.
+        energy_mj, energy_se: expected energy, mJ, and its standard error.
+        latency_ms: expected latency, ms.
+        on_front: whether it is on the front of its own strategy.
+        round: round it was measured in; -1 for a baseline.
+    """
+
+    strategy: str
+    name: str
+    arch_id: str
+    backbone: str
+    exits: tuple[int, ...]
+    setting: Setting
+    accuracy: float
+    accuracy_se: float
+    energy_mj: float | None
+    energy_se: float | None
+    latency_ms: float
+    on_front: bool
+    round: int
+
+
+@dataclass(frozen=True)
+class RoundRow:
+    """What one round found and cost.
+
+    Attributes:
+        n_measured: points measured by the loop up to and including this round.
+        hypervolume, hypervolume_standard_error: of those points.
+        coverage_90: by quantity, the share of this round's measurements inside the 90 % interval
+            predicted for them beforehand; ``None`` where nothing was checked.
+        bias: by quantity, the mean of (measured - predicted) / predicted standard deviation.
+        n_checked: by quantity, the number of predictions checked.
+        device_seconds, training_seconds: what the round cost.
+    """
+
+    round: int
+    n_measured: int
+    hypervolume: float
+    coverage_90: Mapping[str, float | None]
+    bias: Mapping[str, float | None]
+    n_checked: Mapping[str, int]
+    device_seconds: float
+    training_seconds: float
+    hypervolume_standard_error: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HypervolumeTrace:
+    """Hypervolume of one strategy's measured points after each number of measurements (same lengths)."""
+
+    strategy: str
+    n_measurements: tuple[int, ...]
+    hypervolume: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionCheck:
+    """One prediction and what was then measured; ``low_90`` .. ``high_90`` is the central 90 % interval.
+
+    Attributes:
+        quantity: ``accuracy``, ``energy_mj`` or ``latency_ms``.
+        unit: unit of the four values; "" = dimensionless.
+    """
+
+    quantity: str
+    unit: str
+    arch_id: str
+    round: int
+    predicted: float
+    low_90: float
+    high_90: float
+    measured: float
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One kind of expense.
+
+    Attributes:
+        what: such as ``networks measured on the device``.
+        count: how often.
+        seconds: in all.
+        unit_cost_s: per piece, as the acquisition reckons with it; ``None`` where it does not.
+    """
+
+    what: str
+    count: int
+    seconds: float
+    unit_cost_s: float | None
+    kind: LedgerKind
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenRow:
+    """One network of the final front, judged on the test split, which the search never saw.
+
+    Attributes:
+        exit_shares: share of samples that leave at each exit in use and, last, at the final
+            classifier, under the calibrated controller.
+        oracle_accuracy, oracle_energy_mj, oracle_latency_ms, oracle_exit_shares: the same network
+            under ideal mapping: every sample leaves at the first exit that is right.
+        no_exit_accuracy, no_exit_energy_mj, no_exit_latency_ms: the backbone alone at the same setting.
+        thresholds: of the controller, one per exit in use.
+    """
+
+    name: str
+    arch_id: str
+    backbone: str
+    exits: tuple[int, ...]
+    setting: Setting
+    accuracy_test: float
+    accuracy_test_se: float
+    energy_mj: float | None
+    latency_ms: float
+    exit_shares: tuple[float, ...]
+    oracle_accuracy: float
+    oracle_energy_mj: float | None
+    oracle_latency_ms: float
+    oracle_exit_shares: tuple[float, ...]
+    no_exit_accuracy: float
+    no_exit_energy_mj: float | None
+    no_exit_latency_ms: float
+    thresholds: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracySpread:
+    """Whether backbones differ by more than one measurement's error (else there is nothing to search).
+
+    Attributes:
+        between_backbones_sd: standard deviation of final accuracy between backbones.
+        measurement_se: standard error of one accuracy measurement.
+        n_backbones: backbones measured.
+    """
+
+    between_backbones_sd: float
+    measurement_se: float
+    n_backbones: int
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """Everything that a report shows.
+
+    Attributes:
+        simulated: costs come from a simulator; every page, figure and table then says so.
+        machine: the host, in one line.
+        versions: library name to version.
+        config_yaml: the study's configuration as text.
+        statements: findings in plain sentences, shown at the top.
+        accuracy_spread: ``None`` if it was not estimated.
+    """
+
+    study_name: str
+    simulated: bool
+    target: Target
+    data_name: str
+    space_name: str
+    seed: int
+    machine: str
+    versions: Mapping[str, str]
+    config_yaml: str
+    designs: tuple[DesignRow, ...]
+    rounds: tuple[RoundRow, ...]
+    traces: tuple[HypervolumeTrace, ...]
+    checks: tuple[PredictionCheck, ...]
+    ledger: tuple[LedgerRow, ...]
+    chosen: tuple[ChosenRow, ...]
+    statements: tuple[str, ...] = ()
+    accuracy_spread: AccuracySpread | None = None
+
+    @property
+    def has_energy(self) -> bool:
+        """Whether energy is the cost axis (else latency is)."""
+        return bool(self.designs) and all(row.energy_mj is not None for row in self.designs)
+
+    @property
+    def truth(self) -> str:
+        """The mark that every table carries: ``SIMULATED`` or ``measured``."""
+        return "SIMULATED" if self.simulated else "measured"
