@@ -94,10 +94,12 @@ class PowerSensor:
         """
         before = np.repeat(idle_w[..., None], _READS_PER_AVERAGING, axis=-1)
         total = np.cumsum(np.concatenate([before, power_w], axis=-1), axis=-1)
-        average = (
-            total[..., _READS_PER_AVERAGING:] - total[..., :-_READS_PER_AVERAGING]
-        ) / _READS_PER_AVERAGING
-        return average if self.lsb_w == 0 else np.round(average / self.lsb_w) * self.lsb_w
+        average: FloatArray = total[..., _READS_PER_AVERAGING:] - total[..., :-_READS_PER_AVERAGING]
+        average /= _READS_PER_AVERAGING
+        if self.lsb_w == 0:
+            return average
+        rounded: FloatArray = np.round(average / self.lsb_w) * self.lsb_w
+        return rounded
 
     def mean_power(self, readings_w: FloatArray) -> tuple[FloatArray, FloatArray, int]:
         """Mean total power of the rails over the window, without the first averaging interval.
