@@ -7,13 +7,14 @@ exits and clocks on a backbone is an index into these arrays.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spaces import Backbone
+from ..spaces import Backbone, ClockTable
 
 FloatArray = NDArray[np.float64]
 
@@ -60,6 +61,56 @@ class Tables:
         """P."""
         return int(self.head_latency_ms.shape[1])
 
+    @property
+    def n_samples(self) -> int:
+        """n."""
+        return int(self.correct.shape[2])
+
+    def take(self, indices: Sequence[int]) -> Self:
+        """The tables of some of the backbones (same P, so masks keep their shape)."""
+        rows = np.asarray(indices, dtype=np.int64)
+        return replace(
+            self,
+            backbones=tuple(self.backbones[i] for i in indices),
+            n_positions=self.n_positions[rows],
+            segment_latency_ms=self.segment_latency_ms[rows],
+            segment_energy_mj=self.segment_energy_mj[rows],
+            head_latency_ms=self.head_latency_ms[rows],
+            head_energy_mj=self.head_energy_mj[rows],
+            correct=self.correct[rows],
+            leaves=self.leaves[rows],
+            measured=self.measured[rows],
+        )
+
+    @cached_property
+    def has_energy(self) -> bool:
+        """Whether the device counts energy."""
+        return not bool(np.isnan(self.segment_energy_mj).any())
+
+    @cached_property
+    def packed_correct(self) -> NDArray[np.uint64]:
+        """(k, P + 1, W) bits of :attr:`correct`, 64 samples a word, the last word padded with 0."""
+        return pack_samples(self.correct)
+
+    @cached_property
+    def packed_leaves(self) -> NDArray[np.uint64]:
+        """(k, P + 1, W) bits of :attr:`leaves`, packed likewise."""
+        return pack_samples(self.leaves)
+
+    @cached_property
+    def packed_samples(self) -> NDArray[np.uint64]:
+        """(W,) one bit per sample: where everybody starts."""
+        return pack_samples(np.ones(self.n_samples, dtype=bool))
+
+
+def pack_samples(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Pack the last axis (n samples) into ceil(n / 64) words."""
+    n = bits.shape[-1]
+    words = -(-n // 64)
+    padded = np.zeros((*bits.shape[:-1], words * 64), dtype=bool)
+    padded[..., :n] = bits
+    return np.packbits(padded, axis=-1).view(np.uint64)
+
 
 @dataclass(frozen=True)
 class StaticFitness:
@@ -72,6 +123,11 @@ class StaticFitness:
 
 class SupportsTables(Protocol):
     """The fast door through which the nested search sees the world."""
+
+    @property
+    def clock_table(self) -> ClockTable:
+        """The settings that the last axis of the tables counts, in the table's order."""
+        ...
 
     def static(self, backbones: Sequence[Backbone]) -> StaticFitness:
         """Static fitness; must be cheap, the outer search asks it of every genome."""

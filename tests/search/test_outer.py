@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+
+from hadas.errors import ConfigError
+from hadas.search.genetics import genome_key, offspring, random_genomes
+from hadas.search.objectives import evaluate
+from hadas.search.outer import SEARCH_PRESETS, nested_search, search_settings
+from hadas.spaces import mini_space
+
+SMALL = search_settings("smoke", {"population": 16, "generations": 4, "survivors": 4, "inner_population": 16})
+
+
+@pytest.fixture(scope="module")
+def result(synthetic_world):
+    return nested_search(synthetic_world.space, synthetic_world, SMALL, seed=1)
+
+
+def test_every_front_point_is_what_its_design_costs_and_none_dominates_another(result, synthetic_world):
+    points = np.array([candidate.objectives for candidate in result.front])
+    for candidate in result.front:
+        design = candidate.design
+        tables = synthetic_world.tables([design.backbone])
+        setting = synthetic_world.clock_table.index(design.setting)
+        again = evaluate(
+            SMALL.make_objective(), tables, np.array([0]), design.mask[None], np.array([setting])
+        )[0]
+        assert again == pytest.approx(candidate.objectives)
+        worse = (points <= candidate.objectives).all(axis=1) & (points < candidate.objectives).any(axis=1)
+        assert not worse.any()
+    assert len({candidate.design for candidate in result.front}) == len(result.front)
+
+
+def test_hypervolume_never_falls_and_evaluations_are_counted(result):
+    assert list(result.history) == sorted(result.history)
+    assert len(result.history) == SMALL.generations
+    assert result.n_static == SMALL.population * SMALL.generations
+    assert (
+        result.n_inner
+        == SMALL.survivors * SMALL.generations * SMALL.inner_population * SMALL.inner_generations
+    )
+    assert len(result.population) == SMALL.survivors
+    assert {c.design.backbone for c in result.candidates} == set(result.population)
+
+
+def test_seed_fixes_the_result(result, synthetic_world):
+    again = nested_search(synthetic_world.space, synthetic_world, SMALL, seed=1)
+    assert again == result
+    assert nested_search(synthetic_world.space, synthetic_world, SMALL, seed=2).front != result.front
+
+
+def test_search_beats_random_choice_at_the_same_number_of_inner_evaluations(synthetic_world):
+    settings = search_settings("demo", {"population": 24, "generations": 5, "survivors": 5})
+    found = nested_search(synthetic_world.space, synthetic_world, settings, seed=0)
+    blind = search_settings("demo", {"population": 25, "generations": 1, "survivors": 25})
+    random = nested_search(synthetic_world.space, synthetic_world, blind, seed=0, reference=found.reference)
+    assert found.history[-1] > 1.02 * random.history[-1]
+
+
+def test_initial_backbones_are_looked_at_first_and_callbacks_see_each_generation(synthetic_world):
+    space, seen = synthetic_world.space, []
+    settings = search_settings("smoke", {"population": 4, "survivors": 4, "generations": 1})
+    presets = [space.presets[name] for name in ("m0", "m1", "m3", "m6")]
+    found = nested_search(
+        space, synthetic_world, settings, seed=0, initial=presets, on_generation=seen.append
+    )
+    assert set(found.population) == set(presets)
+    assert [summary.generation for summary in seen] == [0]
+    assert seen[0].hypervolume == found.history[0]
+    assert len(seen[0].front) == len(found.front)
+
+
+def test_offspring_are_new_valid_and_resemble_their_parents():
+    space, rng = mini_space(), np.random.default_rng(0)
+    parents = random_genomes(space, 5, rng, set())
+    seen = {genome_key(p) for p in parents}
+    children = offspring(space, parents, 60, rng, seen)
+    keys = {genome_key(c) for c in children}
+    assert len(keys) == 60
+    assert not keys & seen
+    for child in children:
+        space.decode(child)
+    # Most genes come from some parent: uniform crossover, then about one and a half mutations.
+    inherited = (children[:, None] == parents[None]).any(axis=1).mean()
+    assert inherited > 0.9
+
+
+def test_settings_are_checked():
+    assert SEARCH_PRESETS["paper"].population * SEARCH_PRESETS["paper"].generations == 448
+    thorough = SEARCH_PRESETS["thorough"]
+    assert thorough.inner_population * thorough.inner_generations == 3500
+    for overrides, message in (
+        ({"populaton": 3}, "'populaton' does not exist"),
+        ({"population": 2.5}, "must be of type int"),
+        ({"population": 0, "survivors": 0}, "must be at least 1"),
+        ({"survivors": 1000}, "at most the population"),
+        ({"objective": "speed"}, "no objective 'speed'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            search_settings("demo", overrides)
+    with pytest.raises(ConfigError, match="no search preset 'fast'"):
+        search_settings("fast")
