@@ -1,0 +1,148 @@
+"""Recipes: how the supernet and the exits are trained.  Values only; imports without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ...errors import ConfigError
+
+TRAINING_VERSION = 1
+"""Raised whenever the code of this folder changes what a recipe gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class SupernetRecipe:
+    """How a supernet is trained.
+
+    Attributes:
+        steps: optimizer steps; each runs the largest, ``sampled`` random and the smallest backbone.
+        batch_size: images per step.
+        learning_rate: peak of SGD's (Nesterov); cosine decay after a linear warm-up.
+        warmup_fraction: share of the steps that warm up.
+        momentum, weight_decay: of SGD; no decay on batch norm and biases.
+        label_smoothing: of the largest backbone's cross-entropy.
+        clip_norm: bound on the norm of the gradient summed over the step's backbones.
+        sampled: random backbones per step between the largest and the smallest.
+        max_shift: pixels by which training images move at random, either way.
+        mirror: whether training images are mirrored at random.
+        seed: with the step's number it fixes all randomness.
+        threads: torch threads; part of the recipe, because sums over threads round differently.
+    """
+
+    steps: int = 300
+    batch_size: int = 96
+    learning_rate: float = 0.2
+    warmup_fraction: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.1
+    clip_norm: float = 5.0
+    sampled: int = 2
+    max_shift: int = 0
+    mirror: bool = False
+    seed: int = 0
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        _positive(self, "steps", "batch_size", "learning_rate", "clip_norm", "threads")
+        _fraction(self, "warmup_fraction", "momentum", "label_smoothing")
+        _not_negative(self, "weight_decay", "sampled", "max_shift", "seed")
+
+    @property
+    def recipe_id(self) -> str:
+        """Hash of all fields and of the code's version."""
+        return content_id("supernet", asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRecipe:
+    """How a backbone's batch norm is calibrated, its exits trained, and all of it evaluated.
+
+    Attributes:
+        calibration_batches, calibration_batch_size: training images for the backbone's batch norm.
+        train_images: training images whose features the heads learn from.
+        epochs: passes of the heads over these.
+        batch_size: images per step of the heads.
+        learning_rate: Adam's, at its peak; cosine decay after a linear warm-up.
+        warmup_fraction: share of the steps that warm up.
+        weight_decay: on convolution and linear weights of the heads.
+        evaluation_batch_size: images per forward pass without gradients.
+        seed: with the backbone's identity it fixes all randomness.
+        threads: torch threads; part of the recipe, because sums over threads round differently.
+    """
+
+    calibration_batches: int = 16
+    calibration_batch_size: int = 128
+    train_images: int = 4000
+    epochs: int = 4
+    batch_size: int = 128
+    learning_rate: float = 5e-3
+    warmup_fraction: float = 0.1
+    weight_decay: float = 1e-5
+    evaluation_batch_size: int = 256
+    seed: int = 0
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        _positive(
+            self, "calibration_batches", "calibration_batch_size", "train_images", "epochs", "batch_size"
+        )
+        _positive(self, "learning_rate", "evaluation_batch_size", "threads")
+        _fraction(self, "warmup_fraction")
+        _not_negative(self, "weight_decay", "seed")
+
+    @property
+    def recipe_id(self) -> str:
+        """Hash of all fields and of the code's version."""
+        return content_id("exits", asdict(self))
+
+
+def content_id(kind: str, content: dict[str, Any]) -> str:
+    """Readable and unique: the kind and 12 hex digits over content and code version."""
+    text = json.dumps({"kind": kind, "version": TRAINING_VERSION, **content}, sort_keys=True)
+    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def warmup_cosine(step: int, n_steps: int, warmup_fraction: float) -> float:
+    """Learning-rate factor: linear from 1 / warm-up steps to 1, then a half cosine towards 0."""
+    warmup = max(1, round(n_steps * warmup_fraction))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, n_steps - warmup)))
+
+
+def _positive(recipe: object, *fields: str) -> None:
+    for field in fields:
+        if not getattr(recipe, field) > 0:
+            raise ConfigError(
+                f"{type(recipe).__name__}.{field} = {getattr(recipe, field)!r}: must be positive"
+            )
+
+
+def _not_negative(recipe: object, *fields: str) -> None:
+    for field in fields:
+        if not getattr(recipe, field) >= 0:
+            raise ConfigError(
+                f"{type(recipe).__name__}.{field} = {getattr(recipe, field)!r}: must not be negative"
+            )
+
+
+def _fraction(recipe: object, *fields: str) -> None:
+    for field in fields:
+        if not 0 <= getattr(recipe, field) < 1:
+            raise ConfigError(
+                f"{type(recipe).__name__}.{field} = {getattr(recipe, field)!r}: must be in 0 .. 1"
+            )
+
+
+DEMO_SUPERNET = SupernetRecipe()
+DEMO_EXITS = ExitRecipe()
+"""For two CPU cores and the digits: a spread between backbones worth searching in."""
+
+SMOKE_SUPERNET = SupernetRecipe(steps=8, batch_size=32)
+SMOKE_EXITS = ExitRecipe(calibration_batches=2, train_images=256, epochs=1)
+"""For tests: everything is real, nothing is good."""

@@ -1,0 +1,123 @@
+"""Accuracy of backbones, measured for real: extract, calibrate, train exits, evaluate."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ...datasets.images import ImageData
+from ...datasets.records import AccuracyRecord, OutcomeMatrix
+from ...spaces import Backbone, MBConvSpace
+from .evaluation import evaluate, fixed_threads, input_batches, recalibrate_batch_norm
+from .exits import train_exits
+from .network import EarlyExitNetwork
+from .recipes import ExitRecipe
+from .training import TrainedSupernet, load_supernet
+
+
+class SupernetMeter:
+    """Measures backbones of one space as slices of one trained supernet.
+
+    A record depends on backbone, weights, data and recipe alone: its seed follows from the
+    recipe's and the backbone's ``arch_id``.
+    """
+
+    def __init__(
+        self, space: MBConvSpace, data: ImageData, trained: TrainedSupernet, recipe: ExitRecipe
+    ) -> None:
+        """Load the supernet.
+
+        Raises:
+            CheckpointError: it is of another space or number of classes.
+        """
+        self._supernet, found = load_supernet(trained.path, space, data.n_classes)
+        self._space = space
+        self._data = data
+        self._recipe = recipe
+        self._weights_id = found.weights_id
+
+    @property
+    def weights_id(self) -> str:
+        """Hash of the supernet's weights."""
+        return self._weights_id
+
+    @property
+    def recipe_id(self) -> str:
+        """Hash of the exit recipe."""
+        return self._recipe.recipe_id
+
+    @property
+    def split_id(self) -> str:
+        """The data's splits."""
+        return self._data.split_id
+
+    def measure(
+        self, backbones: Sequence[Backbone], *, session: str, first_row: int = 0
+    ) -> Iterator[AccuracyRecord]:
+        """Yield one record per backbone; one that fails yields an invalid record with the reason."""
+        for number, backbone in enumerate(backbones):
+            seconds: dict[str, float] = {}
+            calibration = test = None
+            reason = ""
+            try:
+                with fixed_threads(self._recipe.threads):
+                    calibration, test = self._outcomes(backbone, seconds)
+            except Exception as error:  # one backbone's failure must not end the others' measurement
+                reason = f"{type(error).__name__}: {error}"
+            yield AccuracyRecord(
+                session=session,
+                row_no=first_row + number,
+                backbone=backbone,
+                weights_id=self.weights_id,
+                recipe_id=self.recipe_id,
+                split_id=self.split_id,
+                first_exit=self._space.first_exit,
+                calibration=calibration,
+                test=test,
+                seconds=seconds,
+                valid=not reason,
+                reason=reason,
+            )
+
+    def network(self, backbone: Backbone) -> EarlyExitNetwork:
+        """The trained network that :meth:`measure` evaluates: calibrated, exits at all positions."""
+        with fixed_threads(self._recipe.threads):
+            return self._trained_network(backbone, {})
+
+    def _outcomes(self, backbone: Backbone, seconds: dict[str, float]) -> tuple[OutcomeMatrix, OutcomeMatrix]:
+        network = self._trained_network(backbone, seconds)
+        began = time.perf_counter()
+        batch_size = self._recipe.evaluation_batch_size
+        calibration = evaluate(network, self._data.calibration, batch_size)
+        test = evaluate(network, self._data.test, batch_size)
+        seconds["evaluate"] = time.perf_counter() - began
+        return calibration, test
+
+    def _trained_network(self, backbone: Backbone, seconds: dict[str, float]) -> EarlyExitNetwork:
+        recipe, train = self._recipe, self._data.train
+        self._space.encode(backbone)  # a backbone of another space has no slice here
+        began = time.perf_counter()
+        network = self._supernet.extract(backbone)
+        network.requires_grad_(False)
+        rng = np.random.default_rng(_seed(recipe.seed, backbone))
+        n_calibration = min(len(train), recipe.calibration_batches * recipe.calibration_batch_size)
+        rows = rng.choice(len(train), n_calibration, replace=False)
+        batches = input_batches(train.images[rows], recipe.calibration_batch_size)
+        recalibrate_batch_norm(network, network.final_logits, batches)
+        seconds["calibrate"] = time.perf_counter() - began
+        began = time.perf_counter()
+        rows = rng.choice(len(train), min(len(train), recipe.train_images), replace=False)
+        network.heads.requires_grad_(True)
+        train_exits(network, train, rows, recipe, seed=_seed(recipe.seed, backbone))
+        network.requires_grad_(False)
+        seconds["exits"] = time.perf_counter() - began
+        return network
+
+
+def _seed(seed: int, backbone: Backbone) -> int:
+    """A seed of its own for every backbone, the same wherever it stands in a sequence."""
+    digest = hashlib.sha256(f"{seed}/{backbone.arch_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
