@@ -1,7 +1,7 @@
-"""From block times and power traces to statistics: how a measurement is taken and summarised.
+"""Power sensors: what the board shows of a power trace, and what can be concluded from it.
 
-The protocol's figures follow public Jetson practice: the INA3221 sensor of L4T averages over
-422 ms in its continuous mode, so energy needs a window of many such intervals.
+The INA3221 sensor of L4T averages over 422 ms in its continuous mode and rounds to tens or
+hundreds of milliwatts, so energy needs a window of many such intervals.
 """
 
 from __future__ import annotations
@@ -12,55 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...datasets.records import Statistic
-
 FloatArray = NDArray[np.float64]
-
-_MAD_TO_SIGMA = 1.4826  # of a normal distribution
-_MEDIAN_INEFFICIENCY = 1.2533  # sqrt(pi / 2): standard error of a normal sample's median over its mean's
-
-
-@dataclass(frozen=True, slots=True)
-class Protocol:
-    """How one row is measured.
-
-    Attributes:
-        settle_s: after setting the clocks.
-        warm_up_s: running before anything counts.
-        block_s: least duration of one latency block.
-        n_blocks: latency blocks per stage, spread over the stage's energy window.
-        window_s: energy window per stage, one continuous loop of the stage.
-    """
-
-    settle_s: float = 0.5
-    warm_up_s: float = 3.0
-    block_s: float = 0.1
-    n_blocks: int = 24
-    window_s: float = 10.0
-
-    def device_seconds(self, n_stages: int) -> float:
-        """Device time of one row: settle + warm-up + per stage one window and the interval before it
-        that fills the sensor's average.  Latency blocks are timed inside the window and add nothing.
-        """
-        return self.settle_s + self.warm_up_s + n_stages * (self.window_s + SENSOR_AVERAGING_S)
-
 
 SENSOR_AVERAGING_S = 0.4224
 """64 averages x (1.1 + 1.1) ms x 3 channels: the continuous mode of the L4T driver."""
 
 _READS_PER_AVERAGING = 8  # one read every 53 ms, about 19 Hz
-
-
-def block_statistic(block_ms: FloatArray) -> Statistic:
-    """Median over blocks, its standard error from the median absolute deviation.
-
-    Args:
-        block_ms: (n_blocks,) mean latency of each block, ms.
-    """
-    median = float(np.median(block_ms))
-    deviation = float(np.median(np.abs(block_ms - median)))
-    error = _MEDIAN_INEFFICIENCY * _MAD_TO_SIGMA * deviation / math.sqrt(len(block_ms))
-    return Statistic(median, error, len(block_ms))
 
 
 @dataclass(frozen=True, slots=True)

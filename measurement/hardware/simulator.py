@@ -22,17 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...datasets.records import CostRecord, StageCost, Statistic, Target, Truth
-from ...errors import ConfigError, OffTableFrequencyError, SpaceError
+from ...errors import ConfigError, OffTableFrequencyError
 from ...spaces import CLOCK_TABLES, Backbone, BackboneSpace, ClockTable, Setting, Stage, Workload
 from .device import CostRequest, MeasurementPlan
 from .profiles import Curve, HardwareProfile, hardware_profile
-from .sensors import PowerSensor, Protocol, block_statistic
+from .protocol import EnergyProtocol, block_statistic, check_plan, total_statistic
+from .sensors import PowerSensor
 
 FloatArray = NDArray[np.float64]
 
 _BLOCK_SIGMA = 0.01  # lognormal scatter of a block's latency
 _POWER_SIGMA = 0.03  # relative scatter of a rail between two sensor reads
-_DRIFT = 0.004  # amplitude of the slow drift of latency and of power over the rows of a session
+_DRIFT = 0.003  # amplitude of the slow drift of latency and of power over the rows of a session
 _DRIFT_PERIODS = (37.0, 101.0)  # rows; incommensurate, so that the drift does not repeat
 
 
@@ -56,7 +57,7 @@ class SimulatedDevice:
         self.space = space
         self.n_classes = n_classes
         self.noise = noise
-        self.protocol = Protocol()
+        self.protocol = EnergyProtocol()
         self._table = table
         self._sensor = PowerSensor(profile.meter_lsb_w if noise else 0.0)
         self._workload = lru_cache(maxsize=256)(self._build_workload)
@@ -113,26 +114,12 @@ class SimulatedDevice:
             OffTableFrequencyError: before anything is measured, if any request is off the table.
             SpaceError: before anything is measured, if a network is not in the device's space.
         """
-        for request in plan.requests:
-            self._table.check(request.setting)
-            self._check_network(request)
+        check_plan(plan, self._table, self.space)
         return self._rows(plan)
 
     def _rows(self, plan: MeasurementPlan) -> Iterator[CostRecord]:
         for row_no in range(plan.first_row, len(plan.requests)):
             yield self._measure_row(plan, row_no, plan.requests[row_no])
-
-    def _check_network(self, request: CostRequest) -> None:
-        backbone, exits = request.backbone, request.exits
-        self.space.encode(backbone)
-        if (
-            exits.first_exit != self.space.first_exit
-            or len(exits.types) != backbone.n_blocks - exits.first_exit
-        ):
-            raise SpaceError(
-                f"{backbone.arch_id}: exits cover {len(exits.types)} positions from {exits.first_exit}; the "
-                f"backbone has {backbone.n_blocks - self.space.first_exit} from {self.space.first_exit}"
-            )
 
     def _build_workload(self, backbone: Backbone) -> Workload:
         return self.space.workload(backbone, n_classes=self.n_classes)
@@ -145,14 +132,14 @@ class SimulatedDevice:
         latency = self._time_blocks(latency_ms[:, 0] * latency_drift, rng)
         energy = self._integrate(rails_w[:, :, 0] * power_drift, latency, rng)
         costs = tuple(
-            StageCost(stage.kind, stage.position, block_statistic(blocks), joules)
-            for stage, blocks, joules in zip(stages, latency, energy, strict=True)
+            StageCost(stage.kind, stage.position, block_statistic(blocks), energy_mj)
+            for stage, blocks, energy_mj in zip(stages, latency, energy, strict=True)
         )
         return CostRecord(
             session=plan.session, row_no=row_no, backbone=request.backbone, n_classes=self.n_classes,
             heads=request.exits.heads, requested=request.setting, actual=request.setting, target=self.target,
-            truth=self.truth, stages=costs, latency_ms=_sum([cost.latency_ms for cost in costs]),
-            energy_mj=_sum(energy), device_seconds=self.protocol.device_seconds(len(stages)),
+            truth=self.truth, stages=costs, latency_ms=total_statistic([cost.latency_ms for cost in costs]),
+            energy_mj=total_statistic(energy), device_seconds=self.protocol.device_seconds(len(stages)),
         ).check("simulated measurement")  # fmt: skip
 
     def _time_blocks(self, latency_ms: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -277,9 +264,3 @@ def _drift(plan: MeasurementPlan, row_no: int) -> tuple[float, float]:
     phases = np.frombuffer(digest[:16], dtype=">u4").astype(np.float64).reshape(2, 2) / 2**32
     waves = np.sin(2 * np.pi * (row_no / np.array(_DRIFT_PERIODS) + phases)).mean(axis=1)
     return 1.0 + _DRIFT * float(waves[0]), 1.0 + _DRIFT * float(waves[1])
-
-
-def _sum(parts: Sequence[Statistic]) -> Statistic:
-    """Of stages run one after another; their errors are independent."""
-    error = float(np.sqrt(sum(part.standard_error**2 for part in parts)))
-    return Statistic(sum(part.value for part in parts), error, min(part.n for part in parts))
