@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from itertools import accumulate
 
 import numpy as np
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from ...datasets.records import CostRecord, StageCost, Statistic, Target, Truth
 from ...errors import ConfigError, OffTableFrequencyError
-from ...spaces import CLOCK_TABLES, Backbone, BackboneSpace, ClockTable, Setting, Stage, Workload
+from ...spaces import CLOCK_TABLES, BackboneSpace, ClockTable, Layer, Setting, Stage
 from .device import CostRequest, MeasurementPlan
 from .profiles import Curve, HardwareProfile, hardware_profile
 from .protocol import EnergyProtocol, block_statistic, check_plan, total_statistic
@@ -31,6 +30,7 @@ from .sensors import PowerSensor
 
 FloatArray = NDArray[np.float64]
 
+_MODEL_VERSION = 1  # of the equations: raise it with any change, so that old and new costs never mix
 _BLOCK_SIGMA = 0.01  # lognormal scatter of a block's latency
 _POWER_SIGMA = 0.03  # relative scatter of a rail between two sensor reads
 _DRIFT = 0.003  # amplitude of the slow drift of latency and of power over the rows of a session
@@ -60,16 +60,15 @@ class SimulatedDevice:
         self.protocol = EnergyProtocol()
         self._table = table
         self._sensor = PowerSensor(profile.meter_lsb_w if noise else 0.0)
-        self._workload = lru_cache(maxsize=256)(self._build_workload)
 
     @property
     def target(self) -> Target:
-        """What the costs belong to; the release is the hash of the parameter set."""
+        """What the costs belong to; the release is the model version and the hash of the parameter set."""
         pinned = self.profile.pinned if self.noise else (*self.profile.pinned, ("noise", "off"))
         return Target(
             board=self.profile.board,
             processor=self.profile.processor,
-            release=f"simulator-{self.profile.parameter_hash()}",
+            release=f"simulator-{_MODEL_VERSION}-{self.profile.parameter_hash()}",
             runtime="simulated engine per stage",
             pinned=tuple(sorted(pinned)),
         )
@@ -121,11 +120,9 @@ class SimulatedDevice:
         for row_no in range(plan.first_row, len(plan.requests)):
             yield self._measure_row(plan, row_no, plan.requests[row_no])
 
-    def _build_workload(self, backbone: Backbone) -> Workload:
-        return self.space.workload(backbone, n_classes=self.n_classes)
-
     def _measure_row(self, plan: MeasurementPlan, row_no: int, request: CostRequest) -> CostRecord:
-        stages = self._workload(request.backbone).stages(request.exits.positions)
+        workload = self.space.workload(request.backbone, n_classes=self.n_classes)
+        stages = workload.stages(request.exits.positions)
         latency_ms, rails_w = _stage_model(self.profile, stages, (request.setting,))
         rng = np.random.default_rng(_row_entropy(plan, row_no, request))
         latency_drift, power_drift = _drift(plan, row_no) if self.noise else (1.0, 1.0)
@@ -185,7 +182,7 @@ def simulated_device(
     """
     profile = hardware_profile(name)
     return SimulatedDevice(
-        profile, table or CLOCK_TABLES[name], space=space, n_classes=n_classes, noise=noise
+        profile, CLOCK_TABLES[name] if table is None else table, space=space, n_classes=n_classes, noise=noise
     )
 
 
@@ -208,44 +205,61 @@ def _stage_model(
     Returns:
         latency_ms (s, f), and W of each rail (1 + other rails, s, f), the compute unit's first.
     """
-    compute_hz = np.array([setting.hz(profile.compute_clock) for setting in settings], dtype=np.float64)
-    emc_hz = [setting.hz("emc") for setting in settings]
     layers = [stage.layers for stage in stages]
     starts = list(accumulate((len(group) for group in layers[:-1]), initial=0))
-    work = np.array(
-        [
-            (2.0 * layer.macs, layer.bytes_moved, float(np.prod(layer.out_shape)), layer.kind == "depthwise")
-            for group in layers
-            for layer in group
-        ]
-    )
-    flops, moved, outputs, depthwise = work.T
-    efficiency = np.where(depthwise, profile.efficiency_depthwise, profile.efficiency_dense)
-    # FLOP that a device with all cores busy would do in the same time.
-    effective = flops * (1.0 + profile.saturation_outputs / outputs) / efficiency
-    bandwidth = _at(profile.bandwidth_gb_s, emc_hz) * 1e9 * profile.efficiency_memory
-    q = profile.norm_exponent
-    arithmetic_s = effective[:, None] / (profile.flop_per_cycle * compute_hz)
-    memory_s = moved[:, None] / bandwidth
-    roofline_ms = 1e3 * (arithmetic_s**q + memory_s**q) ** (1.0 / q)
-    on_cpu = profile.compute_clock == "cpu"
-    # Layers are launched by the CPU: on a GPU setting its clock is pinned at the top.
-    launch_ms = profile.launch_ms * (
-        profile.top_compute_hz / compute_hz if on_cpu else np.ones_like(compute_hz)
-    )
-    latency_ms = np.add.reduceat(np.maximum(roofline_ms, launch_ms), starts, axis=0)
+    work = _layer_work([layer for group in layers for layer in group])
+    latency_ms = np.add.reduceat(_layer_latency(profile, work, settings), starts, axis=0)
     is_first = np.array([stage.units[0].stage == 0 for stage in stages])
     latency_ms += np.where(is_first, profile.offset_ms, 0.0)[:, None]
+    flops, bytes_moved = np.add.reduceat(work[:2], starts, axis=1)[:, :, None]
+    return latency_ms, _rail_power(profile, flops, bytes_moved, latency_ms, settings)
 
-    stage_flops = np.add.reduceat(flops, starts)[:, None]
-    traffic_gb_s = np.add.reduceat(moved, starts)[:, None] / latency_ms / 1e6
-    v2 = _at(profile.voltage_squared, [int(hz) for hz in compute_hz])
-    top_hz, top_v2 = profile.voltage_squared[-1]
-    dynamic_w = stage_flops * profile.energy_pj_per_flop * 1e-9 * v2 / latency_ms
-    active_w = profile.active_w * (compute_hz * v2) / (top_hz * top_v2)
+
+def _layer_work(layers: Sequence[Layer]) -> FloatArray:
+    """(4, layers): FLOP, bytes moved, output elements, whether depthwise."""
+    rows = [
+        (2.0 * layer.macs, layer.bytes_moved, float(np.prod(layer.out_shape)), layer.kind == "depthwise")
+        for layer in layers
+    ]
+    return np.array(rows, dtype=np.float64).T
+
+
+def _layer_latency(profile: HardwareProfile, work: FloatArray, settings: Sequence[Setting]) -> FloatArray:
+    """(layers, f) ms."""
+    flops, bytes_moved, outputs, depthwise = work[:, :, None]
+    compute_hz = _compute_hz(profile, settings)
+    efficiency = np.where(depthwise, profile.efficiency_depthwise, profile.efficiency_dense)
+    # The FLOP that fully busy cores would do in the same time.
+    effective = flops * (1.0 + profile.saturation_outputs / outputs) / efficiency
+    bandwidth = _at(profile.bandwidth_gb_s, [s.hz("emc") for s in settings]) * 1e9 * profile.efficiency_memory
+    q = profile.norm_exponent
+    arithmetic_s = effective / (profile.flop_per_cycle * compute_hz)
+    roofline_ms = 1e3 * (arithmetic_s**q + (bytes_moved / bandwidth) ** q) ** (1.0 / q)
+    # Layers are launched by the CPU; on a GPU setting its clock is pinned at the top.
+    slower = profile.top_compute_hz / compute_hz if profile.compute_clock == "cpu" else 1.0
+    latency_ms: FloatArray = np.maximum(roofline_ms, profile.launch_ms * slower)
+    return latency_ms
+
+
+def _rail_power(
+    profile: HardwareProfile, flops: FloatArray, bytes_moved: FloatArray, latency_ms: FloatArray,
+    settings: Sequence[Setting],
+) -> FloatArray:  # fmt: skip
+    """(rails, s, f) W from FLOP (s, 1) and bytes (s, 1) done in (s, f) ms."""
+    compute_hz = _compute_hz(profile, settings)
+    emc_hz = [setting.hz("emc") for setting in settings]
+    v_squared = _at(profile.voltage_squared, [int(hz) for hz in compute_hz])
+    top_hz, top_v_squared = profile.voltage_squared[-1]
+    dynamic_w = flops * profile.energy_pj_per_flop * 1e-9 * v_squared / latency_ms
+    active_w = profile.active_w * (compute_hz * v_squared) / (top_hz * top_v_squared)
+    traffic_gb_s = bytes_moved / latency_ms / 1e6
     rails = [dynamic_w + active_w + profile.static_w]
     rails += [_at(rail.base_w, emc_hz) + rail.w_per_gb_s * traffic_gb_s for rail in profile.rails]
-    return latency_ms, np.stack(rails)
+    return np.stack(rails)
+
+
+def _compute_hz(profile: HardwareProfile, settings: Sequence[Setting]) -> FloatArray:
+    return np.array([setting.hz(profile.compute_clock) for setting in settings], dtype=np.float64)
 
 
 def _at(curve: Curve, frequencies_hz: Sequence[int]) -> FloatArray:

@@ -187,7 +187,10 @@ def test_hadas_anchors_lie_within_a_factor_of_two_and_a_half() -> None:
 
 @pytest.mark.parametrize("preset", ["a0", "a3", "a6"])
 def test_tx2_gpu_saves_what_public_logs_show(preset: str) -> None:
-    """Public logs: 22 to 28 % at 1.4 to 1.6 x latency, 11 to 15 % at no more than 10 % slowdown."""
+    """Public logs: 22 to 28 % at 1.4 to 1.6 x latency, 11 to 15 % at no more than 10 % slowdown.
+
+    The bands are wider below: those networks are larger, and bound by arithmetic.
+    """
     latency, energy = _whole_network("tx2-pascal-gpu", preset)
     best = int(np.argmin(energy))
     assert 0.15 <= 1 - energy[best] / energy[-1] <= 0.30
