@@ -1,0 +1,111 @@
+"""Training rows of the accuracy predictors: final accuracy and exit fractions, on the logit scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, logit
+
+from ..datasets.records import AccuracyRecord, OutcomeMatrix
+from ..errors import ModelError
+from ..spaces import BackboneSpace
+from .features import backbone_features, exit_features
+from .models import IntArray
+from .prediction import FloatArray
+
+
+@dataclass(frozen=True)
+class AccuracyRows:
+    """Training rows of one accuracy quantity.
+
+    Attributes:
+        x: (n, d) features.
+        logits: (n,) of the fraction correct.
+        noise_variance: (n,) of the logits.
+        groups: (n,) index of the backbone.
+    """
+
+    x: FloatArray
+    logits: FloatArray
+    noise_variance: FloatArray
+    groups: IntArray
+
+
+def logits_of(outcomes: OutcomeMatrix) -> tuple[FloatArray, FloatArray]:
+    """Logits (e,) of the fractions correct and their noise variances (e,).
+
+    Fractions are clipped half a sample away from 0 and 1.  Noise by the delta method:
+    variance of logit p = (standard error of p / (p (1 - p)))^2, where the standard error is
+    clustered by image, and binomial where clustering says 0 or nothing.
+    """
+    n = outcomes.n_samples
+    p = np.clip(outcomes.fractions, 0.5 / n, 1 - 0.5 / n)
+    error = outcomes.standard_errors()
+    error = np.where(np.isfinite(error) & (error > 0), error, np.sqrt(p * (1 - p) / n))
+    return np.asarray(logit(p)), (error / (p * (1 - p))) ** 2
+
+
+def usable_accuracy(space: BackboneSpace, records: Sequence[AccuracyRecord]) -> list[AccuracyRecord]:
+    """The valid records, checked to belong together.
+
+    Raises:
+        ModelError: another space's backbone, columns that do not fit it, or weights, recipes
+            or splits mixed.
+    """
+    usable = [record for record in records if record.valid and record.calibration is not None]
+    for record in usable:
+        where = f"accuracy record {record.session} row {record.row_no}"
+        if record.backbone.space != space.name:
+            raise ModelError(
+                f"{where}: backbone of space '{record.backbone.space}'; the predictors are for '{space.name}'"
+            )
+        assert record.calibration is not None
+        expected = record.backbone.n_blocks - space.first_exit + 1
+        if record.calibration.n_exits != expected or record.first_exit != space.first_exit:
+            raise ModelError(
+                f"{where}: {record.calibration.n_exits} outcome columns from block {record.first_exit} on; "
+                f"its backbone has {expected} from block {space.first_exit} on"
+            )
+    for field in ("weights_id", "recipe_id", "split_id"):
+        known = sorted({str(getattr(record, field)) for record in usable})
+        if len(known) > 1:
+            raise ModelError(f"accuracy records mix {len(known)} values of {field}: {known}; train on one")
+    return usable
+
+
+def accuracy_rows(
+    space: BackboneSpace, records: Sequence[AccuracyRecord], *, n_classes: int
+) -> tuple[AccuracyRows, AccuracyRows]:
+    """Rows of final accuracy (one per record) and of exit fractions (one per record and position)."""
+    final: list[tuple[FloatArray, float, float]] = []
+    exits: list[tuple[FloatArray, FloatArray, FloatArray]] = []
+    for record in records:
+        assert record.calibration is not None
+        workload = space.workload(record.backbone, n_classes=n_classes)
+        logits, noise = logits_of(record.calibration)
+        final.append((backbone_features(space, record.backbone, workload), logits[-1], noise[-1]))
+        exits.append((exit_features(space, record.backbone, workload), logits[:-1], noise[:-1]))
+    if not records:
+        raise ModelError("no valid accuracy record to train on; measure some backbones first")
+    ids = sorted({record.backbone.arch_id for record in records})
+    group = np.array([ids.index(record.backbone.arch_id) for record in records], dtype=np.int64)
+    final_rows = AccuracyRows(
+        np.stack([row[0] for row in final]),
+        np.array([row[1] for row in final]),
+        np.array([row[2] for row in final]),
+        group,
+    )
+    exit_rows = AccuracyRows(
+        np.vstack([row[0] for row in exits]),
+        np.concatenate([row[1] for row in exits]),
+        np.concatenate([row[2] for row in exits]),
+        np.repeat(group, [len(row[1]) for row in exits]),
+    )
+    return final_rows, exit_rows
+
+
+def fractions(logits: FloatArray) -> FloatArray:
+    """Fractions correct from logits."""
+    return np.asarray(expit(logits))

@@ -1,0 +1,175 @@
+"""The fitted cost predictors: tabulated means for searches, joint draws for acquisition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..spaces import ClockTable, Setting, Stage
+from .cost import CostRows, LatencyBaseline, rows_work
+from .features import ClockRoles, Signature, StageWork, cost_features, signature, stage_features, stage_work
+from .models import IntArray, Model
+from .prediction import FloatArray, Paths
+from .random_features import row_noise
+from .selection import ModelSummary, select_model
+
+MAX_CACHED_STAGES = 20_000
+"""Stages whose costs are kept; beyond it the cache starts afresh."""
+
+
+class CostModel:
+    """Latency and power of stages at settings of one clock table.
+
+    Args:
+        table: clocks of the device.
+        baseline: physics part of latency.
+        latency: model of log(latency / baseline).
+        power: model of log power in W, or ``None`` without an energy counter.
+    """
+
+    def __init__(
+        self, table: ClockTable, baseline: LatencyBaseline, latency: Model, power: Model | None
+    ) -> None:
+        self.table, self.baseline, self.latency, self.power = table, baseline, latency, power
+        self.roles = ClockRoles.of(table)
+        self._clocks_ghz = self.roles.clocks_ghz(table.settings)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._index: dict[Signature, int] = {}
+        self._features = np.empty((0, 0))
+        self._work = stage_work([])
+        self._latency_ms = np.empty((0, len(self.table)))
+        self._energy_mj = np.empty((0, len(self.table)))
+
+    @classmethod
+    def fit(
+        cls, table: ClockTable, rows: CostRows, *, candidates: Sequence[str], seed: int
+    ) -> tuple[CostModel, tuple[ModelSummary, ...]]:
+        """Fit baseline, latency and power models to training rows."""
+        roles = ClockRoles.of(table)
+        work = rows_work(rows)
+        baseline = LatencyBaseline.fit(work, rows.clocks_ghz, roles, np.exp(rows.log_latency))
+        missed = rows.log_latency - np.log(baseline(work, rows.clocks_ghz, roles))
+        x = cost_features(stage_features(rows.signatures)[rows.stage], work, rows.clocks_ghz, roles)
+        latency, summary = select_model(
+            "log_latency",
+            "log ms",
+            x,
+            missed,
+            rows.latency_noise,
+            rows.groups,
+            candidates=candidates,
+            seed=seed,
+        )
+        summaries, power = [summary], None
+        counted = np.isfinite(rows.log_power)
+        if counted.any():
+            power, summary = select_model(
+                "log_power", "log W", x[counted], rows.log_power[counted], rows.power_noise[counted],
+                rows.groups[counted], candidates=candidates, seed=seed + 1,
+            )  # fmt: skip
+            summaries.append(summary)
+        return cls(table, baseline, latency, power), tuple(summaries)
+
+    def register(self, stages: Sequence[Stage]) -> IntArray:
+        """Row (r,) of each stage in the cache; equal stages share one."""
+        signatures = [signature(stage) for stage in stages]
+        new = [s for s in dict.fromkeys(signatures) if s not in self._index]
+        if len(self._index) + len(new) > MAX_CACHED_STAGES:
+            self._forget()
+            new = list(dict.fromkeys(signatures))
+        if new:
+            for stage in new:
+                self._index[stage] = len(self._index)
+            features, work = stage_features(new), stage_work(new)
+            old = self._work
+            self._features = np.vstack([self._features.reshape(-1, features.shape[1]), features])
+            self._work = StageWork(
+                np.concatenate([old.dense_macs, work.dense_macs]),
+                np.concatenate([old.depthwise_macs, work.depthwise_macs]),
+                np.concatenate([old.bytes_moved, work.bytes_moved]),
+                np.concatenate([old.n_layers, work.n_layers]),
+            )
+            unknown = np.full((len(new), len(self.table)), np.nan)
+            self._latency_ms = np.vstack([self._latency_ms, unknown])
+            self._energy_mj = np.vstack([self._energy_mj, unknown])
+        return np.array([self._index[s] for s in signatures], dtype=np.int64)
+
+    def tabulated(self, stage_rows: IntArray, setting_rows: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Latency (r, F) in ms and energy (r, F) in mJ of cached stages at settings of the table.
+
+        These are medians of the predictive distributions, which are log-normal; means lie
+        above them by half the variance of the log, well under the model's own error.
+        """
+        needed = np.unique(stage_rows)
+        block = np.ix_(needed, setting_rows)
+        missing_stage, missing_setting = np.nonzero(np.isnan(self._latency_ms[block]))
+        if len(missing_stage):
+            stage, setting = needed[missing_stage], setting_rows[missing_setting]
+            x, log_baseline = self._rows(stage, self._clocks_ghz[setting])
+            latency_ms = np.exp(log_baseline + self.latency.mean(x)[:, 0])
+            self._latency_ms[stage, setting] = latency_ms
+            if self.power is not None:
+                self._energy_mj[stage, setting] = latency_ms * np.exp(self.power.mean(x)[:, 0])
+        wanted = np.ix_(stage_rows, setting_rows)
+        return self._latency_ms[wanted], self._energy_mj[wanted]
+
+    def _rows(self, stage: IntArray, clocks_ghz: FloatArray) -> tuple[FloatArray, FloatArray]:
+        work = self._work.take(stage)
+        x = cost_features(self._features[stage], work, clocks_ghz, self.roles)
+        return x, np.log(self.baseline(work, clocks_ghz, self.roles))
+
+    def paired_rows(
+        self, stages: Sequence[Stage], settings: Sequence[Setting]
+    ) -> tuple[FloatArray, FloatArray, IntArray]:
+        """Distinct (stage, setting) rows behind n pairs.
+
+        Returns:
+            features (u, d), log baseline (u,), and the row (n,) of each pair.
+        """
+        stage = self.register(stages)
+        distinct_settings = list(dict.fromkeys(settings))
+        clocks = self.roles.clocks_ghz(distinct_settings)
+        position = {setting: i for i, setting in enumerate(distinct_settings)}
+        setting = np.array([position[s] for s in settings], dtype=np.int64)
+        pairs, inverse = np.unique(stage * max(1, len(clocks)) + setting, return_inverse=True)
+        x, log_baseline = self._rows(pairs // max(1, len(clocks)), clocks[pairs % max(1, len(clocks))])
+        return x, log_baseline, np.asarray(inverse, dtype=np.int64)
+
+
+class CostDraws:
+    """s joint draws of stage latency and energy.
+
+    Args:
+        noise: whether each row carries the noise of one new measurement.
+    """
+
+    def __init__(self, model: CostModel, n_draws: int, seed: int, *, noise: bool) -> None:
+        self._model, self.n_draws, self._seed, self._noise = model, n_draws, seed, noise
+        self._latency = model.latency.paths(n_draws, seed)
+        self._power = model.power.paths(n_draws, seed + 1) if model.power is not None else None
+
+    def __call__(self, stages: Sequence[Stage], settings: Sequence[Setting]) -> tuple[FloatArray, FloatArray]:
+        """Latency (s, n) in ms and energy (s, n) in mJ of n (stage, setting) pairs; energy NaN without a counter."""
+        model = self._model
+        x, log_baseline, pair = model.paired_rows(stages, settings)
+        log_latency = log_baseline + self._draw(self._latency, model.latency, x, self._seed)
+        latency_ms = np.exp(log_latency)
+        if self._power is None or model.power is None:
+            return latency_ms[:, pair], np.full((self.n_draws, len(pair)), np.nan)
+        energy_mj = latency_ms * np.exp(self._draw(self._power, model.power, x, self._seed + 1))
+        return latency_ms[:, pair], energy_mj[:, pair]
+
+    def _draw(self, paths: Paths, model: Model, x: FloatArray, seed: int) -> FloatArray:
+        draw = paths(x)[:, :, 0]
+        if self._noise:
+            draw = draw + noise_of(model, x, self.n_draws, seed)
+        return draw
+
+
+def noise_of(model: Model, x: FloatArray, n_draws: int, seed: int) -> FloatArray:
+    """Noise (s, n) of one new measurement of each row, on the model's scale; fixed by seed and row."""
+    sd = np.sqrt(model.predict(x).var_noise[:, 0])
+    return np.asarray((row_noise(x, n_draws, seed) * sd[:, None]).T)

@@ -1,0 +1,82 @@
+"""The regressors a quantity can choose from, behind one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ModelError
+from .prediction import FloatArray, Paths, Prediction
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """A fitted model as plain data: no code, so that loading runs none.
+
+    Attributes:
+        values: for JSON; ``values["kind"]`` names the model.
+        arrays: for safetensors.
+        boosters: XGBoost models in UBJSON, by name.
+    """
+
+    values: Mapping[str, object]
+    arrays: Mapping[str, FloatArray]
+    boosters: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class Model(Protocol):
+    """A :class:`~hadas.surrogates.prediction.Predictor` that can be selected, saved and asked for means alone."""
+
+    kind: str
+
+    def fit(
+        self, x: FloatArray, y: FloatArray, noise_variance: FloatArray | None = None,
+        *, groups: IntArray | None = None,
+    ) -> Self: ...  # fmt: skip
+    def predict(self, x: FloatArray) -> Prediction: ...
+    def mean(self, x: FloatArray) -> FloatArray: ...
+    def paths(self, n_draws: int, seed: int) -> Paths: ...
+    def state(self) -> ModelState: ...
+
+
+KINDS = ("gp", "xgb")
+
+
+def make_model(kind: str, name: str, unit: str, *, seed: int, quick: bool = False) -> Model:
+    """A fresh single-output model.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        quick: the cheaper form that cross-validation compares.
+
+    Raises:
+        ModelError: an unknown kind.
+    """
+    if kind == "gp":
+        from .gp import GaussianProcess
+
+        if quick:
+            return GaussianProcess((name,), (unit,), seed=seed, fit_rows=200, max_iterations=30)
+        return GaussianProcess((name,), (unit,), seed=seed)
+    raise ModelError(f"no predictor '{kind}'; known: {list(KINDS)}")
+
+
+def model_from_state(state: ModelState) -> Model:
+    """Rebuild a model from its state.
+
+    Raises:
+        ModelError: an unknown kind.
+        KeyError, ValueError, TypeError: a state with missing or wrong parts.
+    """
+    kind = state.values.get("kind")
+    if kind == "gp":
+        from .gp import GaussianProcess
+
+        return GaussianProcess.from_state(state)
+    raise ModelError(f"no predictor '{kind}'; known: {list(KINDS)}")

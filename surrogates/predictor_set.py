@@ -1,0 +1,231 @@
+"""The four predictors of a study, fitted together: final accuracy, exit fractions, latency, power."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from ..datasets.records import AccuracyRecord, CostRecord
+from ..spaces import Backbone, BackboneSpace, ClockTable, Setting, Stage, Workload
+from .accuracy import accuracy_rows, fractions, usable_accuracy
+from .cost import cost_rows
+from .cost_model import CostDraws, CostModel, noise_of
+from .features import backbone_features, exit_features
+from .models import IntArray, Model
+from .prediction import FloatArray, Prediction
+from .selection import ModelSummary, select_model
+
+RowIds = tuple[tuple[str, int], ...]
+MAX_CACHED_WORKLOADS = 4096
+
+
+@dataclass(frozen=True)
+class StageCosts:
+    """Predicted costs of r stages at F settings.
+
+    Attributes:
+        latency_ms: (r, F).
+        energy_mj: (r, F); NaN throughout if the device has no energy counter.
+    """
+
+    latency_ms: FloatArray
+    energy_mj: FloatArray
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a predictor set was made from.
+
+    Attributes:
+        n_classes, seed: as given to :meth:`PredictorSet.fit`.
+        accuracy_rows, cost_rows: (session, row) of the records used.
+        skipped: how many records were not used, by reason.
+    """
+
+    n_classes: int
+    seed: int
+    accuracy_rows: RowIds
+    cost_rows: RowIds
+    skipped: Mapping[str, int]
+
+
+class PredictorSet:
+    """Everything a search asks of surrogates.  Made by :meth:`fit` or :meth:`load`."""
+
+    def __init__(
+        self, space: BackboneSpace, final: Model, exits: Model, cost: CostModel,
+        summary: tuple[ModelSummary, ...], provenance: Provenance,
+    ) -> None:  # fmt: skip
+        self.space, self.table = space, cost.table
+        self.final_model, self.exit_model, self.cost_model = final, exits, cost
+        self.provenance = provenance
+        self._summary = summary
+        self._workloads: dict[Backbone, Workload] = {}
+
+    @classmethod
+    def fit(
+        cls, space: BackboneSpace, table: ClockTable, accuracy: Sequence[AccuracyRecord],
+        costs: Sequence[CostRecord], *, n_classes: int, seed: int, candidates: tuple[str, ...] = ("gp",),
+    ) -> Self:  # fmt: skip
+        """Fit all predictors, each with the candidate that cross-validation prefers.
+
+        Args:
+            accuracy, costs: records; invalid ones are never used.
+            n_classes: of the data set.
+            seed: fixes everything random; the same records and seed give the same predictors.
+            candidates: model kinds, the preferred one first.
+
+        Raises:
+            ModelError: no usable record, or records that do not belong together.
+        """
+        usable = usable_accuracy(space, accuracy)
+        final_rows, exit_rows = accuracy_rows(space, usable, n_classes=n_classes)
+        rows = cost_rows(space, table, costs)
+        final, final_summary = select_model(
+            "final_accuracy", "logit", final_rows.x, final_rows.logits, final_rows.noise_variance,
+            final_rows.groups, candidates=candidates, seed=seed,
+        )  # fmt: skip
+        exits, exit_summary = select_model(
+            "exit_fractions", "logit", exit_rows.x, exit_rows.logits, exit_rows.noise_variance,
+            exit_rows.groups, candidates=candidates, seed=seed + 1,
+        )  # fmt: skip
+        cost, cost_summaries = CostModel.fit(table, rows, candidates=candidates, seed=seed + 2)
+        skipped = {f"cost: {reason}": n for reason, n in sorted(rows.skipped.items())}
+        if len(usable) < len(accuracy):
+            skipped["accuracy: invalid"] = len(accuracy) - len(usable)
+        provenance = Provenance(
+            n_classes, seed, tuple((r.session, r.row_no) for r in usable), rows.used, skipped
+        )
+        return cls(space, final, exits, cost, (final_summary, exit_summary, *cost_summaries), provenance)
+
+    @property
+    def summary(self) -> tuple[ModelSummary, ...]:
+        """Per quantity: the model in use and how all candidates scored."""
+        return self._summary
+
+    @property
+    def has_energy(self) -> bool:
+        """Whether energy is predicted; without, every energy is NaN."""
+        return self.cost_model.power is not None
+
+    def workload(self, backbone: Backbone) -> Workload:
+        """The workload of a backbone, cached."""
+        if backbone not in self._workloads:
+            if len(self._workloads) >= MAX_CACHED_WORKLOADS:
+                self._workloads.clear()
+            self._workloads[backbone] = self.space.workload(backbone, n_classes=self.provenance.n_classes)
+        return self._workloads[backbone]
+
+    def final_rows(self, backbones: Sequence[Backbone]) -> FloatArray:
+        """Features (k, d) of the final accuracy of backbones."""
+        return np.stack([backbone_features(self.space, b, self.workload(b)) for b in backbones])
+
+    def exit_rows(self, backbones: Sequence[Backbone]) -> FloatArray:
+        """Features (sum of P_b, d) of the exit positions of backbones, backbone by backbone."""
+        return np.vstack([exit_features(self.space, b, self.workload(b)) for b in backbones])
+
+    def final_accuracy(self, backbones: Sequence[Backbone]) -> Prediction:
+        """Final accuracy (k, 1) on the calibration split, logit of the fraction correct."""
+        return self.final_model.predict(self.final_rows(backbones))
+
+    def exit_fractions(self, backbones: Sequence[Backbone]) -> Prediction:
+        """Exit fractions, logit; rows = the exit positions of each backbone in turn, one column."""
+        return self.exit_model.predict(self.exit_rows(backbones))
+
+    def stage_costs(self, stages: Sequence[Stage], settings: Sequence[Setting]) -> StageCosts:
+        """Costs of all pairs of r stages and F settings of the table; cached by what the stages run.
+
+        Raises:
+            OffTableFrequencyError: a setting that the table does not list.
+        """
+        columns = np.array([self.table.index(setting) for setting in settings], dtype=np.int64)
+        return StageCosts(*self.cost_model.tabulated(self.cost_model.register(stages), columns))
+
+    def network_cost(self, backbones: Sequence[Backbone], setting: Setting) -> tuple[FloatArray, FloatArray]:
+        """Latency (k,) in ms and energy (k,) in mJ of backbones without exits at one setting.
+
+        The sum over the finest segments, so that it agrees with tables made of the same.
+        """
+        segments = [
+            [stage for stage in self.workload(b).unit_stages() if stage.kind == "segment"] for b in backbones
+        ]
+        owner = np.repeat(np.arange(len(backbones)), [len(s) for s in segments])
+        costs = self.stage_costs([stage for s in segments for stage in s], [setting])
+        return (
+            _sums(costs.latency_ms[:, 0], owner, len(backbones)),
+            _sums(costs.energy_mj[:, 0], owner, len(backbones)),
+        )
+
+    def draws(self, n_draws: int, seed: int, *, include_noise: bool = False) -> PredictorDraws:
+        """Joint draws of all unknown functions.
+
+        Args:
+            include_noise: add the noise of one new measurement, fixed per row and seed: what
+                predictive intervals need.
+        """
+        return PredictorDraws(self, n_draws, seed, include_noise=include_noise)
+
+    def save(self, directory: Path) -> None:
+        """Write to a directory, made if need be; no pickle."""
+        from .persistence import save_predictors
+
+        save_predictors(self, directory)
+
+    @classmethod
+    def load(cls, directory: Path, space: BackboneSpace, table: ClockTable) -> Self:
+        """Read what :meth:`save` wrote; predictions come out bit for bit.
+
+        Raises:
+            ModelError: files missing or altered, or made for another space, clock table or
+                feature version; says which.
+        """
+        from .persistence import load_parts
+
+        return cls(*load_parts(directory, space, table))
+
+
+def _sums(values: FloatArray, owner: IntArray, n: int) -> FloatArray:
+    return np.asarray(np.bincount(owner, weights=values, minlength=n), dtype=np.float64)
+
+
+class PredictorDraws:
+    """s joint draws of the unknown functions; the same row has the same value in every batch."""
+
+    def __init__(self, predictors: PredictorSet, n_draws: int, seed: int, *, include_noise: bool) -> None:
+        self.n_draws = n_draws
+        self._predictors, self._noise = predictors, include_noise
+        # One stream per quantity: cost draws take two consecutive seeds.
+        self._seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(3)]
+        self._final = predictors.final_model.paths(n_draws, self._seeds[0])
+        self._exits = predictors.exit_model.paths(n_draws, self._seeds[1])
+        self._cost = CostDraws(predictors.cost_model, n_draws, self._seeds[2], noise=include_noise)
+
+    def final_accuracy(self, backbones: Sequence[Backbone]) -> FloatArray:
+        """Fractions correct (s, k) of the final classifiers."""
+        x = self._predictors.final_rows(backbones)
+        logits = self._final(x)[:, :, 0]
+        if self._noise:
+            logits = logits + noise_of(self._predictors.final_model, x, self.n_draws, self._seeds[0])
+        return fractions(logits)
+
+    def exit_fractions(self, backbones: Sequence[Backbone]) -> list[FloatArray]:
+        """Fractions correct at the exit positions: k arrays (s, P_b), joint over positions and backbones."""
+        x = self._predictors.exit_rows(backbones)
+        logits = self._exits(x)[:, :, 0]
+        if self._noise:
+            logits = logits + noise_of(self._predictors.exit_model, x, self.n_draws, self._seeds[1])
+        ends = np.cumsum([self._predictors.workload(b).n_positions for b in backbones])
+        return [fractions(part) for part in np.split(logits, ends[:-1], axis=1)]
+
+    def stage_costs(
+        self, stages: Sequence[Stage], settings: Sequence[Setting]
+    ) -> tuple[FloatArray, FloatArray]:
+        """Latency (s, n) in ms and energy (s, n) in mJ of n (stage, setting) pairs.
+
+        Energy = power times the same latency draw; NaN without an energy counter.
+        """
+        return self._cost(stages, settings)
