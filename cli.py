@@ -20,7 +20,8 @@ from . import __version__
 from .errors import ConfigError, HadasError
 
 if TYPE_CHECKING:
-    from .study import ProgressCallback, Study
+    from .study import Study
+    from .study.assembly import ProgressCallback
 
 app = typer.Typer(
     name="hadas",
@@ -88,7 +89,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a commented study file."""
-    from .config import template
+    from .study.config import template
 
     if study.exists() and not force:
         raise ConfigError(f"{study} exists; --force overwrites it")
@@ -159,7 +160,7 @@ def status(study: StudyFile) -> None:
 @app.command(epilog="Example:  hadas report my.yaml")
 def report(study: StudyFile, adopt: Adopt = False) -> None:
     """Write report.html (one file, opens offline) with PNG and CSV beside it."""
-    from .reporting import write_study_report
+    from .study.reporting import write_study_report
 
     with _progress() as progress:
         page = write_study_report(_open(study, adopt), progress)
@@ -174,7 +175,7 @@ def demo(
     preset: Annotated[str, typer.Option(help="demo: about 5 minutes on 2 cores; smoke: seconds.")] = "demo",
 ) -> None:
     """Run the whole loop on the bundled digits images and a simulated Jetson TX2 GPU."""
-    from .config import template
+    from .study.config import template
 
     path = directory / "study.yaml"
     if not path.exists():
@@ -233,7 +234,7 @@ def _mark(study: Study) -> str:
 
 
 def _run(study: Study) -> None:
-    from .reporting import write_study_report
+    from .study.reporting import write_study_report
 
     with _progress() as progress:
         for _ in study.run(progress):

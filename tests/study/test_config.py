@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from hadas.config import PRESETS, config_difference, load_config, template, validate_config
 from hadas.errors import ConfigError
+from hadas.study.config import PRESETS, config_difference, load_config, template, validate_config
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))

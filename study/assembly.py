@@ -1,0 +1,141 @@
+"""From a configuration to working parts: space, images, device, accuracy meter, search settings.
+
+Everything is built when first asked for, so that a command pays only for what it uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import ConfigError
+from ..spaces import ClockTable, MBConvSpace, clock_table, space_by_name
+from .config import StudyConfig
+
+if TYPE_CHECKING:
+    from ..datasets.images import ImageData
+    from ..measurement.accuracy.recipes import ExitRecipe, SupernetRecipe
+    from ..measurement.accuracy.supernet_meter import SupernetMeter
+    from ..measurement.accuracy.training import TrainedSupernet
+    from ..measurement.hardware.device import Device
+    from ..search.outer import SearchSettings
+
+Recipe = TypeVar("Recipe", "SupernetRecipe", "ExitRecipe")
+
+ProgressCallback = Callable[[str, int, int], None]
+"""Called with (phase, steps done, steps in all)."""
+
+
+class Assembly:
+    """The parts that one configuration names."""
+
+    def __init__(self, config: StudyConfig, directory: Path) -> None:
+        """Args: directory: where relative paths of the configuration start."""
+        self.config = config
+        self.directory = directory
+
+    @cached_property
+    def space(self) -> MBConvSpace:
+        """The backbone space."""
+        return space_by_name(self.config.space)
+
+    @cached_property
+    def data(self) -> ImageData:
+        """Images with their fixed splits."""
+        from ..datasets.images import load_images
+
+        data = self.config.data
+        return load_images(data.name, path=self._path(data.path), limit=data.limit)
+
+    @cached_property
+    def device(self) -> Device:
+        """The device to measure costs on."""
+        device = self.config.device
+        if device.kind == "host-cpu":
+            from ..measurement.hardware.host_cpu import HostCpuDevice
+
+            return HostCpuDevice(self.space, self.data.n_classes)
+        from ..measurement.hardware.simulator import simulated_device
+
+        path = self._path(device.clocks)
+        table = None if path is None else clock_table(str(path))
+        return simulated_device(device.name, space=self.space, n_classes=self.data.n_classes, table=table)
+
+    @cached_property
+    def table(self) -> ClockTable:
+        """The device's clock table."""
+        return self.device.clock_table()
+
+    @property
+    def counts_energy(self) -> bool:
+        """Whether the device has an energy counter (the host CPU has none)."""
+        return self.config.device.kind == "simulator"
+
+    @cached_property
+    def search_settings(self) -> SearchSettings:
+        """The search preset with the configuration's overrides."""
+        from ..search.outer import search_settings
+
+        return search_settings(self.config.search.preset, self.config.search.overrides)
+
+    @cached_property
+    def recipes(self) -> tuple[SupernetRecipe, ExitRecipe]:
+        """How the supernet and the exits are trained."""
+        from ..measurement.accuracy import recipes
+
+        accuracy = self.config.accuracy
+        if accuracy.preset == "demo":
+            supernet, exits = recipes.DEMO_SUPERNET, recipes.DEMO_EXITS
+        else:
+            supernet, exits = recipes.SMOKE_SUPERNET, recipes.SMOKE_EXITS
+        return (
+            _override(supernet, accuracy.supernet, "accuracy.supernet"),
+            _override(exits, accuracy.exits, "accuracy.exits"),
+        )
+
+    def trained_supernet(self, progress: ProgressCallback) -> TrainedSupernet:
+        """The configured checkpoint, or a supernet trained here (found again if it is finished).
+
+        Raises:
+            CheckpointError: a checkpoint of another space or another number of classes.
+        """
+        from ..measurement.accuracy.training import load_supernet, train_supernet
+
+        checkpoint = self._path(self.config.accuracy.checkpoint)
+        if checkpoint is not None:
+            return load_supernet(checkpoint, self.space, self.data.n_classes)[1]
+        return train_supernet(
+            self.space,
+            self.data,
+            self.recipes[0],
+            directory=self.directory / "weights",
+            progress=lambda done, total, _: progress("training the supernet", done, total),
+        )
+
+    def meter(self, trained: TrainedSupernet) -> SupernetMeter:
+        """The accuracy meter on a trained supernet."""
+        from ..measurement.accuracy.supernet_meter import SupernetMeter
+
+        return SupernetMeter(self.space, self.data, trained, self.recipes[1])
+
+    def _path(self, path: Path | None) -> Path | None:
+        return None if path is None else self.directory / path
+
+
+def _override(preset: Recipe, changes: dict[str, Any], where: str) -> Recipe:
+    """A recipe with some fields replaced.
+
+    Raises:
+        ConfigError: a field that it does not have, or a value of another type.
+    """
+    known = {field.name: getattr(preset, field.name) for field in fields(preset)}
+    for name, value in changes.items():
+        if name not in known:
+            raise ConfigError(f"'{where}.{name}': no such field; known: {sorted(known)}")
+        wanted = type(known[name])
+        if type(value) is not wanted and not (wanted is float and type(value) is int):
+            raise ConfigError(f"'{where}.{name}' = {value!r}: must be {wanted.__name__}")
+    return replace(preset, **changes)

@@ -1,0 +1,218 @@
+"""What a study has found so far: a read-only view of its rows, points, fronts and rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..datasets.records import AccuracyRecord, CostRecord
+from ..datasets.store import Store
+from ..errors import StudyError
+from ..spaces import Backbone, exits_from_heads
+from .assembly import Assembly
+from .journal import Check, MeasuredPoint, RoundSummary, design_from_json
+
+if TYPE_CHECKING:
+    from ..measurement.accuracy.supernet_meter import SupernetMeter
+    from ..search.metrics import HypervolumeReference
+    from ..search.objectives import Column
+
+FloatArray = NDArray[np.float64]
+
+
+class Findings:
+    """Rows, points and rounds of one study."""
+
+    def __init__(self, study_id: str, store: Store, parts: Assembly) -> None:
+        self.study_id = study_id
+        self.store = store
+        self.parts = parts
+
+    # -- the journal -------------------------------------------------------------------------
+
+    def event(self, key: str) -> dict[str, Any] | None:
+        """Payload of a journal entry, ``None`` if it is not there yet."""
+        return self.store.event(self.study_id, key)
+
+    def _n_rounds(self, kind: str) -> int:
+        keys = (key.partition(":") for key in self.store.event_keys(self.study_id))
+        return sum(name == kind and label.isdigit() for name, _, label in keys)
+
+    @property
+    def n_measured_rounds(self) -> int:
+        """Rounds that are completely measured, the seeds included."""
+        return self._n_rounds("measured")
+
+    @property
+    def n_planned_rounds(self) -> int:
+        """Rounds that have a plan, the seeds included."""
+        return self._n_rounds("plan")
+
+    def session(self, label: str | int) -> str:
+        """Session of the cost rows of a round (by number) or a baseline (by name)."""
+        return f"{self.study_id}/{label}"
+
+    # -- rows and points ---------------------------------------------------------------------
+
+    @cached_property
+    def meter(self) -> SupernetMeter:
+        """The accuracy meter; its identities select the accuracy rows of this study."""
+        return self.parts.meter(self.parts.trained_supernet(lambda phase, done, total: None))
+
+    def accuracy_records(self, backbones: Sequence[Backbone]) -> dict[str, AccuracyRecord]:
+        """Accuracy rows of backbones, whichever study of the store measured them; by arch_id."""
+        meter = self.meter
+        return self.store.accuracy(
+            [b.arch_id for b in backbones],
+            weights_id=meter.weights_id,
+            recipe_id=meter.recipe_id,
+            split_id=meter.split_id,
+        )
+
+    def cost_records(self, n_rounds: int) -> tuple[CostRecord, ...]:
+        """Cost rows of rounds 0 .. n_rounds - 1: what the loop may train on (baselines excluded)."""
+        return tuple(row for r in range(n_rounds) for row in self.store.costs(session=self.session(r)))
+
+    def training_accuracy(self, n_rounds: int) -> tuple[AccuracyRecord, ...]:
+        """Valid accuracy rows of the backbones of rounds 0 .. n_rounds - 1."""
+        found = self.accuracy_records([row.backbone for row in self.cost_records(n_rounds)])
+        return tuple(record for record in found.values() if record.valid)
+
+    def points(self, label: int | str, strategy: str | None = None) -> list[MeasuredPoint]:
+        """Every design of a session whose accuracy and cost were both measured."""
+        from ..search.designs import Design, evaluate_measured
+
+        rows = [row for row in self.store.costs(session=self.session(label)) if row.valid]
+        known = self.accuracy_records([row.backbone for row in rows])
+        if strategy is None:
+            strategy = "seed" if label == 0 else "hadas" if isinstance(label, int) else label
+        found = []
+        for row in rows:
+            accuracy = known.get(row.backbone.arch_id)
+            if accuracy is None or not accuracy.valid:
+                continue
+            first = self.parts.space.first_exit
+            exits = exits_from_heads(row.heads, first_exit=first, n_blocks=row.backbone.n_blocks)
+            design = Design(row.backbone, exits, row.requested)
+            outcome = evaluate_measured(design, accuracy, row, tolerance=self.parts.config.policy.tolerance)
+            r = label if isinstance(label, int) else -1
+            found.append(MeasuredPoint(strategy, r, design, outcome, accuracy, row))
+        return found
+
+    def loop_points(self, n_rounds: int | None = None) -> list[MeasuredPoint]:
+        """Points of the seeds and of all rounds so far (or the first ``n_rounds``), in order."""
+        rounds = self.n_measured_rounds if n_rounds is None else n_rounds
+        return [point for r in range(rounds) for point in self.points(r)]
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The objectives that measured points are compared on: error and expected cost."""
+        from ..search.objectives import Expected
+
+        settings = self.parts.search_settings
+        return Expected(with_latency=settings.with_latency).columns(self.parts.counts_energy)
+
+    def objectives(self, points: Sequence[MeasuredPoint]) -> tuple[FloatArray, FloatArray]:
+        """(q, m) objectives of measured points, minimised, and their standard errors."""
+        names = [column.name for column in self.columns]
+        pairs = [point.outcome.objectives(names) for point in points]
+        shape = (len(pairs), len(names))
+        return np.array([p[0] for p in pairs]).reshape(shape), np.array([p[1] for p in pairs]).reshape(shape)
+
+    def front(self, points: Sequence[MeasuredPoint]) -> list[MeasuredPoint]:
+        """The non-dominated points, best accuracy last."""
+        from ..search.ranking import front_indices
+
+        if not points:
+            return []
+        values, _ = self.objectives(points)
+        chosen = [points[int(i)] for i in front_indices(values)]
+        return sorted(chosen, key=lambda point: point.outcome.controller.accuracy)
+
+    @property
+    def reference(self) -> HypervolumeReference:
+        """Reference of every hypervolume of this study, frozen when the seeds were measured."""
+        from ..search.metrics import HypervolumeReference
+
+        event = self.event("reference")
+        if event is None:
+            raise StudyError(f"study '{self.study_id}': nothing is measured yet; run: hadas measure")
+        return HypervolumeReference.from_json(event)
+
+    def first_reference(self) -> HypervolumeReference:
+        """The reference that the seeds' front gives; frozen by being journalled.
+
+        Raises:
+            StudyError: no seed has both rows valid.
+        """
+        from ..search.metrics import HypervolumeReference
+
+        values, _ = self.objectives(self._some_points(0))
+        return HypervolumeReference.from_front(values, self.columns)
+
+    def hypervolume(self, points: Sequence[MeasuredPoint]) -> float:
+        """Hypervolume of measured points to the study's reference; 0 for none."""
+        return self.reference.hypervolume(self.objectives(points)[0]) if points else 0.0
+
+    def _some_points(self, r: int) -> list[MeasuredPoint]:
+        points = self.loop_points(r + 1)
+        if not points:
+            raise StudyError(
+                f"study '{self.study_id}': no design has both a valid accuracy row and a valid cost row; "
+                "the reasons are in: hadas status"
+            )
+        return points
+
+    def summarise(self, r: int, seed: int) -> RoundSummary:
+        """What round ``r`` found; its rows must be in the store.
+
+        Raises:
+            StudyError: no design has both rows valid.
+        """
+        from ..search.metrics import hypervolume_standard_error
+
+        points = self._some_points(r)
+        values, errors = self.objectives(points)
+        checks = self.round_checks(r)
+        rows = self.store.costs(session=self.session(r))
+        fresh = {row.backbone.arch_id for row in rows} - {
+            row.backbone.arch_id for row in self.cost_records(r)
+        }
+        trained = self.accuracy_records([row.backbone for row in rows])
+        own = [t for a, t in trained.items() if a in fresh and t.session == self.session("accuracy")]
+        return RoundSummary.of_checks(
+            checks,
+            round=r,
+            n_measured=len(points),
+            hypervolume=self.reference.hypervolume(values),
+            hypervolume_se=hypervolume_standard_error(values, errors, self.reference, seed=seed),
+            device_seconds=sum(row.device_seconds for row in rows),
+            training_seconds=sum(sum(t.seconds.values()) for t in own),
+        )
+
+    def round_checks(self, r: int) -> list[Check]:
+        """Predictions that came with plan ``r`` against what was then measured."""
+        plan = self.event(f"plan:{r}") or {"predictions": []}
+        measured = {point.design: point for point in self.points(r)}
+        checks = []
+        for entry in plan["predictions"]:
+            design = design_from_json(entry["design"])
+            if design in measured:
+                controller = measured[design].outcome.controller
+                value = getattr(controller, entry["quantity"])
+                interval = (entry["predicted"], entry["low_90"], entry["high_90"], entry["sd"])
+                checks.append(Check(entry["quantity"], design.backbone.arch_id, r, *interval, measured=value))
+        return checks
+
+    def checks(self) -> list[Check]:
+        """Every prediction of every round that could be checked."""
+        return [check for r in range(self.n_measured_rounds) for check in self.round_checks(r)]
+
+    def summaries(self) -> list[RoundSummary]:
+        """What each measured round found."""
+        events = (self.event(f"measured:{r}") for r in range(self.n_measured_rounds))
+        return [RoundSummary.from_json(event) for event in events if event is not None]

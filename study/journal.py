@@ -1,0 +1,143 @@
+"""What a study writes down: designs, checks and round summaries as JSON and back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from ..datasets.records import AccuracyRecord, CostRecord
+from ..datasets.store import backbone_from_json, setting_from_json
+from ..spaces import Backbone, Exits, Setting
+
+if TYPE_CHECKING:
+    from ..search.designs import Design, DesignOutcome
+    from ..search.outer import Candidate
+
+
+@dataclass(frozen=True)
+class MeasuredPoint:
+    """One design whose accuracy and cost were both measured.
+
+    Attributes:
+        strategy: ``seed``, ``hadas`` or the name of a baseline.
+        round: round it was measured in; -1 for a baseline.
+        outcome: on the calibration split, thresholds cross-fitted.
+        accuracy, cost: the rows it comes from.
+    """
+
+    strategy: str
+    round: int
+    design: Design
+    outcome: DesignOutcome
+    accuracy: AccuracyRecord
+    cost: CostRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One prediction and what was then measured.
+
+    Attributes:
+        quantity: ``accuracy``, ``energy_mj`` or ``latency_ms``, under the controller.
+        predicted, sd: mean and standard deviation of the predictive draws, noise included.
+        low_90, high_90: their central 90 % interval.
+        measured: what came out.
+    """
+
+    quantity: str
+    arch_id: str
+    round: int
+    predicted: float
+    low_90: float
+    high_90: float
+    sd: float
+    measured: float
+
+    @property
+    def inside(self) -> bool:
+        """Whether the measurement lies in the interval."""
+        return self.low_90 <= self.measured <= self.high_90
+
+
+@dataclass(frozen=True)
+class RoundSummary:
+    """What one round found and cost.
+
+    Attributes:
+        n_measured: points measured by the loop up to and including this round.
+        hypervolume, hypervolume_se: of these points, and its bootstrap standard error.
+        coverage_90: by quantity, share of this round's measurements inside their 90 % interval.
+        bias: by quantity, mean of (measured - predicted) / predicted standard deviation.
+        n_checked: by quantity, predictions checked.
+        device_seconds, training_seconds: what the round cost.
+    """
+
+    round: int
+    n_measured: int
+    hypervolume: float
+    hypervolume_se: float
+    coverage_90: Mapping[str, float]
+    bias: Mapping[str, float]
+    n_checked: Mapping[str, int]
+    device_seconds: float
+    training_seconds: float
+
+    @classmethod
+    def of_checks(cls, checks: Sequence[Check], **found: Any) -> Self:
+        """A summary with coverage and bias computed from the round's checks."""
+        by_quantity: dict[str, list[Check]] = defaultdict(list)
+        for check in checks:
+            by_quantity[check.quantity].append(check)
+        return cls(
+            coverage_90={q: sum(c.inside for c in cs) / len(cs) for q, cs in by_quantity.items()},
+            bias={
+                q: sum((c.measured - c.predicted) / c.sd for c in cs) / len(cs)
+                for q, cs in by_quantity.items()
+            },
+            n_checked={q: len(cs) for q, cs in by_quantity.items()},
+            **found,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready mapping."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`."""
+        return cls(**document)
+
+
+def design_to_json(backbone: Backbone, exits: Exits, setting: Setting) -> dict[str, Any]:
+    """A JSON-ready mapping of a design."""
+    return {
+        "backbone": asdict(backbone),
+        "exits": asdict(exits),
+        "clocks_hz": [list(c) for c in setting.clocks_hz],
+    }
+
+
+def design_from_json(document: Mapping[str, Any]) -> Design:
+    """The inverse of :func:`design_to_json`."""
+    from ..search.designs import Design
+
+    exits = Exits(document["exits"]["first_exit"], tuple(document["exits"]["types"]))
+    return Design(backbone_from_json(document["backbone"]), exits, setting_from_json(document["clocks_hz"]))
+
+
+def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
+    """A JSON-ready mapping of a design with its predicted objectives."""
+    design = candidate.design
+    return {
+        "design": design_to_json(design.backbone, design.exits, design.setting),
+        "objectives": list(candidate.objectives),
+    }
+
+
+def candidate_from_json(document: Mapping[str, Any]) -> Candidate:
+    """The inverse of :func:`candidate_to_json`."""
+    from ..search.outer import Candidate
+
+    return Candidate(design_from_json(document["design"]), tuple(document["objectives"]))

@@ -1,0 +1,289 @@
+"""The loop: measure, fit, search, suggest, measure again.
+
+:class:`Study` is the only mutable object of the package.  Everything it decides is journalled
+in the store under a key, and every decision depends only on the seed and on rows that were
+measured before it; so the same command after an interruption continues to the same result.
+
+Journal keys: ``supernet`` (what training cost), ``reference`` (of the hypervolume),
+``plan:r`` (what round r measures, and why), ``measured:r`` (what round r found), ``fit:r`` and
+``search:r`` (on the rows of rounds 0..r), ``plan:NAME`` and ``measured:NAME`` of each baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from ..datasets.records import AccuracyRecord
+from ..datasets.store import Store
+from ..errors import StudyError
+from ..spaces import Backbone, Exits
+from .assembly import Assembly, ProgressCallback
+from .config import StudyConfig, config_difference, load_config
+from .findings import Findings
+from .journal import RoundSummary, candidate_from_json, candidate_to_json, design_from_json, design_to_json
+from .worlds import Worlds
+
+if TYPE_CHECKING:
+    from ..search.designs import Design
+    from ..search.outer import Candidate
+    from ..surrogates.predictor_set import PredictorSet
+
+N_CHECK_DRAWS = 256
+"""Joint draws behind the predicted intervals that a round is checked against."""
+
+BASELINES = ("presets optimized", "backbone only", "random")
+
+
+def _silent(phase: str, done: int, total: int) -> None:
+    pass
+
+
+class Study:
+    """One target, one data set, one configuration, and everything decided so far."""
+
+    def __init__(self, config: StudyConfig, directory: Path, store: Store) -> None:
+        """Use :meth:`open`; ``directory`` is where relative paths of the configuration start."""
+        self.config = config
+        self.directory = directory
+        self.store = store
+        self.parts = Assembly(config, directory)
+        self.findings = Findings(config.study, store, self.parts)
+        self._worlds: tuple[int, Worlds] | None = None
+
+    @classmethod
+    def open(cls, path: Path, *, adopt: bool = False) -> Self:
+        """Open a study file; creates the study in its store the first time.
+
+        Raises:
+            ConfigError: a file that does not validate.
+            StudyError: the file differs from what the study began with (the fields are listed),
+                unless ``adopt``.
+        """
+        config = load_config(path)
+        url = config.store if "://" in config.store else str(path.parent / config.store)
+        store = Store(url)
+        wanted = config.model_dump(mode="json")
+        begun = store.study_config(config.study)
+        difference = [] if begun is None else config_difference(begun, wanted)
+        if difference and not adopt:
+            raise StudyError(
+                f"study '{config.study}' in {url} began with another configuration: "
+                + "; ".join(difference)
+                + ". Give the changed study another name, or continue with --adopt."
+            )
+        if begun != wanted:
+            store.put_study(config.study, wanted)
+        return cls(config, path.parent, store)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether costs come from a simulator."""
+        return self.config.device.kind == "simulator"
+
+    def _journal(self, key: str, payload: dict[str, Any]) -> None:
+        self.store.journal(self.config.study, key, payload)
+
+    def _seed(self, *purpose: int) -> int:
+        """A seed of its own for every purpose, all derived from the study's."""
+        return int(np.random.SeedSequence([self.config.seed, *purpose]).generate_state(1)[0])
+
+    # -- measuring ---------------------------------------------------------------------------
+
+    def measure(self, progress: ProgressCallback = _silent) -> None:
+        """Measure what the latest plan asks for and close its round; does nothing if none is open."""
+        trained = self.parts.trained_supernet(progress)
+        if self.findings.event("supernet") is None:
+            self._journal("supernet", {"weights_id": trained.weights_id, "seconds": trained.seconds})
+        if self.findings.n_planned_rounds == 0:
+            self._journal("plan:0", {"designs": self._seed_designs(), "predictions": []})
+        r = self.findings.n_planned_rounds - 1
+        if self.findings.n_measured_rounds > r:
+            return
+        self._measure_designs(r, "seeds" if r == 0 else f"round {r}", progress)
+        if self.findings.event("reference") is None:
+            self._journal("reference", self.findings.first_reference().to_json())
+        self._journal(f"measured:{r}", self.findings.summarise(r, seed=self._seed(2, r)).to_json())
+
+    def _seed_designs(self) -> list[dict[str, Any]]:
+        """Presets and random backbones, an exit at every position, at several clock settings each."""
+        space, table, learning = self.parts.space, self.parts.table, self.config.learning
+        rng = np.random.default_rng(self._seed(0))
+        presets = list(space.presets.values())
+        n_presets = min(len(presets), max(2, learning.seed_backbones * 2 // 3))
+        backbones = [presets[i] for i in np.linspace(0, len(presets) - 1, n_presets).round().astype(int)]
+        while len(backbones) < learning.seed_backbones:
+            backbone = space.decode(space.sample(1, rng)[0])
+            if backbone not in backbones:
+                backbones.append(backbone)
+        designs = []
+        for backbone in backbones:
+            exits = Exits.everywhere(first_exit=space.first_exit, n_blocks=backbone.n_blocks)
+            n_more = min(learning.seed_settings, len(table)) - 1
+            more = rng.choice(len(table) - 1, size=n_more, replace=False) if n_more else []
+            for setting in (table.default, *(table.settings[int(i)] for i in more)):
+                designs.append(design_to_json(backbone, exits, setting))
+        return designs
+
+    def _measure_designs(self, label: int | str, name: str, progress: ProgressCallback) -> None:
+        """Measure whatever of ``plan:label`` is not in the store yet."""
+        plan = self.findings.event(f"plan:{label}")
+        assert plan is not None
+        designs = [design_from_json(document) for document in plan["designs"]]
+        self._measure_accuracy([design.backbone for design in designs], f"accuracy, {name}", progress)
+        mark = " (SIMULATED)" if self.simulated else ""
+        self._measure_cost(designs, self.findings.session(label), f"cost{mark}, {name}", progress)
+
+    def _measure_accuracy(
+        self, backbones: Sequence[Backbone], phase: str, progress: ProgressCallback
+    ) -> None:
+        known = self.findings.accuracy_records(backbones)
+        missing = [b for b in dict.fromkeys(backbones) if b.arch_id not in known]
+        session = self.findings.session("accuracy")
+        first_row = self.store.next_accuracy_row(session)
+        records = self.findings.meter.measure(missing, session=session, first_row=first_row)
+        for done, record in enumerate(records, start=1):
+            self.store.add_accuracy(record)
+            progress(phase, done, len(missing))
+
+    def _measure_cost(
+        self, designs: Sequence[Design], session: str, phase: str, progress: ProgressCallback
+    ) -> None:
+        from ..measurement.hardware.device import CostRequest, MeasurementPlan
+
+        requests = tuple(CostRequest(d.backbone, d.exits, d.setting) for d in designs)
+        done = len(self.store.costs(session=session))
+        plan = MeasurementPlan(session, requests, first_row=done, seed=self._seed(1))
+        for record in self.parts.device.measure(plan):
+            self.store.add_cost(record)
+            progress(phase, record.row_no + 1, len(requests))
+
+    # -- predicting, searching, suggesting -----------------------------------------------------
+
+    def _latest(self) -> int:
+        """Latest measured round.
+
+        Raises:
+            StudyError: nothing is measured.
+        """
+        n = self.findings.n_measured_rounds
+        if n == 0:
+            raise StudyError(f"study '{self.config.study}': nothing is measured yet; run: hadas measure")
+        return n - 1
+
+    def fit(self, progress: ProgressCallback = _silent) -> PredictorSet:
+        """Predictors fitted to all measured rounds; unchanged rows are not fitted again."""
+        return self.worlds(progress).predictors
+
+    def worlds(self, progress: ProgressCallback = _silent) -> Worlds:
+        """What the search sees, on the predictors of all measured rounds."""
+        r = self._latest()
+        if self._worlds is None or self._worlds[0] != r:
+            accuracy = self.findings.training_accuracy(r + 1)
+            predictors = self._fitted(r, accuracy, progress)
+            worlds = Worlds.build(self.parts, predictors, accuracy)
+            self._worlds = (r, worlds)
+        return self._worlds[1]
+
+    def _fitted(self, r: int, accuracy: Sequence[AccuracyRecord], progress: ProgressCallback) -> PredictorSet:
+        from ..surrogates.predictor_set import PredictorSet
+
+        directory = self.directory / "models" / self.config.study / f"round-{r}"
+        if self.findings.event(f"fit:{r}") is not None and directory.exists():
+            return PredictorSet.load(directory, self.parts.space, self.parts.table)
+        progress("fitting the predictors", 0, 1)
+        costs = self.findings.cost_records(r + 1)
+        predictors = PredictorSet.fit(
+            self.parts.space, self.parts.table, accuracy, costs,
+            n_classes=self.parts.data.n_classes, seed=self._seed(3, r),
+            candidates=self.config.surrogates.candidates,
+        )  # fmt: skip
+        predictors.save(directory)
+        if self.findings.event(f"fit:{r}") is None:
+            models = [summary.to_json() for summary in predictors.summary]
+            self._journal(f"fit:{r}", {"models": models, "n_cost_rows": len(costs)})
+        progress("fitting the predictors", 1, 1)
+        return predictors
+
+    def search(self, progress: ProgressCallback = _silent) -> list[Candidate]:
+        """Nested search on the current predictors; returns its pool, the predicted front first."""
+        from ..search.outer import nested_search
+
+        r = self._latest()
+        event = self.findings.event(f"search:{r}")
+        if event is None:
+            settings = self.parts.search_settings
+            result = nested_search(
+                self.parts.space, self.worlds(progress).mean, settings, self._seed(4, r),
+                on_generation=lambda g: progress("nested search", g.generation + 1, settings.generations),
+                initial=[point.design.backbone for point in self.findings.front(self.findings.loop_points())],
+            )  # fmt: skip
+            event = {
+                "front": [candidate_to_json(c) for c in result.front],
+                "candidates": [candidate_to_json(c) for c in result.candidates],
+                "history": list(result.history),
+                "n_static": result.n_static,
+                "n_inner": result.n_inner,
+            }
+            self._journal(f"search:{r}", event)
+        return [candidate_from_json(c) for c in (*event["front"], *event["candidates"])]
+
+    def suggest(self, n: int | None = None, progress: ProgressCallback = _silent) -> None:
+        """Plan the next round: the points most worth measuring per second, with predictions to check."""
+        r = self._latest()
+        if self.findings.n_planned_rounds > r + 1:
+            return
+        self.search(progress)
+        suggestions = self._suggestions(n or self.config.learning.batch, progress)
+        designs = [s.design for s in suggestions]
+        self._journal(
+            f"plan:{r + 1}",
+            {
+                "designs": [design_to_json(d.backbone, d.exits, d.setting) for d in designs],
+                "suggestions": [
+                    {"expected_gain": s.expected_gain, "cost_s": s.cost_s, "why": s.why} for s in suggestions
+                ],
+                "predictions": self._predictions(designs),
+            },
+        )
+
+    def plan(self, designs: Sequence[Design]) -> None:
+        """Plan a round of one's own designs instead of suggested ones; predictions are checked likewise.
+
+        Raises:
+            SpaceError, OffTableFrequencyError: a design outside the space or off the clock table.
+            StudyError: a plan is open already.
+        """
+        r = self._latest()
+        if self.findings.n_planned_rounds > r + 1:
+            raise StudyError(
+                f"study '{self.config.study}': round {r + 1} is planned already; run: hadas measure"
+            )
+        for design in designs:
+            self.parts.space.encode(design.backbone)
+            self.parts.table.check(design.setting)
+        documents = [design_to_json(d.backbone, d.exits, d.setting) for d in designs]
+        own = [{"expected_gain": None, "cost_s": None, "why": "asked for"}] * len(designs)
+        predictions = self._predictions(designs)
+        self._journal(f"plan:{r + 1}", {"designs": documents, "suggestions": own, "predictions": predictions})
+
+    # -- the whole loop ------------------------------------------------------------------------
+
+    def run(self, progress: ProgressCallback = _silent) -> Iterator[RoundSummary]:
+        """The whole loop; yields after every measured round (rounds of an earlier run at once)."""
+        self.measure(progress)
+        shown = 0
+        while True:
+            for summary in self.findings.summaries()[shown:]:
+                yield summary
+                shown += 1
+            if self.findings.n_measured_rounds > self.config.learning.rounds:
+                break
+            self.suggest(None, progress)
+            self.measure(progress)
+        self.search(progress)
+        if self.config.baselines:
+            self.measure_baselines(progress)

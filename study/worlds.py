@@ -1,0 +1,100 @@
+"""The predicted worlds of one round: on the means, and on joint draws.
+
+A world is what a search looks at instead of the device.  This module joins the predictors to
+the measured outcomes; it holds no state of the study.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from ..datasets.records import AccuracyRecord
+from .assembly import Assembly
+from .journal import design_to_json
+
+if TYPE_CHECKING:
+    from ..search.designs import Design
+    from ..search.outcomes import OutcomeLibrary
+    from ..search.world import DesignDraws, PredictedWorld
+    from ..surrogates.predictor_set import PredictorDraws, PredictorSet
+
+
+@dataclass(frozen=True)
+class Worlds:
+    """Predictors of one round, and the worlds they make.
+
+    Attributes:
+        predictors: fitted to all rows measured so far.
+        library: measured outcomes, from which unmeasured backbones borrow.
+        mean: the world of predictive means.
+    """
+
+    parts: Assembly
+    predictors: PredictorSet
+    library: OutcomeLibrary
+    mean: PredictedWorld
+
+    @classmethod
+    def build(cls, parts: Assembly, predictors: PredictorSet, accuracy: Sequence[AccuracyRecord]) -> Self:
+        """Join predictors and measured outcomes."""
+        from ..search.outcomes import OutcomeLibrary
+        from ..search.world import MeanView, PredictedWorld
+
+        library = OutcomeLibrary(accuracy, parts.config.policy.tolerance)
+        view = MeanView(parts.space, predictors)
+        mean = PredictedWorld(parts.space, parts.table, view, library, n_classes=parts.data.n_classes)
+        return cls(parts, predictors, library, mean)
+
+    def drawn(self, draws: PredictorDraws, index: int) -> PredictedWorld:
+        """The world of one joint draw."""
+        from ..search.world import DrawView, PredictedWorld
+
+        n_classes = self.parts.data.n_classes
+        view = DrawView(self.parts.space, draws, index, n_classes=n_classes)
+        return PredictedWorld(self.parts.space, self.parts.table, view, self.library, n_classes=n_classes)
+
+    def design_draws(self, designs: Sequence[Design], draws: PredictorDraws) -> DesignDraws:
+        """What every joint draw says about designs."""
+        from ..search.world import design_draws
+
+        n_classes = self.parts.data.n_classes
+        return design_draws(designs, draws, self.parts.space, self.library, n_classes=n_classes)
+
+    def predictions(self, designs: Sequence[Design], *, n_draws: int, seed: int) -> list[dict[str, Any]]:
+        """Predictive mean, deviation and central 90 % interval per design and quantity, as JSON.
+
+        The noise of one new measurement is part of them.  The accuracy of a backbone whose
+        outcomes are measured is no prediction and is left out, as is energy without a counter.
+        """
+        if not designs:
+            return []
+        draws = self.predictors.draws(n_draws, seed, include_noise=True)
+        drawn = self.design_draws(designs, draws)
+        found = []
+        quantities = (
+            ("accuracy", 1.0 - drawn.error),
+            ("energy_mj", drawn.energy_mj),
+            ("latency_ms", drawn.latency_ms),
+        )
+        for i, design in enumerate(designs):
+            for quantity, values in quantities:
+                own = values[:, i]
+                measured = self.library.fractions(design.backbone.arch_id) is not None
+                if np.isnan(own).any() or (quantity == "accuracy" and measured):
+                    continue
+                low, high = np.quantile(own, (0.05, 0.95))
+                found.append(
+                    {
+                        "design": design_to_json(design.backbone, design.exits, design.setting),
+                        "quantity": quantity,
+                        "predicted": float(own.mean()),
+                        "sd": float(own.std(ddof=1)),
+                        "low_90": float(low),
+                        "high_90": float(high),
+                    }
+                )
+        return found
