@@ -1,1 +1,21 @@
 """The report: one self-contained page, and PNG and CSV beside it."""
+
+from __future__ import annotations
+
+from .content import (
+    AccuracySpread,
+    ChosenRow,
+    DesignRow,
+    HypervolumeTrace,
+    LedgerKind,
+    LedgerRow,
+    PredictionCheck,
+    ReportContent,
+    RoundRow,
+)
+from .export import write_report
+
+__all__ = [
+    "AccuracySpread", "ChosenRow", "DesignRow", "HypervolumeTrace", "LedgerKind", "LedgerRow",
+    "PredictionCheck", "ReportContent", "RoundRow", "write_report",
+]  # fmt: skip

@@ -33,7 +33,8 @@ class DesignRow:
             standard error.
         energy_mj, energy_se: expected energy, mJ, and its standard error.
         latency_ms: expected latency, ms.
-        on_front: whether it is on the front of its own strategy.
+        on_front: whether it is on the front of its own strategy; ``seed`` and ``hadas`` points,
+            both the loop's, share one front.
         round: round it was measured in; -1 for a baseline.
     """
 

@@ -1,0 +1,230 @@
+"""The report's files: the page, and beside it every figure as PNG and every table as CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .charts import MARK, Axis, Chart, Interval, LegendEntry, Panel, Series
+from .content import ReportContent
+from .figures import all_charts
+from .page import render_page
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+Cell = str | int | float | bool | None
+
+
+def write_report(content: ReportContent, directory: Path) -> Path:
+    """Write ``report.html``, one PNG per figure and one CSV per table; replaces earlier ones.
+
+    Args:
+        directory: created if it does not exist.
+
+    Returns:
+        The path of the page.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    charts = all_charts(content)
+    for chart in charts:
+        write_png(chart, directory / f"{chart.key}.png", simulated=content.simulated)
+    for name, rows in csv_tables(content).items():
+        _write_csv(directory / f"{name}.csv", rows)
+    page = directory / "report.html"
+    page.write_text(render_page(content, charts), encoding="utf-8")
+    return page
+
+
+# -- CSV -------------------------------------------------------------------------------------
+
+
+def csv_tables(content: ReportContent) -> dict[str, list[dict[str, Cell]]]:
+    """Every table by file name, values unrounded; the last column says whether costs are simulated."""
+    tables: dict[str, list[dict[str, Cell]]] = {
+        "designs": _designs(content),
+        "rounds": _rounds(content),
+        "hypervolume": [
+            {"strategy": trace.strategy, "n_measurements": n, "hypervolume": value}
+            for trace in content.traces
+            for n, value in zip(trace.n_measurements, trace.hypervolume, strict=True)
+        ],
+        "predictions": [
+            {
+                "quantity": c.quantity, "unit": c.unit, "arch_id": c.arch_id, "round": c.round,
+                "predicted": c.predicted, "low_90": c.low_90, "high_90": c.high_90, "measured": c.measured,
+            }
+            for c in content.checks
+        ],
+        "ledger": [
+            {
+                "what": row.what, "count": row.count, "seconds": row.seconds,
+                "unit_cost_s": row.unit_cost_s, "kind": row.kind,
+            }
+            for row in content.ledger
+        ],
+        "chosen": _chosen(content),
+    }  # fmt: skip
+    return {name: [{**row, "truth": content.truth} for row in rows] for name, rows in tables.items() if rows}
+
+
+def _designs(content: ReportContent) -> list[dict[str, Cell]]:
+    return [
+        {
+            "strategy": row.strategy, "name": row.name, "round": row.round, "on_front": row.on_front,
+            "accuracy": row.accuracy, "accuracy_se": row.accuracy_se, "energy_mj": row.energy_mj,
+            "energy_se_mj": row.energy_se, "latency_ms": row.latency_ms, "exits": _joined(row.exits),
+            **{f"{domain}_hz": hz for domain, hz in row.setting.clocks_hz},
+            "arch_id": row.arch_id, "backbone": row.backbone,
+        }
+        for row in content.designs
+    ]  # fmt: skip
+
+
+def _rounds(content: ReportContent) -> list[dict[str, Cell]]:
+    rows: list[dict[str, Cell]] = []
+    quantities = dict.fromkeys(q for row in content.rounds for q in row.n_checked)
+    for row in content.rounds:
+        cells: dict[str, Cell] = {
+            "round": row.round, "n_measured": row.n_measured, "hypervolume": row.hypervolume,
+            "hypervolume_standard_error": row.hypervolume_standard_error,
+        }  # fmt: skip
+        for q in quantities:
+            cells[f"coverage_90_{q}"] = row.coverage_90.get(q)
+            cells[f"bias_{q}_sd"] = row.bias.get(q)
+            cells[f"n_checked_{q}"] = row.n_checked.get(q)
+        rows.append(cells | {"device_seconds": row.device_seconds, "training_seconds": row.training_seconds})
+    return rows
+
+
+def _chosen(content: ReportContent) -> list[dict[str, Cell]]:
+    return [
+        {
+            "name": row.name, "exits": _joined(row.exits),
+            **{f"{domain}_hz": hz for domain, hz in row.setting.clocks_hz},
+            "accuracy_test": row.accuracy_test, "accuracy_test_se": row.accuracy_test_se,
+            "energy_mj": row.energy_mj, "latency_ms": row.latency_ms, "exit_shares": _joined(row.exit_shares),
+            "thresholds": _joined(row.thresholds), "no_exit_accuracy": row.no_exit_accuracy,
+            "no_exit_energy_mj": row.no_exit_energy_mj, "no_exit_latency_ms": row.no_exit_latency_ms,
+            "oracle_upper_bound_accuracy": row.oracle_accuracy,
+            "oracle_lower_bound_energy_mj": row.oracle_energy_mj,
+            "oracle_lower_bound_latency_ms": row.oracle_latency_ms,
+            "oracle_exit_shares": _joined(row.oracle_exit_shares),
+            "arch_id": row.arch_id, "backbone": row.backbone,
+        }
+        for row in content.chosen
+    ]  # fmt: skip
+
+
+def _joined(values: Sequence[float]) -> str:
+    return " ".join(repr(value) for value in values)
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Cell]]) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+# -- PNG -------------------------------------------------------------------------------------
+
+_MARKERS = {"circle": "o", "diamond": "D", "square": "s", "triangle": "^", "cross": "X"}
+_INK, _MUTED, _GRID = "#1d2430", "#5d6878", "#e6e8eb"
+
+
+def write_png(chart: Chart, path: Path, *, simulated: bool) -> None:
+    """Draw a chart with matplotlib (which needs no browser) and write it at 160 dots per inch."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    n = len(chart.panels)
+    height = 1.5 + chart.height_px / 105
+    figure = Figure(figsize=(max(8.0, 4.3 * n), height), dpi=160, facecolor="white")
+    FigureCanvasAgg(figure)
+    top = 1 - 0.82 / height
+    grid = figure.subplots(1, n, squeeze=False)
+    for axes, panel in zip(grid[0], chart.panels, strict=True):
+        _draw_panel(axes, panel)
+        if simulated:
+            axes.text(
+                0.5, 0.5, MARK, transform=axes.transAxes, rotation=18, ha="center", va="center",
+                fontsize=34 if n > 1 else 54, fontweight="bold", color=_INK, alpha=0.1, zorder=0,
+            )  # fmt: skip
+    title = f"{MARK} · {chart.title}" if simulated else chart.title
+    figure.suptitle(
+        title, x=0.02, y=1 - 0.1 / height, ha="left", va="top", fontsize=13, fontweight="bold", color=_INK
+    )
+    figure.legend(
+        handles=[_handle(entry) for entry in chart.legend],
+        loc="upper left", bbox_to_anchor=(0.01, 1 - 0.36 / height), ncols=len(chart.legend), frameon=False,
+        fontsize=9.5, handletextpad=0.3, columnspacing=1.4, labelcolor=_INK,
+    )  # fmt: skip
+    figure.tight_layout(rect=(0.01, 0.01, 0.99, top), w_pad=2.0)
+    figure.savefig(path, metadata={"Software": None})
+
+
+def _handle(entry: LegendEntry) -> Line2D:
+    from matplotlib.lines import Line2D
+
+    marker = {"bar": "s", "line": "_"}.get(entry.symbol) or _MARKERS[entry.symbol]
+    return Line2D(
+        [], [], linestyle="none", marker=marker, color=entry.colour, markersize=8, label=entry.name,
+        markerfacecolor=entry.colour if entry.filled else "none",
+    )  # fmt: skip
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    for series in panel.series:
+        _draw_series(axes, series)
+    axes.set_title(panel.title, fontsize=10.5, color=_INK)
+    _style_axis(axes, "x", panel.x)
+    _style_axis(axes, "y", panel.y)
+    axes.grid(color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color("#c5cad1")
+    axes.tick_params(colors=_MUTED, labelsize=9)
+
+
+def _draw_series(axes: Axes, series: Series) -> None:
+    if series.kind == "bars":
+        axes.barh(series.y, series.x, height=0.62, color=series.colour)
+        for x, y, label in zip(series.x, series.y, series.labels, strict=True):
+            axes.annotate(
+                label, (x, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9, color=_INK
+            )
+        return
+    if series.x_error or series.y_error:
+        axes.errorbar(
+            series.x, series.y, xerr=_down_and_up(series.x_error), yerr=_down_and_up(series.y_error), fmt="none",
+            ecolor=series.colour, elinewidth=1, alpha=0.75, zorder=2,
+        )  # fmt: skip
+    marker = _MARKERS[series.symbol] if series.kind != "line" else "none"
+    line = ("--" if series.dashed else "-") if series.kind != "points" else "none"
+    axes.plot(
+        series.x, series.y, linestyle=line, marker=marker, markersize=0.72 * series.size, color=series.colour,
+        markerfacecolor=series.colour if series.filled else "white", alpha=series.opacity, linewidth=1.5, zorder=3,
+    )  # fmt: skip
+
+
+def _down_and_up(intervals: Sequence[Interval]) -> list[list[float]] | None:
+    return [[down for down, _ in intervals], [up for _, up in intervals]] if intervals else None
+
+
+def _style_axis(axes: Axes, which: str, axis: Axis) -> None:
+    handle = axes.xaxis if which == "x" else axes.yaxis
+    handle.set_label_text(axis.title, color=_MUTED, fontsize=10)
+    if axis.log:
+        axes.set_xscale("log") if which == "x" else axes.set_yscale("log")
+        handle.set_ticks([], minor=True)
+    if axis.ticks:
+        handle.set_ticks([value for value, _ in axis.ticks], [text for _, text in axis.ticks])
+    if axis.limits is not None:
+        axes.set_xlim(*axis.limits) if which == "x" else axes.set_ylim(*axis.limits)

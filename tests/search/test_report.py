@@ -1,0 +1,359 @@
+"""The report: nothing loaded, nothing left out, nothing simulated left unmarked."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from hadas.datasets.records import Target
+from hadas.search.report import (
+    AccuracySpread,
+    ChosenRow,
+    DesignRow,
+    HypervolumeTrace,
+    LedgerRow,
+    PredictionCheck,
+    ReportContent,
+    RoundRow,
+    write_report,
+)
+from hadas.search.report.figures import all_charts, staircase, wilson_interval
+from hadas.search.report.wording import duration, percent, significant
+from hadas.spaces import CLOCK_TABLES, PINNED, mini_space
+
+_HOSTILE = "</script><script>alert(1)</script>"
+
+
+def sample_content(*, simulated: bool = True, energy: bool = True) -> ReportContent:
+    """A report of plausible values; ``energy=False`` is a host CPU without a counter."""
+    rng = np.random.default_rng(7)
+    designs = _sample_designs(rng, energy)
+    quantities = {"accuracy": "", **({"energy_mj": "mJ"} if energy else {}), "latency_ms": "ms"}
+    checks = tuple(
+        _sample_check(rng, quantity, unit, r)
+        for quantity, unit in quantities.items()
+        for r in (1, 2, 3)
+        for _ in range(6)
+    )
+    rounds = tuple(
+        RoundRow(
+            r, 24 + 6 * r, 0.41 + 0.05 * r - 0.006 * r * r,
+            dict.fromkeys(quantities, (5 + (r > 1)) / 6 if r else None),
+            {q: 0.9 / (r + 1) * (-1) ** i if r else None for i, q in enumerate(quantities)},
+            dict.fromkeys(quantities, 6 if r else 0), 1260.0 if r == 0 else 330.0, 38.0 if r == 0 else 21.0,
+            0.009,
+        )
+        for r in range(4)
+    )  # fmt: skip
+    counts = tuple(range(4, 43))
+    traces = tuple(
+        HypervolumeTrace(name, counts[: n - 3], tuple(float(top * (1 - np.exp(-c / 11))) for c in counts[: n - 3]))
+        for name, top, n in (("hadas", 0.55, 42), ("presets optimized", 0.47, 18), ("backbone only", 0.49, 24), ("random", 0.44, 42))
+    )  # fmt: skip
+    target = Target("jetson-tx2", "pascal-gpu", "a1b2c3d4", "simulator 1", "fp32", 1)
+    return ReportContent(
+        study_name="digits on a TX2", simulated=simulated,
+        target=target if energy else Target("host", "cpu", "linux", "torch 2.15", pinned=(("threads", "1"),)),
+        data_name="digits", space_name="mini", seed=3, machine="2 cores, 8 GB",
+        versions={"torch": "2.15", "botorch": "0.18.1"}, config_yaml=f"study: digits\nnote: '{_HOSTILE}'\n",
+        designs=designs, rounds=rounds, traces=traces, checks=checks,
+        ledger=(
+            LedgerRow("networks measured on the device", 42, 2250.0, 53.6, "device"),
+            LedgerRow("supernet training", 1, 96.0, None, "training"),
+            LedgerRow("exits trained and evaluated", 17, 68.0, 4.0, "training"),
+            LedgerRow("fits of the predictors", 4, 21.0, None, "computing"),
+            LedgerRow("searches", 4, 33.0, None, "computing"),
+        ),
+        chosen=tuple(_sample_chosen(row, energy) for row in designs if row.strategy == "hadas" and row.on_front),
+        statements=(
+            "Hypervolume is 12.3 % above the best baseline (presets optimized).",
+            "The gain over backbone only lies inside the 90 % intervals.",
+        ),
+        accuracy_spread=AccuracySpread(0.031, 0.006, 17),
+    )  # fmt: skip
+
+
+def _sample_designs(rng: np.random.Generator, energy: bool) -> tuple[DesignRow, ...]:
+    table = CLOCK_TABLES["tx2-pascal-gpu"] if energy else PINNED
+    presets = list(mini_space().presets.values())
+    rows: list[DesignRow] = []
+    for strategy, n, handicap in (
+        ("seed", 16, 4.0), ("random", 12, 3.0), ("backbone only", 8, 1.8), ("presets optimized", 7, 2.2), ("hadas", 18, 0.0),
+    ):  # fmt: skip
+        cost = np.sort(rng.uniform(9.0, 70.0, n))
+        accuracy = (95 - 60 / cost**0.6 * 1.2 - handicap - rng.exponential(1.5, n)) / 100
+        best = -np.inf
+        for i in range(n):
+            backbone = presets[i % len(presets)]
+            on_front, best = bool(accuracy[i] > best), max(best, float(accuracy[i]))
+            first = mini_space().first_exit
+            rows.append(
+                DesignRow(
+                    strategy, f"{strategy} {i}", backbone.arch_id, backbone.describe(), (first, first + 1 + i % 5),
+                    table.settings[int(rng.integers(len(table)))], float(accuracy[i]), 0.0055,
+                    float(cost[i]) if energy else None, float(0.012 * cost[i]) if energy else None,
+                    float(cost[i] / 3.1), on_front, -1 if strategy not in ("seed", "hadas") else 1 + i % 3,
+                )
+            )  # fmt: skip
+    return tuple(rows)
+
+
+def _sample_check(rng: np.random.Generator, quantity: str, unit: str, r: int) -> PredictionCheck:
+    centre = {"accuracy": 0.88, "energy_mj": 25.0, "latency_ms": 8.0}[quantity]
+    measured = float(centre * (1 + 0.04 * rng.standard_normal()))
+    predicted = float(measured * (1 + 0.012 * rng.standard_normal()))
+    half = 0.018 * centre
+    return PredictionCheck(
+        quantity, unit, f"mini-{r:012d}", r, predicted, predicted - half, predicted + half, measured
+    )
+
+
+def _sample_chosen(row: DesignRow, energy: bool) -> ChosenRow:
+    def scaled(factor: float) -> float | None:
+        return factor * row.energy_mj if energy and row.energy_mj is not None else None
+
+    return ChosenRow(
+        row.name, row.arch_id, row.backbone, row.exits, row.setting, row.accuracy - 0.002, 0.006,
+        scaled(1.0), row.latency_ms, (0.42, 0.31, 0.27), row.accuracy + 0.03, scaled(0.8), 0.8 * row.latency_ms,
+        (0.71, 0.14, 0.15), row.accuracy + 0.004, scaled(1.3), 1.3 * row.latency_ms, (0.871, 0.913),
+    )  # fmt: skip
+
+
+class _Loads(HTMLParser):
+    """Collects every address that a browser would fetch by itself, and the visible text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.texts: list[str] = []
+        self._silent = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._silent += tag in ("script", "style")
+        fetching = {"src", "srcset", "data", "poster"} | ({"href"} if tag == "link" else set())
+        self.addresses += [value or "" for name, value in attrs if name in fetching]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent -= tag in ("script", "style")
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent:
+            self.texts.append(data)
+
+
+def _parsed(page: Path) -> _Loads:
+    parser = _Loads()
+    parser.feed(page.read_text(encoding="utf-8"))
+    return parser
+
+
+def _csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(sample_content(), tmp_path_factory.mktemp("simulated"))
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    content = sample_content(simulated=False, energy=False)
+    return write_report(content, tmp_path_factory.mktemp("measured"))
+
+
+def _figures(page: Path) -> dict[str, dict[str, object]]:
+    found = re.search(
+        r'<script type="application/json" id="figures">(.*?)</script>', page.read_text(encoding="utf-8")
+    )
+    assert found is not None
+    return dict(json.loads(found.group(1)))
+
+
+def test_page_loads_nothing(simulated: Path) -> None:
+    assert _parsed(simulated).addresses == []
+    text = simulated.read_text(encoding="utf-8")
+    assert not re.search(r"@import|url\(\s*['\"]?http", text.split("</style>")[0])
+    assert "default-src 'none'" in text
+
+
+def test_page_carries_plotly_once_and_every_figure_has_its_place(simulated: Path) -> None:
+    text = simulated.read_text(encoding="utf-8")
+    assert 4e6 < len(text) < 8e6
+    figures = _figures(simulated)
+    assert {key.rsplit("-", 1)[0] for key in figures} == {c.key for c in all_charts(sample_content())}
+    for key in figures:
+        assert f'id="{key}"' in text
+
+
+def test_page_contains_every_row(simulated: Path) -> None:
+    content = sample_content()
+    text = " ".join(_parsed(simulated).texts)
+    for statement in content.statements:
+        assert statement in text
+    for row in content.designs:
+        assert row.name in text
+        assert percent(row.accuracy, row.accuracy_se) in text
+        assert significant(row.energy_mj) in text
+    for chosen in content.chosen:
+        assert percent(chosen.oracle_accuracy) in text
+        assert significant(chosen.oracle_energy_mj) in text
+        assert str(chosen.setting) in text
+    for expense in content.ledger:
+        assert expense.what in text
+        assert duration(expense.seconds) in text
+    for one in content.rounds:
+        assert significant(one.hypervolume, 4) in text
+    assert "an upper bound that no controller reaches" in text
+
+
+def test_text_of_others_cannot_become_markup(tmp_path: Path) -> None:
+    content = sample_content()
+    hostile = replace(
+        content,
+        study_name=_HOSTILE,
+        statements=(_HOSTILE,),
+        designs=(replace(content.designs[0], name=_HOSTILE, strategy=_HOSTILE), *content.designs),
+        ledger=(replace(content.ledger[0], what=_HOSTILE),),
+    )
+    text = write_report(hostile, tmp_path).read_text(encoding="utf-8")
+    assert "<script>alert" not in text
+
+
+def test_simulated_costs_are_marked_everywhere(simulated: Path) -> None:
+    page = simulated.read_text(encoding="utf-8")
+    sections = re.findall(r"<section.*?</section>", page, flags=re.S)
+    assert len(sections) >= 9
+    assert all("SIMULATED" in section for section in sections)
+    assert "SIMULATED" in page.split("</title>")[0]
+    for figure in _figures(simulated).values():
+        assert figure["layout"]["annotations"][0]["text"] == "SIMULATED"  # type: ignore[index]
+    tables = sorted(simulated.parent.glob("*.csv"))
+    assert [t.stem for t in tables] == ["chosen", "designs", "hypervolume", "ledger", "predictions", "rounds"]
+    for table in tables:
+        assert {row["truth"] for row in _csv(table)} == {"SIMULATED"}
+
+
+def test_measured_costs_are_not_marked(measured: Path) -> None:
+    assert "SIMULATED" not in measured.read_text(encoding="utf-8")
+    for table in measured.parent.glob("*.csv"):
+        assert {row["truth"] for row in _csv(table)} == {"measured"}
+
+
+def test_png_of_a_simulated_study_differs_by_its_mark(simulated: Path, tmp_path: Path) -> None:
+    unmarked = write_report(sample_content(simulated=False), tmp_path)
+    names = {path.name for path in simulated.parent.glob("*.png")}
+    assert names == {f"{chart.key}.png" for chart in all_charts(sample_content())}
+    for name in names:
+        with Image.open(simulated.parent / name) as with_mark, Image.open(unmarked.parent / name) as without:
+            a, b = (np.asarray(image.convert("L"), dtype=float) for image in (with_mark, without))
+            assert a.shape == b.shape
+            assert a.std() > 5
+            height = a.shape[0]
+            assert (a[: height // 5] != b[: height // 5]).any()
+            assert (a[height // 3 :] != b[height // 3 :]).any()
+
+
+def test_csv_keeps_every_value_exactly(simulated: Path) -> None:
+    content = sample_content()
+    designs = _csv(simulated.parent / "designs.csv")
+    assert len(designs) == len(content.designs)
+    for row, design in zip(designs, content.designs, strict=True):
+        assert float(row["accuracy"]) == design.accuracy
+        assert float(row["energy_mj"]) == design.energy_mj
+        assert float(row["latency_ms"]) == design.latency_ms
+        assert (int(row["gpu_hz"]), int(row["emc_hz"])) == (
+            design.setting.hz("gpu"),
+            design.setting.hz("emc"),
+        )
+        assert tuple(map(int, row["exits"].split())) == design.exits
+    checks = _csv(simulated.parent / "predictions.csv")
+    assert [float(row["measured"]) for row in checks] == [c.measured for c in content.checks]
+    traced = _csv(simulated.parent / "hypervolume.csv")
+    assert [float(r["hypervolume"]) for r in traced] == [v for t in content.traces for v in t.hypervolume]
+    chosen = _csv(simulated.parent / "chosen.csv")
+    assert [tuple(map(float, row["exit_shares"].split())) for row in chosen] == [
+        c.exit_shares for c in content.chosen
+    ]
+
+
+def test_without_energy_latency_is_the_cost(measured: Path) -> None:
+    front = all_charts(sample_content(simulated=False, energy=False))[0]
+    assert "latency" in front.panels[0].x.title
+    assert all(not series.x_error for series in front.panels[0].series)
+    text = " ".join(_parsed(measured).texts)
+    assert "energy, mJ" not in text
+    assert all(row["energy_mj"] == "" for row in _csv(measured.parent / "designs.csv"))
+    assert "gpu_hz" not in _csv(measured.parent / "designs.csv")[0]
+
+
+def test_unfinished_study_has_a_report(tmp_path: Path) -> None:
+    content = sample_content()
+    bare = replace(
+        content, designs=content.designs[:3], rounds=content.rounds[:1], traces=(), checks=(), chosen=(), ledger=(),
+        statements=(), accuracy_spread=None,
+    )  # fmt: skip
+    page = write_report(bare, tmp_path)
+    assert [path.stem for path in tmp_path.glob("*.png")] == ["front"]
+    assert content.designs[2].name in " ".join(_parsed(page).texts)
+    nothing = replace(bare, designs=(), rounds=())
+    assert "How this was made" in write_report(nothing, tmp_path / "empty").read_text(encoding="utf-8")
+
+
+def test_same_content_gives_same_files(simulated: Path, tmp_path: Path) -> None:
+    write_report(sample_content(), tmp_path)
+    for path in simulated.parent.iterdir():
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
+
+
+def test_a_dominated_point_leaves_no_corner_on_the_front() -> None:
+    x, y = staircase([(3.0, 80.0), (1.0, 70.0), (2.0, 60.0)], right=4.0)
+    assert (x, y) == ((1.0, 3.0, 3.0, 4.0), (70.0, 70.0, 80.0, 80.0))
+
+
+@given(
+    st.lists(st.tuples(st.floats(1, 100), st.floats(0, 100)), min_size=1, max_size=20),
+    st.floats(1, 100),
+)
+def test_front_line_is_the_best_accuracy_at_or_below_a_cost(
+    points: list[tuple[float, float]], cost: float
+) -> None:
+    x, y = staircase(points, right=101.0)
+    attainable = [accuracy for c, accuracy in points if c <= cost]
+    drawn = [accuracy for c, accuracy in zip(x, y, strict=True) if c <= cost]
+    assert (max(drawn) if drawn else None) == (max(attainable) if attainable else None)
+    assert list(x) == sorted(x)
+    assert list(y) == sorted(y)
+
+
+def test_wilson_interval_golden_values() -> None:
+    # 9 of 10 at z = 1.645: centre (0.9 + 0.1353) / 1.2706 = 0.8148, half-width 0.1626.
+    assert wilson_interval(0.9, 10) == pytest.approx((0.6522, 0.9774), abs=2e-4)
+    low, high = wilson_interval(1.0, 6)
+    assert high == pytest.approx(1.0)
+    assert low == pytest.approx(6 / (6 + 1.645**2))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.01234, "0.0123"), (1234.5, "1234"), (9.996, "10.0"), (0.0, "0"), (None, "–")]
+)
+def test_numbers_keep_three_digits(value: float | None, text: str) -> None:
+    assert significant(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.25, "0.25 s"), (9.5, "9.5 s"), (96, "96 s"), (2250, "37.5 min"), (9000, "2.5 h")]
+)
+def test_durations_read_well(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
