@@ -64,6 +64,10 @@ def make_model(kind: str, name: str, unit: str, *, seed: int, quick: bool = Fals
         if quick:
             return GaussianProcess((name,), (unit,), seed=seed, fit_rows=200, max_iterations=30)
         return GaussianProcess((name,), (unit,), seed=seed)
+    if kind == "xgb":
+        from .xgb import KFoldXGBoost
+
+        return KFoldXGBoost((name,), (unit,), seed=seed, n_members=4 if quick else 10)
     raise ModelError(f"no predictor '{kind}'; known: {list(KINDS)}")
 
 
@@ -79,4 +83,15 @@ def model_from_state(state: ModelState) -> Model:
         from .gp import GaussianProcess
 
         return GaussianProcess.from_state(state)
+    if kind == "xgb":
+        from .xgb import KFoldXGBoost
+
+        return KFoldXGBoost.from_state(state)
     raise ModelError(f"no predictor '{kind}'; known: {list(KINDS)}")
+
+
+def group_folds(groups: IntArray, n_folds: int, rng: np.random.Generator) -> IntArray:
+    """Fold (n,) of each row; a group's rows share a fold, folds hold about as many groups each."""
+    unique, inverse = np.unique(groups, return_inverse=True)
+    fold_of_group = rng.permutation(len(unique)) % n_folds
+    return np.asarray(fold_of_group[inverse], dtype=np.int64)

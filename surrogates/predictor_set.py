@@ -69,7 +69,7 @@ class PredictorSet:
     @classmethod
     def fit(
         cls, space: BackboneSpace, table: ClockTable, accuracy: Sequence[AccuracyRecord],
-        costs: Sequence[CostRecord], *, n_classes: int, seed: int, candidates: tuple[str, ...] = ("gp",),
+        costs: Sequence[CostRecord], *, n_classes: int, seed: int, candidates: tuple[str, ...] = ("gp", "xgb"),
     ) -> Self:  # fmt: skip
         """Fit all predictors, each with the candidate that cross-validation prefers.
 

@@ -16,7 +16,7 @@ from scipy.stats import kendalltau
 
 from ..errors import ModelError
 from .calibration import central_interval, coverage
-from .models import IntArray, Model, make_model
+from .models import IntArray, Model, group_folds, make_model
 from .prediction import FloatArray
 
 MAX_FOLDS = 5
@@ -63,13 +63,6 @@ class ModelSummary:
     n_rows: int
     n_groups: int
     scores: tuple[CandidateScore, ...]
-
-
-def group_folds(groups: IntArray, n_folds: int, rng: np.random.Generator) -> IntArray:
-    """Fold (n,) of each row; a group's rows share a fold, folds hold about as many groups each."""
-    unique, inverse = np.unique(groups, return_inverse=True)
-    fold_of_group = rng.permutation(len(unique)) % n_folds
-    return np.asarray(fold_of_group[inverse], dtype=np.int64)
 
 
 def cross_validate(
