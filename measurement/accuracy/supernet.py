@@ -198,8 +198,12 @@ def initial_weight(name: str, shape: torch.Size, generator: torch.Generator) -> 
 
     Convolutions and linear layers: normal with variance 2 / fan-in (He et al., ICCV 2015) and
     1 / fan-in.  Batch norm: scale 1, but 0 at the end of each residual branch, so that every block
-    starts as its shortcut (Goyal et al., 2017).  Biases: 0.
+    starts as its shortcut (Goyal et al., 2017).  Shortcut convolutions: the identity on the channels
+    that both sides have, so that backbones whose neighbouring stages are equally wide (and that
+    have no such convolution) and those whose are not start alike.  Biases: 0.
     """
+    if "shortcut" in name:
+        return torch.eye(shape[0], shape[1]).view(shape)
     if len(shape) == 1:
         is_scale = name.endswith("bn.weight") and "project" not in name
         return torch.ones(shape) if is_scale else torch.zeros(shape)
