@@ -22,6 +22,7 @@ from .errors import ConfigError, HadasError
 if TYPE_CHECKING:
     from .study import Study
     from .study.assembly import ProgressCallback
+    from .study.journal import RoundSummary
 
 app = typer.Typer(
     name="hadas",
@@ -105,25 +106,36 @@ def measure(study: StudyFile, adopt: Adopt = False) -> None:
     opened = _open(study, adopt)
     with _progress() as progress:
         opened.measure(progress)
-    _print_round(opened)
+    _print_round(opened, opened.findings.summaries()[-1])
 
 
 @app.command(epilog="Example:  hadas fit my.yaml")
 def fit(study: StudyFile, adopt: Adopt = False) -> None:
     """Fit the predictors to all valid rows; show the cross-validated choice per quantity."""
+    from .study.reporting import model_rows
+
     opened = _open(study, adopt)
     with _progress() as progress:
         opened.fit(progress)
-    _print_models(opened)
+    table = Table("quantity", "model", "rows", "cross-validated scores", title="predictors")
+    for row in model_rows(opened):
+        table.add_row(*row)
+    console.print(table)
 
 
 @app.command(epilog="Example:  hadas search my.yaml")
 def search(study: StudyFile, adopt: Adopt = False) -> None:
     """Run the nested search on the predictors and show the predicted front."""
+    from .study.reporting import predicted_columns, predicted_front_rows
+
     opened = _open(study, adopt)
     with _progress() as progress:
         opened.search(progress)
-    _print_predicted_front(opened)
+    columns = ("backbone", "exits", "clocks", "accuracy", *predicted_columns(opened))
+    table = Table(*columns, title=f"predicted front{_mark(opened)}")
+    for row in predicted_front_rows(opened):
+        table.add_row(*row)
+    console.print(table)
 
 
 @app.command(epilog="Example:  hadas suggest my.yaml -n 8")
@@ -135,10 +147,16 @@ def suggest(
     adopt: Adopt = False,
 ) -> None:
     """Pick the points most worth measuring next, and say why."""
+    from .study.reporting import suggestion_rows
+
     opened = _open(study, adopt)
     with _progress() as progress:
         opened.suggest(n, progress)
-    _print_suggestions(opened)
+    table = Table("backbone", "exits", "clocks", "expected gain", "cost [s]", "why", title="measure next")
+    for row in suggestion_rows(opened):
+        table.add_row(*row)
+    console.print(table)
+    console.print(f"Next: hadas measure {study}", soft_wrap=True)
 
 
 @app.command(epilog="Example:  hadas run my.yaml      (interrupt at any time; the same command continues)")
@@ -152,7 +170,9 @@ def status(study: StudyFile) -> None:
     """Say what the study has measured, what it cost, and what comes next."""
     opened = _open(study)
     table = Table(title=f"study {opened.config.study}{_mark(opened)}", show_header=False)
-    for name, value in opened.status():
+    from .study.reporting import status_rows
+
+    for name, value in status_rows(opened):
         table.add_row(name, value)
     console.print(table)
 
@@ -234,51 +254,32 @@ def _mark(study: Study) -> str:
 
 
 def _run(study: Study) -> None:
-    from .study.reporting import write_study_report
+    from .study.reporting import statements, write_study_report
 
     with _progress() as progress:
-        for _ in study.run(progress):
-            _print_round(study)
+        for summary in study.run(progress):
+            _print_round(study, summary)
         page = write_study_report(study, progress)
-    for line in study.statements():
-        console.print(line, soft_wrap=True)
+    for line in statements(study):
+        console.print(f"- {line}", soft_wrap=True, highlight=False)
     console.print(f"Report: {page}", soft_wrap=True)
 
 
-def _print_round(study: Study) -> None:
-    summary = study.last_round()
-    if summary is None:
-        return
-    title = f"round {summary.round}: measured front{_mark(study)}"
-    table = Table("backbone", "exits", "clocks", "accuracy", *study.cost_columns, title=title)
-    for row in study.front_rows():
-        table.add_row(*row)
-    console.print(table)
-    console.print("  ".join(study.round_line(summary)), soft_wrap=True)
+def _print_front(study: Study) -> None:
+    from .study.reporting import cost_columns, front_rows
 
-
-def _print_models(study: Study) -> None:
-    table = Table("quantity", "model", "rows", "cross-validated scores", title="predictors")
-    for row in study.model_rows():
+    columns = ("backbone", "exits", "clocks", "accuracy", *cost_columns(study))
+    table = Table(*columns, title=f"measured front{_mark(study)}")
+    for row in front_rows(study):
         table.add_row(*row)
     console.print(table)
 
 
-def _print_predicted_front(study: Study) -> None:
-    table = Table(
-        "backbone", "exits", "clocks", "accuracy", *study.cost_columns, title=f"predicted front{_mark(study)}"
-    )
-    for row in study.predicted_front_rows():
-        table.add_row(*row)
-    console.print(table)
+def _print_round(study: Study, summary: RoundSummary) -> None:
+    from .study.reporting import round_line
 
-
-def _print_suggestions(study: Study) -> None:
-    table = Table("backbone", "exits", "clocks", "expected gain", "cost [s]", "why", title="measure next")
-    for row in study.suggestion_rows():
-        table.add_row(*row)
-    console.print(table)
-    console.print("Next: hadas measure")
+    _print_front(study)
+    console.print(round_line(summary), soft_wrap=True, highlight=False)
 
 
 def main() -> None:

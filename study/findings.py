@@ -18,6 +18,7 @@ from .journal import Check, MeasuredPoint, RoundSummary, design_from_json
 
 if TYPE_CHECKING:
     from ..measurement.accuracy.supernet_meter import SupernetMeter
+    from ..search.acquisition import UnitCosts
     from ..search.metrics import HypervolumeReference
     from ..search.objectives import Column
 
@@ -81,6 +82,17 @@ class Findings:
         """Valid accuracy rows of the backbones of rounds 0 .. n_rounds - 1."""
         found = self.accuracy_records([row.backbone for row in self.cost_records(n_rounds)])
         return tuple(record for record in found.values() if record.valid)
+
+    def unit_costs(self) -> UnitCosts:
+        """Mean device seconds of a cost row and mean seconds of an accuracy job, as measured so far."""
+        from ..search.acquisition import UnitCosts
+
+        rows = self.cost_records(self.n_measured_rounds)
+        trained = self.training_accuracy(self.n_measured_rounds)
+        return UnitCosts(
+            device_s=float(np.mean([row.device_seconds for row in rows])),
+            accuracy_s=float(np.mean([sum(record.seconds.values()) for record in trained])),
+        )
 
     def points(self, label: int | str, strategy: str | None = None) -> list[MeasuredPoint]:
         """Every design of a session whose accuracy and cost were both measured."""

@@ -13,7 +13,7 @@ from ..spaces import Backbone, Exits, Setting
 
 if TYPE_CHECKING:
     from ..search.designs import Design, DesignOutcome
-    from ..search.outer import Candidate
+    from ..search.outer import Candidate, SearchResult
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,39 @@ def design_from_json(document: Mapping[str, Any]) -> Design:
     return Design(backbone_from_json(document["backbone"]), exits, setting_from_json(document["clocks_hz"]))
 
 
-def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
-    """A JSON-ready mapping of a design with its predicted objectives."""
+def search_to_json(result: SearchResult) -> dict[str, Any]:
+    """A JSON-ready mapping of what a search found."""
+    return {
+        "front": [_candidate_to_json(c) for c in result.front],
+        "candidates": [_candidate_to_json(c) for c in result.candidates],
+        "population": [asdict(backbone) for backbone in result.population],
+        "columns": [asdict(column) for column in result.columns],
+        "reference": result.reference.to_json(),
+        "history": list(result.history),
+        "n_static": result.n_static,
+        "n_inner": result.n_inner,
+    }
+
+
+def search_from_json(document: Mapping[str, Any]) -> SearchResult:
+    """The inverse of :func:`search_to_json`."""
+    from ..search.metrics import HypervolumeReference
+    from ..search.objectives import Column
+    from ..search.outer import SearchResult
+
+    return SearchResult(
+        front=tuple(_candidate_from_json(c) for c in document["front"]),
+        candidates=tuple(_candidate_from_json(c) for c in document["candidates"]),
+        population=tuple(backbone_from_json(b) for b in document["population"]),
+        columns=tuple(Column(**column) for column in document["columns"]),
+        reference=HypervolumeReference.from_json(document["reference"]),
+        history=tuple(document["history"]),
+        n_static=document["n_static"],
+        n_inner=document["n_inner"],
+    )
+
+
+def _candidate_to_json(candidate: Candidate) -> dict[str, Any]:
     design = candidate.design
     return {
         "design": design_to_json(design.backbone, design.exits, design.setting),
@@ -136,8 +167,7 @@ def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def candidate_from_json(document: Mapping[str, Any]) -> Candidate:
-    """The inverse of :func:`candidate_to_json`."""
+def _candidate_from_json(document: Mapping[str, Any]) -> Candidate:
     from ..search.outer import Candidate
 
     return Candidate(design_from_json(document["design"]), tuple(document["objectives"]))

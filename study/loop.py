@@ -12,6 +12,7 @@ Journal keys: ``supernet`` (what training cost), ``reference`` (of the hypervolu
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,12 +25,14 @@ from ..spaces import Backbone, Exits
 from .assembly import Assembly, ProgressCallback
 from .config import StudyConfig, config_difference, load_config
 from .findings import Findings
-from .journal import RoundSummary, candidate_from_json, candidate_to_json, design_from_json, design_to_json
+from .journal import RoundSummary, design_from_json, design_to_json, search_from_json, search_to_json
 from .worlds import Worlds
 
 if TYPE_CHECKING:
+    from ..search.acquisition import Suggestion
     from ..search.designs import Design
-    from ..search.outer import Candidate
+    from ..search.outer import SearchResult
+    from ..search.world import PredictedWorld
     from ..surrogates.predictor_set import PredictorSet
 
 N_CHECK_DRAWS = 256
@@ -123,8 +126,8 @@ class Study:
         for backbone in backbones:
             exits = Exits.everywhere(first_exit=space.first_exit, n_blocks=backbone.n_blocks)
             n_more = min(learning.seed_settings, len(table)) - 1
-            more = rng.choice(len(table) - 1, size=n_more, replace=False) if n_more else []
-            for setting in (table.default, *(table.settings[int(i)] for i in more)):
+            more = [int(i) for i in rng.permutation(len(table) - 1)[:n_more]]
+            for setting in (table.default, *(table.settings[i] for i in more)):
                 designs.append(design_to_json(backbone, exits, setting))
         return designs
 
@@ -203,50 +206,83 @@ class Study:
         )  # fmt: skip
         predictors.save(directory)
         if self.findings.event(f"fit:{r}") is None:
-            models = [summary.to_json() for summary in predictors.summary]
+            models = [asdict(summary) for summary in predictors.summary]
             self._journal(f"fit:{r}", {"models": models, "n_cost_rows": len(costs)})
         progress("fitting the predictors", 1, 1)
         return predictors
 
-    def search(self, progress: ProgressCallback = _silent) -> list[Candidate]:
-        """Nested search on the current predictors; returns its pool, the predicted front first."""
-        from ..search.outer import nested_search
-
+    def search(self, progress: ProgressCallback = _silent) -> SearchResult:
+        """Nested search on the current predictive means."""
         r = self._latest()
         event = self.findings.event(f"search:{r}")
         if event is None:
-            settings = self.parts.search_settings
-            result = nested_search(
-                self.parts.space, self.worlds(progress).mean, settings, self._seed(4, r),
-                on_generation=lambda g: progress("nested search", g.generation + 1, settings.generations),
-                initial=[point.design.backbone for point in self.findings.front(self.findings.loop_points())],
-            )  # fmt: skip
-            event = {
-                "front": [candidate_to_json(c) for c in result.front],
-                "candidates": [candidate_to_json(c) for c in result.candidates],
-                "history": list(result.history),
-                "n_static": result.n_static,
-                "n_inner": result.n_inner,
-            }
+            initial = [point.design.backbone for point in self.findings.front(self.findings.loop_points())]
+            result = self._search_in(
+                self.worlds(progress).mean, self._seed(4, r), "nested search", progress, initial
+            )
+            event = search_to_json(result)
             self._journal(f"search:{r}", event)
-        return [candidate_from_json(c) for c in (*event["front"], *event["candidates"])]
+        return search_from_json(event)
+
+    def _search_in(
+        self,
+        world: PredictedWorld,
+        seed: int,
+        phase: str,
+        progress: ProgressCallback,
+        initial: Sequence[Backbone],
+    ) -> SearchResult:
+        from ..search.outer import nested_search
+
+        settings = self.parts.search_settings
+        return nested_search(
+            self.parts.space, world, settings, seed, initial=initial,
+            on_generation=lambda g: progress(phase, g.generation + 1, settings.generations),
+        )  # fmt: skip
 
     def suggest(self, n: int | None = None, progress: ProgressCallback = _silent) -> None:
         """Plan the next round: the points most worth measuring per second, with predictions to check."""
         r = self._latest()
         if self.findings.n_planned_rounds > r + 1:
             return
-        self.search(progress)
         suggestions = self._suggestions(n or self.config.learning.batch, progress)
-        designs = [s.design for s in suggestions]
+        why = [{"expected_gain": s.expected_gain, "cost_s": s.cost_s, "why": s.why} for s in suggestions]
+        self._plan(r + 1, [s.design for s in suggestions], why)
+
+    def _suggestions(self, n: int, progress: ProgressCallback) -> Sequence[Suggestion]:
+        from ..search.acquisition import candidate_pool, suggest
+
+        r, learning = self._latest(), self.config.learning
+        found, worlds = self.search(progress), self.worlds(progress)
+        draws = worlds.predictors.draws(learning.draws, self._seed(5, r))
+        results = [found]
+        for i in range(learning.searches_on_draws):
+            phase = f"nested search on draw {i + 1}"
+            world = worlds.drawn(draws, i)
+            results.append(self._search_in(world, self._seed(6, r, i), phase, progress, found.population))
+        points = self.findings.loop_points()
+        measured, _ = self.findings.objectives(points)
+        pool = candidate_pool(results, exclude={point.design for point in points})
+        columns = [column.name for column in self.findings.columns]
+        return suggest(
+            pool,
+            worlds.design_draws(pool, draws).objectives(columns),
+            measured=measured,
+            reference=self.findings.reference,
+            measured_backbones={point.design.backbone.arch_id for point in points},
+            costs=self.findings.unit_costs(),
+            batch=n,
+            information_share=learning.information_share,
+        )
+
+    def _plan(self, label: int | str, designs: Sequence[Design], why: Sequence[dict[str, Any]]) -> None:
+        n_draws, seed = N_CHECK_DRAWS, self._seed(7, self._latest())
         self._journal(
-            f"plan:{r + 1}",
+            f"plan:{label}",
             {
                 "designs": [design_to_json(d.backbone, d.exits, d.setting) for d in designs],
-                "suggestions": [
-                    {"expected_gain": s.expected_gain, "cost_s": s.cost_s, "why": s.why} for s in suggestions
-                ],
-                "predictions": self._predictions(designs),
+                "suggestions": list(why),
+                "predictions": self.worlds().predictions(designs, n_draws=n_draws, seed=seed),
             },
         )
 
@@ -265,10 +301,8 @@ class Study:
         for design in designs:
             self.parts.space.encode(design.backbone)
             self.parts.table.check(design.setting)
-        documents = [design_to_json(d.backbone, d.exits, d.setting) for d in designs]
-        own = [{"expected_gain": None, "cost_s": None, "why": "asked for"}] * len(designs)
-        predictions = self._predictions(designs)
-        self._journal(f"plan:{r + 1}", {"designs": documents, "suggestions": own, "predictions": predictions})
+        asked = {"expected_gain": None, "cost_s": None, "why": "asked for"}
+        self._plan(r + 1, designs, [asked] * len(designs))
 
     # -- the whole loop ------------------------------------------------------------------------
 
@@ -286,4 +320,30 @@ class Study:
             self.measure(progress)
         self.search(progress)
         if self.config.baselines:
-            self.measure_baselines(progress)
+            self._measure_baselines(progress)
+
+    def _measure_baselines(self, progress: ProgressCallback) -> None:
+        """Measure what the baselines propose, as many points each as the loop suggested."""
+        from ..search import baselines
+
+        n = len(self.findings.loop_points()) - len(self.findings.points(0))
+        if n == 0 or all(self.findings.event(f"measured:{name}") for name in BASELINES):
+            return
+        space, settings = self.parts.space, self.parts.search_settings
+        for i, name in enumerate(BASELINES):
+            if self.findings.event(f"plan:{name}") is None:
+                seed = self._seed(8, i)
+                if name == "random":
+                    designs = baselines.random_designs(space, self.parts.table, n, seed)
+                else:
+                    propose = (
+                        baselines.presets_optimized
+                        if name == "presets optimized"
+                        else baselines.backbone_only
+                    )
+                    designs = propose(space, self.worlds(progress).mean, settings, n, seed)
+                documents = [design_to_json(d.backbone, d.exits, d.setting) for d in designs]
+                self._journal(f"plan:{name}", {"designs": documents, "predictions": []})
+            if self.findings.event(f"measured:{name}") is None:
+                self._measure_designs(name, name, progress)
+                self._journal(f"measured:{name}", {"n": n})

@@ -1,0 +1,493 @@
+"""From findings to words and tables: what the command line prints and the report shows."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import yaml
+
+from .assembly import ProgressCallback
+from .journal import MeasuredPoint, RoundSummary
+from .loop import BASELINES, Study
+
+if TYPE_CHECKING:
+    from ..search.designs import Design, PolicyCost
+    from ..search.report import (
+        AccuracySpread,
+        ChosenRow,
+        DesignRow,
+        HypervolumeTrace,
+        LedgerRow,
+        PredictionCheck,
+        ReportContent,
+        RoundRow,
+    )
+
+UNITS = {"accuracy": "", "energy_mj": "mJ", "latency_ms": "ms"}
+LIBRARIES = ("hadas", "torch", "scikit-learn", "xgboost", "botorch", "gpytorch", "pymoo", "moocore", "numpy")
+MAX_CHOSEN = 12
+"""Most networks in the report's table of chosen ones; a longer front is thinned evenly."""
+
+
+def machine() -> str:
+    """The host in one line."""
+    import torch
+
+    return f"{platform.machine()}, {platform.system()}, {torch.get_num_threads()} torch threads, Python {platform.python_version()}"
+
+
+def backbone_names(study: Study) -> dict[str, str]:
+    """Names for people by arch_id: presets by their name, others by the start of their hash."""
+    return {backbone.arch_id: name for name, backbone in study.parts.space.presets.items()}
+
+
+def _name(study: Study, arch_id: str) -> str:
+    return backbone_names(study).get(arch_id, arch_id.rpartition("-")[2][:6])
+
+
+# -- rows for the terminal -----------------------------------------------------------------------
+
+
+def cost_columns(study: Study) -> list[str]:
+    """Headings of the cost columns."""
+    return ["energy [mJ]", "latency [ms]"] if study.parts.counts_energy else ["latency [ms]"]
+
+
+def front_rows(study: Study) -> list[list[str]]:
+    """The measured front of the loop, one row of text per design."""
+    rows = []
+    for point in study.findings.front(study.findings.loop_points()):
+        cost = point.outcome.controller
+        energy = [] if cost.energy_mj is None else [f"{cost.energy_mj:.2f} ± {cost.energy_se:.2f}"]
+        rows.append(
+            [
+                *_design_cells(study, point.design),
+                f"{100 * cost.accuracy:.1f} ± {100 * cost.accuracy_se:.1f} %",
+                *energy,
+                f"{cost.latency_ms:.2f}",
+            ]
+        )
+    return rows
+
+
+def predicted_front_rows(study: Study) -> list[list[str]]:
+    """The predicted front of the latest search."""
+    found = study.search()
+    names = [column.name for column in found.columns]
+    rows = []
+    for candidate in found.front:
+        values = dict(zip(names, candidate.objectives, strict=True))
+        cells = [f"{values[c]:.3g}" for c in names[1:]]
+        rows.append(
+            [*_design_cells(study, candidate.design), f"{100 * (1 - candidate.objectives[0]):.1f} %", *cells]
+        )
+    return rows
+
+
+def predicted_columns(study: Study) -> list[str]:
+    """Headings of the cost columns of :func:`predicted_front_rows`."""
+    return [column.name for column in study.search().columns[1:]]
+
+
+def _design_cells(study: Study, design: Design) -> list[str]:
+    return [_name(study, design.backbone.arch_id), str(design.exits), str(design.setting)]
+
+
+def round_line(summary: RoundSummary) -> str:
+    """One sentence on a round."""
+    parts = [
+        f"round {summary.round}: {summary.n_measured} points measured, "
+        f"hypervolume {summary.hypervolume:.3f} ± {summary.hypervolume_se:.3f}"
+    ]
+    if summary.coverage_90:
+        shares = ", ".join(
+            f"{quantity} {share:.0%} of {summary.n_checked[quantity]} (bias {summary.bias[quantity]:+.1f} sd)"
+            for quantity, share in summary.coverage_90.items()
+        )
+        parts.append(f"measured inside the predicted 90 % interval: {shares}")
+    parts.append(f"{summary.device_seconds:.0f} s of device, {summary.training_seconds:.0f} s of training")
+    return "; ".join(parts)
+
+
+def model_rows(study: Study) -> list[list[str]]:
+    """The predictor chosen per quantity, with all cross-validated scores."""
+    rows = []
+    for model in study.fit().summary:
+        scores = "; ".join(
+            f"{s.model}: RMSE {s.rmse:.3f}, tau {s.kendall_tau:.2f}, 90 % interval holds {s.coverage_90:.0%}"
+            for s in model.scores
+        )
+        rows.append(
+            [
+                f"{model.quantity} [{model.unit}]",
+                model.chosen,
+                f"{model.n_rows} ({model.n_groups} backbones)",
+                scores,
+            ]
+        )
+    return rows
+
+
+def suggestion_rows(study: Study) -> list[list[str]]:
+    """The latest plan, one row of text per suggested design."""
+    from .journal import design_from_json
+
+    plan = study.findings.event(f"plan:{study.findings.n_planned_rounds - 1}") or {}
+    rows = []
+    for document, why in zip(plan.get("designs", []), plan.get("suggestions", []), strict=False):
+        gain = "" if why["expected_gain"] is None else f"{why['expected_gain']:.4f}"
+        cost = "" if why["cost_s"] is None else f"{why['cost_s']:.0f}"
+        rows.append([*_design_cells(study, design_from_json(document)), gain, cost, why["why"]])
+    return rows
+
+
+def status_rows(study: Study) -> list[tuple[str, str]]:
+    """What is measured, what failed, what it cost, what comes next."""
+    findings = study.findings
+    measured, planned = findings.n_measured_rounds, findings.n_planned_rounds
+    rows = [("store", study.store.url), ("rounds measured", f"{measured} (seeds included)")]
+    trained = findings.event("supernet")
+    if trained is not None:
+        rows.append(("supernet", f"trained in {trained['seconds']:.0f} s"))
+    costs = [row for r in range(planned) for row in study.store.costs(session=findings.session(r))]
+    failed = [row for row in costs if not row.valid]
+    rows.append(("cost rows", f"{len(costs)}, {len(failed)} of them invalid"))
+    rows += [(f"  row {row.row_no} of {row.session}", row.reason) for row in failed]
+    if trained is not None and costs:
+        accuracy = findings.accuracy_records([row.backbone for row in costs]).values()
+        bad = [record for record in accuracy if not record.valid]
+        rows.append(("accuracy rows", f"{len(accuracy)}, {len(bad)} of them invalid"))
+        rows += [(f"  {record.backbone.arch_id}", record.reason) for record in bad]
+    rows += [("", round_line(summary)) for summary in findings.summaries()]
+    rows.append(("next", _next_step(study)))
+    return rows
+
+
+def _next_step(study: Study) -> str:
+    findings = study.findings
+    r = findings.n_measured_rounds - 1
+    if findings.n_planned_rounds == 0 or findings.n_planned_rounds > findings.n_measured_rounds:
+        return "hadas measure"
+    if findings.event(f"fit:{r}") is None:
+        return "hadas fit"
+    if findings.event(f"search:{r}") is None:
+        return "hadas search"
+    return "hadas suggest" if r < study.config.learning.rounds else "hadas report"
+
+
+# -- findings in words -----------------------------------------------------------------------------
+
+
+def accuracy_spread(study: Study) -> AccuracySpread | None:
+    """Spread of final accuracy between the seed backbones, and one measurement's standard error."""
+    from ..search.report import AccuracySpread
+
+    records = study.findings.training_accuracy(1)
+    matrices = [record.calibration for record in records if record.calibration is not None]
+    if len(matrices) < 2:
+        return None
+    final = [float(matrix.fractions[-1]) for matrix in matrices]
+    errors = [float(matrix.standard_errors()[-1]) for matrix in matrices]
+    return AccuracySpread(float(np.std(final, ddof=1)), float(np.mean(errors)), len(final))
+
+
+def statements(study: Study) -> list[str]:
+    """What was found, in plain sentences; a gain inside its interval is called that."""
+    found = []
+    spread = accuracy_spread(study)
+    if spread is not None:
+        ratio = spread.between_backbones_sd / spread.measurement_se
+        verdict = (
+            "enough to search in"
+            if ratio >= 2
+            else "too little to search in: enlarge the space or train longer"
+        )
+        found.append(
+            f"Final accuracy differs between {spread.n_backbones} seed backbones by a standard deviation of "
+            f"{100 * spread.between_backbones_sd:.2f} points, {ratio:.1f} times one measurement's standard error "
+            f"({100 * spread.measurement_se:.2f}): {verdict}."
+        )
+    saving = _saving(study)
+    if saving is not None:
+        found.append(saving)
+    return found + _comparisons(study)
+
+
+def _saving(study: Study) -> str | None:
+    """The cheapest network as accurate as the best preset run to the end at maximum clocks."""
+    names = backbone_names(study)
+    default = study.parts.table.default
+    points = study.findings.loop_points()
+    plain = [p for p in points if p.design.backbone.arch_id in names and p.design.setting == default]
+    if not plain or len(points) == len(study.findings.points(0)):
+        return None
+    best = max(plain, key=lambda p: p.outcome.no_exit.accuracy)
+    bar = best.outcome.no_exit
+    able = [
+        p
+        for p in study.findings.front(points)
+        if p.outcome.controller.accuracy >= bar.accuracy - bar.accuracy_se
+    ]
+    if not able:
+        return None
+    chosen = min(able, key=lambda p: _cost(p.outcome.controller)[0]).outcome
+    (cost, cost_se, what, unit), (base, base_se, _, _) = _cost(chosen.controller), _cost(bar)
+    ratio = cost / base
+    ratio_se = ratio * math.hypot(cost_se / cost, base_se / base)
+    return (
+        f"{_name(study, chosen.design.backbone.arch_id)} with exits {chosen.design.exits} at {chosen.design.setting} needs "
+        f"{cost:.2f} {unit} at {100 * chosen.controller.accuracy:.1f} % accuracy; the most accurate preset, "
+        f"{names[best.design.backbone.arch_id]} without exits at maximum clocks, {base:.2f} {unit} at "
+        f"{100 * bar.accuracy:.1f} ± {100 * bar.accuracy_se:.1f} %: {100 * (1 - ratio):.0f} ± {100 * ratio_se:.0f} % "
+        f"less {what}{' (SIMULATED)' if study.simulated else ''}, at an accuracy at most one standard error lower."
+    )
+
+
+def _cost(policy: PolicyCost) -> tuple[float, float, str, str]:
+    """Value, standard error, name and unit of the cost that counts."""
+    if policy.energy_mj is not None and policy.energy_se is not None:
+        return policy.energy_mj, policy.energy_se, "energy", "mJ"
+    return policy.latency_ms, policy.latency_se, "latency", "ms"
+
+
+def _comparisons(study: Study) -> list[str]:
+    """Hypervolume of the loop against each baseline at the same number of measurements."""
+    from ..search.metrics import hypervolume_standard_error, ratio_of_dominance
+
+    findings = study.findings
+    seeds = findings.points(0) if findings.n_measured_rounds else []
+    loop = findings.loop_points()
+    found = []
+    for name in BASELINES:
+        if findings.event(f"measured:{name}") is None:
+            continue
+        rival = seeds + findings.points(name)
+        volumes, errors, values = [], [], []
+        for i, points in enumerate((loop, rival)):
+            objectives, standard_errors = findings.objectives(points)
+            values.append(objectives)
+            volumes.append(findings.reference.hypervolume(objectives))
+            errors.append(
+                hypervolume_standard_error(
+                    objectives, standard_errors, findings.reference, seed=study.config.seed + i
+                )
+            )
+        gain, gain_se = volumes[0] - volumes[1], math.hypot(*errors)
+        if abs(gain) <= 1.96 * gain_se:
+            verdict = "the difference lies inside its 95 % interval, so neither is shown to be better"
+        else:
+            verdict = f"the {'gain' if gain > 0 else 'loss'} exceeds its 95 % interval"
+        found.append(
+            f"Hypervolume {volumes[0]:.3f} ± {errors[0]:.3f} against {volumes[1]:.3f} ± {errors[1]:.3f} of the baseline "
+            f"'{name}', each with {len(loop) - len(seeds)} points beyond the seeds: {verdict}. "
+            f"Ratio of dominance {ratio_of_dominance(values[0], values[1]):.0%} against "
+            f"{ratio_of_dominance(values[1], values[0]):.0%}."
+        )
+    return found
+
+
+# -- the report ------------------------------------------------------------------------------------
+
+
+def write_study_report(study: Study, progress: ProgressCallback) -> Path:
+    """Write the report of all that is measured so far; returns the page."""
+    from ..search.report import write_report
+
+    progress("writing the report", 0, 1)
+    path = write_report(report_content(study), study.directory)
+    progress("writing the report", 1, 1)
+    return path
+
+
+def report_content(study: Study) -> ReportContent:
+    """Everything the report shows.
+
+    Raises:
+        StudyError: nothing is measured yet.
+    """
+    from ..search.report import ReportContent
+
+    findings = study.findings
+    _ = findings.reference  # a study without measurements ends here, with the remedy
+    groups = _measured_groups(study)
+    return ReportContent(
+        study_name=study.config.study,
+        simulated=study.simulated,
+        target=study.parts.device.target,
+        data_name=study.parts.data.name,
+        space_name=study.parts.space.name,
+        seed=study.config.seed,
+        machine=machine(),
+        versions={library: version(library) for library in LIBRARIES},
+        config_yaml=yaml.safe_dump(study.config.model_dump(mode="json"), sort_keys=False),
+        designs=tuple(row for name, points in groups.items() for row in _design_rows(study, name, points)),
+        rounds=tuple(_round_row(summary) for summary in findings.summaries()),
+        traces=tuple(_traces(study, groups)),
+        checks=tuple(_prediction_checks(study)),
+        ledger=tuple(_ledger(study)),
+        chosen=tuple(_chosen_rows(study)),
+        statements=tuple(statements(study)),
+        accuracy_spread=accuracy_spread(study),
+    )
+
+
+def _measured_groups(study: Study) -> dict[str, list[MeasuredPoint]]:
+    """Measured points by strategy."""
+    findings = study.findings
+    loop = findings.loop_points()
+    groups = {
+        "seed": [p for p in loop if p.strategy == "seed"],
+        "hadas": [p for p in loop if p.strategy == "hadas"],
+    }
+    for name in BASELINES:
+        if findings.event(f"measured:{name}") is not None:
+            groups[name] = findings.points(name)
+    return {name: points for name, points in groups.items() if points}
+
+
+def _design_rows(study: Study, strategy: str, points: Sequence[MeasuredPoint]) -> list[DesignRow]:
+    from ..search.report import DesignRow
+
+    front = {id(point) for point in study.findings.front(points)}
+    rows = []
+    for i, point in enumerate(points):
+        cost, backbone = point.outcome.controller, point.design.backbone
+        rows.append(
+            DesignRow(
+                strategy=strategy,
+                name=f"{strategy} {i + 1}: {_name(study, backbone.arch_id)}",
+                arch_id=backbone.arch_id,
+                backbone=backbone.describe(),
+                exits=point.design.exits.positions,
+                setting=point.design.setting,
+                accuracy=cost.accuracy,
+                accuracy_se=cost.accuracy_se,
+                energy_mj=cost.energy_mj,
+                energy_se=cost.energy_se,
+                latency_ms=cost.latency_ms,
+                on_front=id(point) in front,
+                round=point.round,
+            )
+        )
+    return rows
+
+
+def _round_row(summary: RoundSummary) -> RoundRow:
+    from ..search.report import RoundRow
+
+    return RoundRow(
+        round=summary.round,
+        n_measured=summary.n_measured,
+        hypervolume=summary.hypervolume,
+        coverage_90=summary.coverage_90,
+        bias=summary.bias,
+        n_checked=summary.n_checked,
+        device_seconds=summary.device_seconds,
+        training_seconds=summary.training_seconds,
+        hypervolume_standard_error=summary.hypervolume_se,
+    )
+
+
+def _traces(study: Study, groups: dict[str, list[MeasuredPoint]]) -> list[HypervolumeTrace]:
+    """Hypervolume after each measurement; every strategy starts from the same seeds."""
+    from ..search.report import HypervolumeTrace
+
+    seeds = groups.get("seed", [])
+    traces = []
+    for name, points in groups.items():
+        if name == "seed":
+            continue
+        counts = tuple(range(len(seeds), len(seeds) + len(points) + 1))
+        ordered = seeds + points
+        volumes = tuple(study.findings.hypervolume(ordered[:n]) for n in counts)
+        traces.append(HypervolumeTrace(name, counts, volumes))
+    return traces
+
+
+def _prediction_checks(study: Study) -> list[PredictionCheck]:
+    from ..search.report import PredictionCheck
+
+    return [
+        PredictionCheck(
+            c.quantity, UNITS[c.quantity], c.arch_id, c.round, c.predicted, c.low_90, c.high_90, c.measured
+        )
+        for c in study.findings.checks()
+    ]
+
+
+def _ledger(study: Study) -> list[LedgerRow]:
+    from ..search.report import LedgerRow
+
+    findings = study.findings
+    rows = []
+    trained = findings.event("supernet")
+    if trained is not None:
+        rows.append(LedgerRow("supernet trained", 1, trained["seconds"], None, "training"))
+    labels: list[tuple[str, list[int | str]]] = [
+        ("by the loop", list(range(findings.n_measured_rounds))),
+        ("for the baselines", [name for name in BASELINES if findings.event(f"measured:{name}")]),
+    ]
+    charged: set[str] = set()
+    for whose, sessions in labels:
+        costs = [row for label in sessions for row in study.store.costs(session=findings.session(label))]
+        if not costs:
+            continue
+        records = [
+            r
+            for a, r in findings.accuracy_records([row.backbone for row in costs]).items()
+            if a not in charged
+        ]
+        charged |= {record.backbone.arch_id for record in records}
+        seconds = sum(sum(record.seconds.values()) for record in records)
+        unit = seconds / len(records) if records else None
+        rows.append(LedgerRow(f"backbones measured {whose}", len(records), seconds, unit, "training"))
+        device = sum(row.device_seconds for row in costs)
+        what = f"networks {'simulated' if study.simulated else 'run'} {whose}"
+        rows.append(LedgerRow(what, len(costs), device, device / len(costs), "device"))
+    return rows
+
+
+def _chosen_rows(study: Study) -> list[ChosenRow]:
+    """The front of the loop, judged on the test split that no decision has seen."""
+    from ..search.designs import evaluate_measured
+    from ..search.report import ChosenRow
+
+    front = study.findings.front(study.findings.loop_points())
+    if len(front) > MAX_CHOSEN:
+        front = [front[i] for i in np.linspace(0, len(front) - 1, MAX_CHOSEN).round().astype(int)]
+    rows = []
+    for point in front:
+        design = point.design
+        outcome = evaluate_measured(
+            design, point.accuracy, point.cost, split="test", tolerance=study.config.policy.tolerance
+        )
+        controller, oracle, plain = outcome.controller, outcome.oracle, outcome.no_exit
+        rows.append(
+            ChosenRow(
+                name=_name(study, design.backbone.arch_id),
+                arch_id=design.backbone.arch_id,
+                backbone=design.backbone.describe(),
+                exits=design.exits.positions,
+                setting=design.setting,
+                accuracy_test=controller.accuracy,
+                accuracy_test_se=controller.accuracy_se,
+                energy_mj=controller.energy_mj,
+                latency_ms=controller.latency_ms,
+                exit_shares=controller.shares,
+                oracle_accuracy=oracle.accuracy,
+                oracle_energy_mj=oracle.energy_mj,
+                oracle_latency_ms=oracle.latency_ms,
+                oracle_exit_shares=oracle.shares,
+                no_exit_accuracy=plain.accuracy,
+                no_exit_energy_mj=plain.energy_mj,
+                no_exit_latency_ms=plain.latency_ms,
+                thresholds=outcome.thresholds,
+            )
+        )
+    return rows
