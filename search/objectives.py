@@ -34,6 +34,7 @@ from .tables import FloatArray, Tables
 
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
+Words = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,33 @@ class Objective(Protocol):
         ...
 
 
+def controller_terms(
+    correct: Words, leaves: Words, samples: Words, row: IntArray, masks: BoolArray
+) -> MaskTerms:
+    """Error and reach probabilities of q candidates under the controller.
+
+    Args:
+        correct, leaves: (k, P + 1, W) packed bits.
+        samples: (W,) one bit per sample.
+        row: (q,) which of the k a candidate belongs to.
+        masks: (q, P) exits in use.
+    """
+    q, n_positions = masks.shape
+    n_samples = int(np.bitwise_count(samples).sum())
+    alive = np.broadcast_to(samples, (q, len(samples))).copy()
+    reach = np.zeros((q, n_positions + 1), dtype=np.int64)
+    right = np.zeros(q, dtype=np.int64)
+    for j in range(n_positions):
+        reach[:, j] = _count(alive)
+        users = np.flatnonzero(masks[:, j])
+        leaving = alive[users] & leaves[row[users], j]
+        right[users] += _count(leaving & correct[row[users], j])
+        alive[users] ^= leaving
+    reach[:, -1] = _count(alive)
+    right += _count(alive & correct[row, -1])
+    return MaskTerms(1.0 - right / n_samples, reach / n_samples)
+
+
 @dataclass(frozen=True)
 class Expected:
     """Accuracy under the calibrated controller against expected energy (and latency)."""
@@ -127,20 +155,9 @@ class Expected:
 
     def mask_terms(self, tables: Tables, backbone: IntArray, masks: BoolArray) -> MaskTerms:
         """Error and reach probabilities; see :class:`Objective`."""
-        leaves, correct = tables.packed_leaves, tables.packed_correct
-        q, n_positions = masks.shape
-        alive = np.broadcast_to(tables.packed_samples, (q, len(tables.packed_samples))).copy()
-        reach = np.zeros((q, n_positions + 1), dtype=np.int64)
-        right = np.zeros(q, dtype=np.int64)
-        for j in range(n_positions):
-            reach[:, j] = _count(alive)
-            rows = np.flatnonzero(masks[:, j])
-            leaving = alive[rows] & leaves[backbone[rows], j]
-            right[rows] += _count(leaving & correct[backbone[rows], j])
-            alive[rows] ^= leaving
-        reach[:, -1] = _count(alive)
-        right += _count(alive & correct[backbone, -1])
-        return MaskTerms(1.0 - right / tables.n_samples, reach / tables.n_samples)
+        return controller_terms(
+            tables.packed_correct, tables.packed_leaves, tables.packed_samples, backbone, masks
+        )
 
     def enumerate_terms(self, tables: Tables, backbone: int) -> MaskTerms:
         """Walks the tree of exit prefixes, so shared prefixes are computed once."""
@@ -204,7 +221,7 @@ class Hadas2D:
         return MaskTerms(-score, np.concatenate([later, np.zeros((len(masks), 1))], axis=1))
 
 
-def _count(words: NDArray[np.uint64]) -> IntArray:
+def _count(words: Words) -> IntArray:
     """(q,) number of bits set in (q, W) words."""
     return np.asarray(np.bitwise_count(words).sum(axis=1, dtype=np.int64))
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, StudyError
-from ..spaces import Backbone, BackboneSpace, Exits, IntArray
+from ..spaces import Backbone, BackboneSpace, ClockTable, Exits, IntArray
 from .designs import Design
 from .genetics import genome_key, offspring, random_genomes
 from .inner import ArrayNSGA2, Hybrid, InnerEngine, InnerFront
@@ -155,6 +155,24 @@ class SearchResult:
     n_inner: int
 
 
+def front_designs(
+    space: BackboneSpace, clock_table: ClockTable, backbone: Backbone, front: InnerFront
+) -> list[Candidate]:
+    """An inner front as designs."""
+    n_positions = backbone.n_blocks - space.first_exit
+    return [
+        Candidate(
+            Design(
+                backbone,
+                Exits(space.first_exit, tuple(int(bit) for bit in mask[:n_positions])),
+                clock_table.settings[int(setting)],
+            ),
+            tuple(float(v) for v in point),
+        )
+        for mask, setting, point in zip(front.masks, front.settings, front.objectives, strict=True)
+    ]
+
+
 def static_objectives(static: StaticFitness) -> FloatArray:
     """(k, 3) or, without energy, (k, 2): error, energy in mJ, latency in ms; minimised."""
     columns = [1.0 - static.accuracy, static.energy_mj, static.latency_ms]
@@ -224,21 +242,7 @@ class _Nested:
 
     def designs(self, member: _Member) -> list[Candidate]:
         """The inner front of a member as designs."""
-        settings = self.world.clock_table.settings
-        n_positions = member.backbone.n_blocks - self.space.first_exit
-        return [
-            Candidate(
-                Design(
-                    member.backbone,
-                    Exits(self.space.first_exit, tuple(int(bit) for bit in mask[:n_positions])),
-                    settings[int(setting)],
-                ),
-                tuple(float(v) for v in point),
-            )
-            for mask, setting, point in zip(
-                member.inner.masks, member.inner.settings, member.inner.objectives, strict=True
-            )
-        ]
+        return front_designs(self.space, self.world.clock_table, member.backbone, member.inner)
 
     def _second_selection(self, pool: Sequence[_Member]) -> IntArray:
         """Order of the pool: rank of the best (S, D) triple, ties by exclusive hypervolume.

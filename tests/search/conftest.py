@@ -5,10 +5,20 @@ import zlib
 import numpy as np
 import pytest
 
-from hadas.datasets.records import AccuracyRecord, OutcomeMatrix
+from hadas.datasets.records import (
+    AccuracyRecord,
+    CostRecord,
+    OutcomeMatrix,
+    StageCost,
+    Statistic,
+    Target,
+    Truth,
+)
 from hadas.measurement.accuracy.policies import cross_fitted_leaves
 from hadas.search.tables import StaticFitness, Tables
 from hadas.spaces import ClockDomain, ClockTable, mini_space
+from hadas.surrogates.prediction import Prediction
+from hadas.surrogates.predictor_set import StageCosts
 
 SMALL_TABLE = ClockTable(
     "small",
@@ -81,6 +91,25 @@ class SyntheticWorld:
         matrix = self.outcome_matrix(backbone)
         return AccuracyRecord("s", row_no, backbone, "w", "r", "split", self.space.first_exit, matrix, matrix)
 
+    def cost_record(self, design, row_no=0) -> CostRecord:
+        stages, totals = [], np.zeros(2)
+        for stage in self.workload(design.backbone).stages(design.exits.positions):
+            latency, energy = self.stage_cost(stage, design.setting)
+            totals += latency, energy
+            stages.append(
+                StageCost(
+                    stage.kind,
+                    stage.position,
+                    Statistic(latency, 0.01 * latency, 9),
+                    Statistic(energy, 0.02 * energy, 9),
+                )
+            )
+        return CostRecord(
+            "s", row_no, design.backbone, 10, design.exits.heads, design.setting, design.setting,
+            Target("toy", "cpu", "r1", "formula"), Truth.SIMULATOR, tuple(stages),
+            Statistic(totals[0], 0.01 * totals[0], 9), Statistic(totals[1], 0.02 * totals[1], 9), 50.0,
+        )  # fmt: skip
+
     def static(self, backbones):
         self.static_calls += len(backbones)
         costs = [self.stage_cost(self.workload(b).stages(())[0], self.clock_table.default) for b in backbones]
@@ -106,6 +135,70 @@ class SyntheticWorld:
             tuple(backbones), np.array([b.n_blocks - self.space.first_exit for b in backbones]),
             segment[0], segment[1], head[0], head[1], correct, leaves, F - 1, np.ones(k, dtype=bool),
         )  # fmt: skip
+
+
+class FormulaPredictors:
+    """Predictors that know the synthetic world up to a bias; its draws scatter around that."""
+
+    def __init__(self, world, bias=0.0, scatter=0.1):
+        self.world, self.bias, self.scatter = world, bias, scatter
+
+    def _logits(self, backbone):
+        fractions = np.clip(self.world.outcome_matrix(backbone).fractions, 1e-3, 1 - 1e-3)
+        return np.log(fractions / (1 - fractions)) + self.bias
+
+    def _prediction(self, logits):
+        mean = np.array(logits)[:, None]
+        return Prediction(mean, np.full_like(mean, self.scatter**2), np.zeros_like(mean), ("f",), ("logit",))
+
+    def final_accuracy(self, backbones):
+        return self._prediction([self._logits(b)[-1] for b in backbones])
+
+    def exit_fractions(self, backbones):
+        return self._prediction(np.concatenate([self._logits(b)[:-1] for b in backbones]))
+
+    def stage_costs(self, stages, settings):
+        costs = np.array([[self.world.stage_cost(stage, s) for s in settings] for stage in stages])
+        return StageCosts(costs[:, :, 0], costs[:, :, 1])
+
+    def network_cost(self, backbones, setting):
+        static = self.world.static(backbones)
+        assert setting == self.world.clock_table.default
+        return static.latency_ms, static.energy_mj
+
+    def draws(self, n_draws, seed):
+        return FormulaDraws(self, n_draws, seed)
+
+
+class FormulaDraws:
+    """Each draw shifts all logits of a backbone, and scales all costs, by its own amounts."""
+
+    def __init__(self, predictors, n_draws, seed):
+        self.predictors, self.n_draws, self.seed = predictors, n_draws, seed
+        self.scale = np.exp(predictors.scatter * np.random.default_rng(seed).normal(size=(2, n_draws)))
+
+    def _fractions(self, backbone):
+        rng = np.random.default_rng([self.seed, zlib.crc32(backbone.arch_id.encode())])
+        shift = self.predictors.scatter * rng.normal(size=(self.n_draws, 1))
+        return 1 / (1 + np.exp(-self.predictors._logits(backbone) - shift))
+
+    def final_accuracy(self, backbones):
+        return np.stack([self._fractions(b)[:, -1] for b in backbones], axis=1)
+
+    def exit_fractions(self, backbones):
+        return [self._fractions(b)[:, :-1] for b in backbones]
+
+    def stage_costs(self, stages, settings):
+        costs = np.array(
+            [self.predictors.world.stage_cost(a, b) for a, b in zip(stages, settings, strict=True)]
+        )
+        latency = self.scale[0][:, None] * costs[:, 0]
+        return latency, self.scale[1][:, None] * latency * costs[:, 1] / costs[:, 0]
+
+
+@pytest.fixture(scope="session")
+def formula_predictors(synthetic_world):
+    return FormulaPredictors(synthetic_world)
 
 
 @pytest.fixture

@@ -1,0 +1,235 @@
+import numpy as np
+import pytest
+
+from hadas.errors import StudyError
+from hadas.search.baselines import backbone_only, presets_optimized, random_designs
+from hadas.search.designs import Design, evaluate_measured
+from hadas.search.objectives import Expected, evaluate
+from hadas.search.outcomes import OutcomeLibrary, aligned_columns
+from hadas.search.outer import search_settings
+from hadas.search.world import DrawView, MeanView, PredictedWorld, design_draws
+from hadas.spaces import Exits
+from hadas.surrogates.predictor_set import PredictorSet
+
+PRESETS = ("m0", "m2", "m4", "m6")
+
+
+@pytest.fixture(scope="module")
+def records(synthetic_world):
+    return [synthetic_world.accuracy_record(synthetic_world.space.presets[name]) for name in PRESETS]
+
+
+@pytest.fixture(scope="module")
+def library(records):
+    return OutcomeLibrary(records)
+
+
+@pytest.fixture(scope="module")
+def world(synthetic_world, formula_predictors, library):
+    space = synthetic_world.space
+    view = MeanView(space, formula_predictors)
+    return PredictedWorld(space, synthetic_world.clock_table, view, library, n_classes=10)
+
+
+def test_measured_backbones_keep_their_measured_outcomes(world, synthetic_world):
+    backbones = [synthetic_world.space.presets[name] for name in ("m6", "m0")]
+    predicted, true = world.tables(backbones), synthetic_world.tables(backbones)
+    assert predicted.measured.all()
+    for name in ("correct", "leaves", "n_positions"):
+        assert np.array_equal(getattr(predicted, name), getattr(true, name))
+    for name in ("segment_latency_ms", "segment_energy_mj", "head_latency_ms", "head_energy_mj"):
+        assert getattr(predicted, name) == pytest.approx(getattr(true, name))
+
+
+def test_static_fitness_takes_measured_accuracy_where_there_is_one(synthetic_world, library):
+    space = synthetic_world.space
+    backbones = [space.presets["m6"], space.presets["m5"]]
+    from_mean = PredictedWorld(
+        space, synthetic_world.clock_table, _Pessimist(synthetic_world), library, n_classes=10
+    ).static(backbones)
+    true = synthetic_world.static(backbones)
+    assert from_mean.accuracy[0] == true.accuracy[0]
+    assert from_mean.accuracy[1] == 0.1
+    assert from_mean.energy_mj == pytest.approx(true.energy_mj)
+
+
+class _Pessimist:
+    """A view that believes in nothing but the cost."""
+
+    def __init__(self, world):
+        self._world = world
+
+    def final_accuracy(self, backbones):
+        return np.full(len(backbones), 0.1)
+
+    def network_cost(self, backbones, setting):
+        static = self._world.static(backbones)
+        return static.latency_ms, static.energy_mj
+
+
+def test_borrowed_outcomes_have_the_predicted_fractions_and_little_else_changes(library, records):
+    n = library.n_samples
+    fractions = np.linspace(0.2, 0.9, 10)
+    borrowed = library.borrowed(fractions)
+    assert not borrowed.measured
+    assert borrowed.correct.mean(axis=1) == pytest.approx(fractions, abs=0.5 / n + 1e-12)
+    # Asked for the donor's own fractions, the donor's own bits come back.
+    matrix = records[1].calibration
+    own = library.borrowed(matrix.fractions)
+    assert np.array_equal(own.correct, matrix.correct.T)
+    assert np.array_equal(own.leaves, library.measured(records[1].backbone.arch_id).leaves)
+
+
+def test_tilting_flips_the_least_confident_and_the_easiest_first(library, records):
+    matrix, column = records[1].calibration, 5
+    donor = library.nearest_donor(matrix.fractions)
+    easiness = np.mean(
+        [r.calibration.correct[:, aligned_columns(matrix.n_exits - 1, r.calibration.n_exits - 1)[column]] for r in records],
+        axis=0,
+    )  # fmt: skip
+    right = matrix.correct[:, column]
+    for change in (-40, 40):
+        fractions = matrix.fractions.copy()
+        fractions[column] += change / matrix.n_samples
+        tilted = library.borrowed_from(donor, fractions).correct[column]
+        flipped = tilted != right
+        assert flipped.sum() == 40
+        if change < 0:
+            assert matrix.confidence[flipped, column].max() <= matrix.confidence[tilted, column].min()
+        else:
+            assert easiness[flipped].min() >= easiness[~tilted].max()
+
+
+def test_columns_align_by_relative_depth():
+    assert aligned_columns(3, 9).tolist() == [0, 4, 8, 9]
+    assert aligned_columns(9, 3).tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
+    assert aligned_columns(1, 5).tolist() == [0, 5]
+
+
+def test_unmeasured_backbones_are_predicted_well_by_good_predictors(world, synthetic_world):
+    space = synthetic_world.space
+    rng = np.random.default_rng(1)
+    backbones = [space.decode(genome) for genome in space.sample(6, rng)]
+    predicted, true = world.tables(backbones), synthetic_world.tables(backbones)
+    assert not predicted.measured.any()
+    errors = []
+    for b, p in enumerate(true.n_positions):
+        masks = np.zeros((40, true.max_positions), dtype=bool)
+        masks[:, :p] = rng.random((40, p)) < 0.3
+        rows, settings = np.full(40, b), rng.integers(0, 8, 40)
+        errors.append(
+            evaluate(Expected(), predicted, rows, masks, settings)
+            - evaluate(Expected(), true, rows, masks, settings)
+        )
+        scale = evaluate(Expected(), true, rows, masks, settings)[:, 1].mean()
+        errors[-1][:, 1] /= scale
+    assert np.abs(np.concatenate(errors))[:, 0].mean() < 0.02
+    assert np.abs(np.concatenate(errors)).mean(axis=0) == pytest.approx([0, 0], abs=0.1)
+
+
+@pytest.fixture(scope="module")
+def some_designs(synthetic_world):
+    space = synthetic_world.space
+    backbones = [space.presets["m4"], space.presets["m5"], space.presets["m1"], space.presets["m5"]]
+    return [
+        Design(b, Exits.at(at, first_exit=4, n_blocks=b.n_blocks), synthetic_world.clock_table.settings[f])
+        for b, at, f in zip(backbones, ([6, 9], [5, 10, 12], [], [8]), (0, 3, 7, 5), strict=True)
+    ]
+
+
+def test_draws_go_through_the_same_aggregation_as_the_tables(
+    some_designs, formula_predictors, synthetic_world, library
+):
+    draws = formula_predictors.draws(5, 3)
+    found = design_draws(some_designs, draws, synthetic_world.space, library, n_classes=10)
+    points = found.objectives(["error", "energy_mj", "latency_ms"])
+    assert points.shape == (5, 4, 3)
+    for index in range(5):
+        view = DrawView(synthetic_world.space, draws, index, n_classes=10)
+        drawn_world = PredictedWorld(
+            synthetic_world.space, synthetic_world.clock_table, view, library, n_classes=10
+        )
+        for i, design in enumerate(some_designs):
+            setting = synthetic_world.clock_table.index(design.setting)
+            point = evaluate(
+                Expected(True), drawn_world.tables([design.backbone]), np.array([0]), design.mask[None], np.array([setting])
+            )[0]  # fmt: skip
+            assert points[index, i, 1:] == pytest.approx(point[1:], rel=0.02)
+            assert points[index, i, 0] == pytest.approx(point[0], abs=0.02)
+
+
+def test_accuracy_of_a_measured_backbone_does_not_vary_over_draws(
+    some_designs, formula_predictors, synthetic_world, library
+):
+    found = design_draws(
+        some_designs, formula_predictors.draws(8, 0), synthetic_world.space, library, n_classes=10
+    )
+    assert np.ptp(found.error[:, 0]) == 0.0
+    assert (np.ptp(found.error[:, 1:3], axis=0) > 0).all()
+    measured = evaluate_measured(
+        some_designs[0],
+        synthetic_world.accuracy_record(some_designs[0].backbone),
+        synthetic_world.cost_record(some_designs[0]),
+    )
+    assert found.error[0, 0] == pytest.approx(1 - measured.controller.accuracy)
+
+
+def test_design_draws_do_not_depend_on_the_company(
+    some_designs, formula_predictors, synthetic_world, library
+):
+    draws = formula_predictors.draws(4, 1)
+    together = design_draws(some_designs, draws, synthetic_world.space, library, n_classes=10)
+    alone = design_draws(some_designs[3:], draws, synthetic_world.space, library, n_classes=10)
+    assert together.energy_mj[:, 3] == pytest.approx(alone.energy_mj[:, 0])
+    assert np.array_equal(together.error[:, 3], alone.error[:, 0])
+
+
+def test_library_refuses_what_cannot_be_joined(records, synthetic_world):
+    import dataclasses
+
+    with pytest.raises(StudyError, match="at least one backbone"):
+        OutcomeLibrary([dataclasses.replace(records[0], valid=False, reason="x", calibration=None)])
+    other = dataclasses.replace(records[1].calibration, group=records[1].calibration.group + 1)
+    with pytest.raises(StudyError, match="one split_id"):
+        OutcomeLibrary([records[0], dataclasses.replace(records[1], calibration=other)])
+
+
+def test_a_world_of_fitted_predictors(synthetic_world, records):
+    """The real predictors, fitted to a few rows, feed a world whose tables are finite and sane."""
+    space, table = synthetic_world.space, synthetic_world.clock_table
+    costs = [
+        synthetic_world.cost_record(design, i) for i, design in enumerate(random_designs(space, table, 12, 0))
+    ]
+    predictors = PredictorSet.fit(space, table, records, costs, n_classes=10, seed=0, candidates=("gp",))
+    world = PredictedWorld(space, table, MeanView(space, predictors), OutcomeLibrary(records), n_classes=10)
+    backbones = [space.presets["m5"], space.presets["m0"]]
+    tables, true = world.tables(backbones), synthetic_world.tables(backbones)
+    assert tables.segment_latency_ms.sum(axis=(1, 2)) == pytest.approx(
+        true.segment_latency_ms.sum(axis=(1, 2)), rel=0.25
+    )
+    design = Design(
+        backbones[0], Exits.at([7], first_exit=4, n_blocks=backbones[0].n_blocks), table.settings[2]
+    )
+    draws = design_draws([design], predictors.draws(6, 0), space, OutcomeLibrary(records), n_classes=10)
+    truth = synthetic_world.cost_record(design)
+    assert np.median(draws.latency_ms) < 1.3 * truth.latency_ms.value
+    assert (draws.energy_mj > 0).all()
+    assert ((draws.error > 0) & (draws.error < 1)).all()
+
+
+def test_baselines_propose_as_many_valid_distinct_designs_as_asked(world, synthetic_world):
+    settings = search_settings("smoke", {"population": 10, "survivors": 3})
+    space = synthetic_world.space
+    for propose in (presets_optimized, backbone_only):
+        designs = propose(space, world, settings, 6, 4)
+        assert len(set(designs)) == len(designs) == 6
+        assert propose(space, world, settings, 6, 4) == designs
+        for design in designs:
+            space.encode(design.backbone)
+            synthetic_world.clock_table.check(design.setting)
+            assert len(design.exits.types) == design.backbone.n_blocks - space.first_exit
+    presets = set(space.presets.values())
+    assert {d.backbone for d in presets_optimized(space, world, settings, 6, 4)} <= presets
+    random = random_designs(space, synthetic_world.clock_table, 200, 0)
+    assert len({len(d.exits.positions) for d in random}) >= 8
+    assert {d.setting for d in random} == set(synthetic_world.clock_table.settings)
