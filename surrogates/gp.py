@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
@@ -334,19 +334,20 @@ def fit_hyper_parameters(
     from botorch.models import SingleTaskGP
     from botorch.optim.fit import fit_gpytorch_mll_scipy
     from botorch.settings import validate_input_scaling
-    from gpytorch.constraints import GreaterThan
     from gpytorch.priors import GammaPrior, LogNormalPrior
 
     d = x.shape[1]
     matern = gpytorch.kernels.MaternKernel(
         nu=2.5, ard_num_dims=d,
         lengthscale_prior=LogNormalPrior(float(np.log(2.0 * np.sqrt(d))), float(np.sqrt(3.0))),
-        lengthscale_constraint=GreaterThan(2.5e-2, transform=None, initial_value=1.0),
+        lengthscale_constraint=_log_scaled(1e-2),
     )  # fmt: skip
-    kernel = gpytorch.kernels.ScaleKernel(matern, outputscale_prior=GammaPrior(2.0, 0.5))
+    kernel = gpytorch.kernels.ScaleKernel(
+        matern, outputscale_prior=GammaPrior(2.0, 0.5), outputscale_constraint=_log_scaled(1e-4)
+    )
     likelihood = gpytorch.likelihoods.FixedNoiseGaussianLikelihood(
         torch.from_numpy(np.maximum(known, MIN_NOISE)), learn_additional_noise=True,
-        noise_constraint=GreaterThan(MIN_NOISE, transform=None, initial_value=start.noise_variance),
+        noise_constraint=_log_scaled(MIN_NOISE),
         noise_prior=LogNormalPrior(-6.0, 2.0),
     )  # fmt: skip
     with validate_input_scaling(False), warnings.catch_warnings():
@@ -358,12 +359,27 @@ def fit_hyper_parameters(
         )  # fmt: skip
         matern.lengthscale = torch.from_numpy(start.length_scale.copy())
         kernel.outputscale = start.signal_variance
+        likelihood.second_noise = start.noise_variance
         fit_gpytorch_mll_scipy(
             gpytorch.mlls.ExactMarginalLogLikelihood(likelihood, model), options={"maxiter": max_iterations}
         )
+    # Torch's linear algebra varies in the last bits with memory alignment; rounding keeps that
+    # from reaching predictions, so that the same data and seed give the same model.
     return HyperParameters(
-        matern.lengthscale.detach().numpy().reshape(-1).copy(),
-        float(kernel.outputscale.detach()),
-        float(likelihood.second_noise.detach()),
-        float(model.mean_module.constant.detach()),
+        np.array([_rounded(v) for v in matern.lengthscale.detach().numpy().reshape(-1)]),
+        _rounded(float(kernel.outputscale.detach())),
+        _rounded(float(likelihood.second_noise.detach())),
+        _rounded(float(model.mean_module.constant.detach())),
     )
+
+
+def _log_scaled(lower: float) -> Any:
+    """A bound below, searched on the log scale: there all hyper-parameters have gradients of like size."""
+    import torch
+    from gpytorch.constraints import GreaterThan
+
+    return GreaterThan(lower, transform=torch.exp, inv_transform=torch.log)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
