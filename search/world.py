@@ -148,7 +148,10 @@ class DrawView:
         ]
         costs = np.stack(self.stage_costs([stage for own in segments for stage in own], [setting]))[:, :, 0]
         owner = np.repeat(np.arange(len(backbones)), [len(own) for own in segments])
-        latency, energy = (np.bincount(owner, weights=cost, minlength=len(backbones)) for cost in costs)
+        latency, energy = (
+            np.asarray(np.bincount(owner, weights=cost, minlength=len(backbones)), dtype=np.float64)
+            for cost in costs
+        )
         return latency, energy
 
 

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -34,7 +36,7 @@ def volume(points):
     logged = np.stack([points[:, 0], np.log(points[:, 1])], axis=1)
     xs = np.unique(np.append(logged[:, 0], REFERENCE.point[0]))
     total = 0.0
-    for left, right in zip(xs, xs[1:], strict=False):
+    for left, right in itertools.pairwise(xs):
         if right > REFERENCE.point[0]:
             break
         best = logged[logged[:, 0] <= left, 1].min(initial=np.inf)
