@@ -53,12 +53,11 @@ code, .mono { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monosp
 .cards { display: grid; gap: .9rem; grid-template-columns: repeat(auto-fill, minmax(min(320px, 100%), 1fr)); }
 .card { border: 1px solid var(--rule); border-radius: 8px; padding: .8rem .9rem; min-width: 0; }
 .card h3 { margin: 0; font-size: 1rem; }
-.card p { margin: .1rem 0 .5rem; font-size: .84rem; line-height: 1.4; }
-.card table { font-size: .86rem; } .card th, .card td { padding: .3rem .3rem; }
-.card thead th { white-space: normal; font-size: .8rem; line-height: 1.25; vertical-align: bottom; }
-.card tbody th { font-weight: 400; color: var(--muted); } .card .own { font-weight: 650; }
-.card .bound { font-style: italic; color: var(--muted); }
-.shares { margin: .6rem 0 0; font-size: .82rem; }
+.card p { margin: .5rem 0 0; font-size: .84rem; line-height: 1.4; }
+.own { font-weight: 650; } .bound { font-style: italic; color: var(--muted); }
+th.group { text-align: center; border-bottom: 1px solid var(--rule); }
+#chosen td:first-child, #chosen tr:last-child th:first-child { position: sticky; left: 0; background: var(--panel); }
+.shares { margin: .5rem 0 0; font-size: .82rem; }
 .shares div.bar { display: flex; height: 12px; border-radius: 3px; overflow: hidden; margin: .15rem 0 .1rem; gap: 1px; }
 .shares div.bar i { display: block; min-width: 1px; }
 .shares .of { color: var(--muted); }
@@ -79,6 +78,8 @@ SCRIPT = """
 (function () {
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  // On a touch screen a drag scrolls the page; elsewhere it zooms the figure.
+  const pointer = window.matchMedia("(hover: hover)").matches;
   const hidden = {};
   function draw() {
     const css = getComputedStyle(document.documentElement);
@@ -89,6 +90,7 @@ SCRIPT = """
       const axis = a => Object.assign({}, a, {gridcolor: colour("--grid"), linecolor: colour("--rule"),
         tickcolor: colour("--rule"), ticks: "outside", ticklen: 4, showline: true});
       const layout = Object.assign({}, figure.layout, {
+        dragmode: pointer ? "zoom" : false,
         paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
         font: {color: colour("--ink"), size: 13, family: "system-ui, -apple-system, Segoe UI, Roboto, Arial, sans-serif"},
         xaxis: axis(figure.layout.xaxis), yaxis: axis(figure.layout.yaxis),
@@ -97,6 +99,7 @@ SCRIPT = """
       if (layout.title) layout.title = Object.assign({}, layout.title, {font: {size: 14}});
       const data = figure.data.map(t => Object.assign({}, t, {visible: !off.has(t.name)}));
       Plotly.react(id, data, layout, {responsive: true, displaylogo: false,
+        displayModeBar: pointer ? "hover" : false,
         modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
         toImageButtonOptions: {filename: id, scale: 2}});
     }

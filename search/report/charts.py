@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -155,8 +156,13 @@ def _plotly_axis(axis: Axis) -> dict[str, Any]:
     return out
 
 
+def _finite(values: Sequence[float]) -> list[float | None]:
+    # JSON has no NaN, and one in the data would keep a browser from reading any of it.
+    return [value if math.isfinite(value) else None for value in values]
+
+
 def _plotly_trace(series: Series) -> dict[str, Any]:
-    trace: dict[str, Any] = {"name": series.name, "x": list(series.x), "y": list(series.y)}
+    trace: dict[str, Any] = {"name": series.name, "x": _finite(series.x), "y": _finite(series.y)}
     if series.hover:
         trace["customdata"] = [html.escape(text).replace("\n", "<br>") for text in series.hover]
         trace["hovertemplate"] = "%{customdata}<extra></extra>"
@@ -182,8 +188,8 @@ def _plotly_trace(series: Series) -> dict[str, Any]:
     for name, intervals in (("error_x", series.x_error), ("error_y", series.y_error)):
         if intervals:
             trace[name] = {
-                "type": "data", "symmetric": False, "array": [up for _, up in intervals],
-                "arrayminus": [down for down, _ in intervals], "thickness": 1, "width": 0,
+                "type": "data", "symmetric": False, "array": _finite([up for _, up in intervals]),
+                "arrayminus": _finite([down for down, _ in intervals]), "thickness": 1, "width": 0,
                 "color": series.colour,
             }  # fmt: skip
     return trace

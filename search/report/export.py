@@ -153,11 +153,12 @@ def write_png(chart: Chart, path: Path, *, simulated: bool) -> None:
         if simulated:
             axes.text(
                 0.5, 0.5, MARK, transform=axes.transAxes, rotation=18, ha="center", va="center",
-                fontsize=34 if n > 1 else 54, fontweight="bold", color=_INK, alpha=0.1, zorder=0,
+                fontsize=30 if n > 1 else 48, fontweight="bold", color=_INK, alpha=0.08, zorder=0,
             )  # fmt: skip
     title = f"{MARK} · {chart.title}" if simulated else chart.title
-    figure.suptitle(
-        title, x=0.02, y=1 - 0.1 / height, ha="left", va="top", fontsize=13, fontweight="bold", color=_INK
+    # Plain text and not a suptitle, for which tight_layout would keep room a second time.
+    figure.text(
+        0.02, 1 - 0.1 / height, title, ha="left", va="top", fontsize=13, fontweight="bold", color=_INK
     )
     figure.legend(
         handles=[_handle(entry) for entry in chart.legend],
@@ -184,7 +185,8 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     axes.set_title(panel.title, fontsize=10.5, color=_INK)
     _style_axis(axes, "x", panel.x)
     _style_axis(axes, "y", panel.y)
-    axes.grid(color=_GRID, linewidth=0.8)
+    bars = any(series.kind == "bars" for series in panel.series)
+    axes.grid(axis="x" if bars else "both", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

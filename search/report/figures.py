@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from .charts import Axis, Chart, Interval, LegendEntry, Panel, Series, Symbol, cost_axis
 from .content import DesignRow, LedgerRow, PredictionCheck, ReportContent, RoundRow
-from .wording import duration, percent, quantity_label, significant
+from .wording import duration, percent, quantity_label, significant, with_error
 
 Z_90 = 1.645
 """Half the width of a central 90 % interval, in standard errors of a normal value."""
@@ -94,7 +95,7 @@ def front_chart(content: ReportContent) -> Chart:
     )
     return Chart(
         "front",
-        "Measured points and their Pareto fronts",
+        "Pareto fronts of the measured points",
         "Up and to the left is better: each line is the best accuracy that a strategy reached at or below "
         "a cost; bars are 90 % intervals, so where bars overlap the order is open.",
         (panel,),
@@ -160,8 +161,7 @@ def _design_hover(row: DesignRow) -> str:
         *_wrapped(row.backbone, 44),
     ]
     if row.energy_mj is not None:
-        spread = f" ± {significant(row.energy_se, 2)}" if row.energy_se is not None else ""
-        lines.insert(2, f"energy {significant(row.energy_mj)}{spread} mJ")
+        lines.insert(2, f"energy {with_error(row.energy_mj, row.energy_se)} mJ")
     return "\n".join(lines)
 
 
@@ -305,7 +305,7 @@ def calibration_chart(rounds: Sequence[RoundRow]) -> Chart:
         (
             Panel("coverage of 90 % intervals", x, Axis("measured inside [%]", limits=(0.0, 104.0)),
                   (_level(90.0, span), *coverage)),
-            Panel("bias", x, Axis("(measured − predicted) / predicted sd"), (_level(0.0, span), *bias)),
+            Panel("mean of measured − predicted", x, Axis("bias [predicted sd]"), (_level(0.0, span), *bias)),
         ),
         tuple(
             LegendEntry(name, _QUANTITIES.get(q, _OTHER_QUANTITY), "circle")
@@ -319,8 +319,16 @@ def _level(value: float, span: tuple[float, float]) -> Series:
     return Series("", _REFERENCE_LINE, span, (value, value), kind="line", dashed=True)
 
 
+def _checked(
+    rounds: Sequence[RoundRow], quantity: str, field: Literal["coverage_90", "bias"]
+) -> list[tuple[RoundRow, float]]:
+    """Rounds that checked a quantity, with its coverage or bias."""
+    values = ((row, getattr(row, field).get(quantity)) for row in rounds if row.n_checked.get(quantity))
+    return [(row, value) for row, value in values if value is not None and math.isfinite(value)]
+
+
 def _coverage_series(rounds: Sequence[RoundRow], quantity: str, shift: float) -> Series:
-    rows = [(row, share) for row in rounds if (share := row.coverage_90.get(quantity)) is not None]
+    rows = _checked(rounds, quantity, "coverage_90")
     label = quantity_label(quantity)[0]
     errors = []
     for row, share in rows:
@@ -337,7 +345,7 @@ def _coverage_series(rounds: Sequence[RoundRow], quantity: str, shift: float) ->
 
 
 def _bias_series(rounds: Sequence[RoundRow], quantity: str, shift: float) -> Series:
-    rows = [(row, bias) for row in rounds if (bias := row.bias.get(quantity)) is not None]
+    rows = _checked(rounds, quantity, "bias")
     label = quantity_label(quantity)[0]
     # A mean of n standardised residuals of a calibrated predictor has standard error 1 / sqrt(n).
     errors = tuple((Z_90 / math.sqrt(row.n_checked[quantity]),) * 2 for row, _ in rows)

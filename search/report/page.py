@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Sequence
+from math import isnan
 
 from .assets import SCRIPT, STYLE
 from .charts import MARK, Chart, LegendEntry, plotly_panel
-from .content import ChosenRow, ReportContent
-from .wording import duration, percent, quantity_label, significant
+from .chosen import chosen_section
+from .content import ReportContent
+from .markup import badge, escaped, section, table
+from .wording import duration, percent, quantity_label, significant, with_error
 
 # The browser itself is told to load nothing, so the page cannot come to depend on a network.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
     "base-uri 'none'; form-action 'none'"
 )
-_ORACLE = "ideal mapping (oracle)"
 
 
 def render_page(content: ReportContent, charts: Sequence[Chart]) -> str:
@@ -33,7 +34,7 @@ def render_page(content: ReportContent, charts: Sequence[Chart]) -> str:
         _header(content),
         _findings(content),
         *_figure(content, by_key, "front"),
-        _chosen(content),
+        chosen_section(content),
         *_figure(content, by_key, "hypervolume"),
         *_figure(content, by_key, "predictions"),
         *_figure(content, by_key, "calibration"),
@@ -45,13 +46,13 @@ def render_page(content: ReportContent, charts: Sequence[Chart]) -> str:
         "</main>",
     ]
     # "<" never appears inside the JSON, so no text in it can end the script element.
-    data = json.dumps(figures, separators=(",", ":")).replace("<", "\\u003c")
+    data = json.dumps(figures, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return "\n".join([
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{f'{MARK} · ' if content.simulated else ''}hadas: {_text(content.study_name)}</title>",
+        f"<title>{f'{MARK} · ' if content.simulated else ''}hadas: {escaped(content.study_name)}</title>",
         f"<style>{STYLE}</style></head><body>",
         *parts,
         f'<script type="application/json" id="figures">{data}</script>',
@@ -66,19 +67,6 @@ def _plotly() -> str:
     from plotly.offline import get_plotlyjs
 
     return str(get_plotlyjs())
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
-
-
-def _badge(content: ReportContent) -> str:
-    return f'<span class="badge">{MARK}</span>' if content.simulated else ""
-
-
-def _section(content: ReportContent, title: str, body: str, *, key: str = "", kind: str = "") -> str:
-    attributes = (f' id="{key}"' if key else "") + (f' class="{kind}"' if kind else "")
-    return f"<section{attributes}><h2>{_badge(content)}{_text(title)}</h2>\n{body}</section>"
 
 
 # -- top of the page -------------------------------------------------------------------------
@@ -100,12 +88,13 @@ def _header(content: ReportContent) -> str:
         f"space {content.space_name} · seed {content.seed}"
     )
     facts = "".join(
-        f'<div class="fact"><b>{_text(value)}</b><span>{_text(label)}</span></div>'
+        f'<div class="fact"><b>{escaped(value)}</b><span>{escaped(label)}</span></div>'
         for value, label in _facts(content)
     )
     return (
-        f"<header><h1>{_badge(content)}{_text(content.study_name)}</h1>"
-        f'<p class="lead">{_text(lead)}</p><div class="facts">{facts}</div></header>'
+        f"<header><h1>{badge(content)}{escaped(content.study_name)}</h1>"
+        f'<p class="lead">{escaped(lead)}</p><div class="facts">{facts}</div>'
+        "<noscript><p>The figures need JavaScript; the PNG files beside this page show the same.</p></noscript></header>"
     )
 
 
@@ -143,8 +132,8 @@ def _facts(content: ReportContent) -> list[tuple[str, str]]:
 def _findings(content: ReportContent) -> str:
     if not content.statements:
         return ""
-    items = "".join(f"<li>{_text(statement)}</li>" for statement in content.statements)
-    return _section(content, "Findings", f"<ul>{items}</ul>", kind="findings")
+    items = "".join(f"<li>{escaped(statement)}</li>" for statement in content.statements)
+    return section(content, "Findings", f"<ul>{items}</ul>", kind="findings")
 
 
 # -- figures ---------------------------------------------------------------------------------
@@ -155,8 +144,8 @@ def _figure(content: ReportContent, charts: dict[str, Chart], key: str) -> list[
         return []
     chart = charts[key]
     buttons = "".join(
-        f'<button type="button" aria-pressed="true" data-figure="{key}" data-name="{_text(entry.name)}">'
-        f"{_swatch(entry)}{_text(entry.name)}</button>"
+        f'<button type="button" aria-pressed="true" data-figure="{key}" data-name="{escaped(entry.name)}">'
+        f"{_swatch(entry)}{escaped(entry.name)}</button>"
         for entry in chart.legend
     )
     panels = "".join(
@@ -164,10 +153,10 @@ def _figure(content: ReportContent, charts: dict[str, Chart], key: str) -> list[
         for i in range(len(chart.panels))
     )
     body = (
-        f'<p class="reading">{_text(chart.reading)}</p><div class="legend">{buttons}</div>'
+        f'<p class="reading">{escaped(chart.reading)}</p><div class="legend">{buttons}</div>'
         f'<div class="panels">{panels}</div>'
     )
-    return [_section(content, chart.title, body, key=key)]
+    return [section(content, chart.title, body, key=key)]
 
 
 _SHAPES = {
@@ -191,91 +180,6 @@ def _swatch(entry: LegendEntry) -> str:
 # -- tables ----------------------------------------------------------------------------------
 
 
-def _table(columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]], *, tall: bool = False) -> str:
-    """A table of ready-made HTML cells; columns are (title, numeric)."""
-    head = "".join(f"<th{_numeric(numeric)}>{_text(title)}</th>" for title, numeric in columns)
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{_numeric(numeric)}>{cell}</td>" for (_, numeric), cell in zip(columns, row, strict=True)
-        )
-        + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="scroll{" tall" if tall else ""}"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _numeric(numeric: bool) -> str:
-    return ' class="n"' if numeric else ""
-
-
-def _chosen(content: ReportContent) -> str:
-    if not content.chosen:
-        return ""
-    note = (
-        "The networks to deploy, judged on the test split, which the search never saw. “Controller” is what the "
-        "calibrated confidence threshold attains. “Ideal mapping” is an oracle that knows which exit is right: "
-        "an upper bound that no controller reaches, shown to tell how much a better controller could gain at most."
-    )
-    cards = "".join(_card(row, content.has_energy) for row in content.chosen)
-    body = f'<p class="note">{note}</p><div class="cards">{cards}</div>'
-    return _section(content, "Chosen networks", body, key="chosen")
-
-
-def _card(row: ChosenRow, has_energy: bool) -> str:
-    exits = "exits after blocks " + ", ".join(map(str, row.exits)) if row.exits else "no exits"
-    thresholds = ", ".join(f"{value:.3f}" for value in row.thresholds)
-    lines = [
-        f"<h3>{_text(row.name)}</h3>",
-        f"<p>{_text(exits)}<br>{_text(row.setting)}"
-        + (f"<br>leave at confidence ≥ {_text(thresholds)}" if row.thresholds else "")
-        + f'<br><span class="mono">{_text(row.arch_id)}<br>{_text(row.backbone)}</span></p>',
-    ]
-    values: list[tuple[str, str, str, str]] = [
-        (
-            "accuracy",
-            percent(row.accuracy_test, row.accuracy_test_se),
-            percent(row.no_exit_accuracy),
-            percent(row.oracle_accuracy),
-        )
-    ]
-    if has_energy:
-        energies = (row.energy_mj, row.no_exit_energy_mj, row.oracle_energy_mj)
-        values.append(("energy, mJ", *(significant(value) for value in energies)))  # type: ignore[arg-type]
-    latencies = (row.latency_ms, row.no_exit_latency_ms, row.oracle_latency_ms)
-    values.append(("latency, ms", *(significant(value) for value in latencies)))  # type: ignore[arg-type]
-    body = "".join(
-        f'<tr><th>{label}</th><td class="n own">{own}</td><td class="n">{plain}</td><td class="n bound">{oracle}</td></tr>'
-        for label, own, plain, oracle in values
-    )
-    lines.append(
-        '<table><thead><tr><th></th><th class="n">controller</th><th class="n">without exits</th>'
-        f'<th class="n">{_ORACLE}, upper bound</th></tr></thead><tbody>{body}</tbody></table>'
-    )
-    places = [f"block {position}" for position in row.exits] + ["end"]
-    lines.append(_shares("controller", places, row.exit_shares))
-    lines.append(_shares(_ORACLE, places, row.oracle_exit_shares))
-    return f'<article class="card">{"".join(lines)}</article>'
-
-
-def _shares(label: str, places: Sequence[str], shares: Sequence[float]) -> str:
-    n = max(len(shares) - 1, 1)
-    bar = "".join(
-        f'<i style="width:{100 * share:.2f}%;background:hsl(212 {60 - 30 * i / n:.0f}% {72 - 34 * i / n:.0f}%)"></i>'
-        for i, share in enumerate(shares)
-    )
-    text = " · ".join(
-        f"{_text(place)} {percent(share, decimals=0)}" for place, share in zip(places, shares, strict=True)
-    )
-    return (
-        f'<div class="shares"><span class="of">Images leave, {_text(label)}:</span>'
-        f'<div class="bar">{bar}</div>{text}</div>'
-    )
-
-
 def _rounds(content: ReportContent) -> str:
     if not content.rounds:
         return ""
@@ -287,9 +191,8 @@ def _rounds(content: ReportContent) -> str:
     columns += [("device", True), ("training", True)]
     rows = []
     for row in content.rounds:
-        cells = [str(row.round), str(row.n_measured), significant(row.hypervolume, 4)]
-        if row.hypervolume_standard_error is not None:
-            cells[-1] += f" ± {significant(row.hypervolume_standard_error, 2)}"
+        volume = with_error(row.hypervolume, row.hypervolume_standard_error, 4)
+        cells = [str(row.round), str(row.n_measured), volume]
         for q in quantities:
             share = row.coverage_90.get(q)
             cells.append(
@@ -297,12 +200,12 @@ def _rounds(content: ReportContent) -> str:
             )
         for q in quantities:
             bias = row.bias.get(q)
-            cells.append("–" if bias is None else f"{bias:+.2f}")
+            cells.append("–" if bias is None or isnan(bias) else f"{bias:+.2f}")
         rows.append([*cells, duration(row.device_seconds), duration(row.training_seconds)])
     note = (
         '<p class="note">Coverage and bias are those of predictions made before each round was measured.</p>'
     )
-    return _section(content, "Rounds", note + _table(columns, rows), key="rounds")
+    return section(content, "Rounds", note + table(columns, rows), key="rounds")
 
 
 def _ledger(content: ReportContent) -> str:
@@ -317,12 +220,12 @@ def _ledger(content: ReportContent) -> str:
     ]
     rows = [
         [
-            _text(row.what), str(row.count), duration(row.seconds),
+            escaped(row.what), str(row.count), duration(row.seconds),
             "–" if row.unit_cost_s is None else duration(row.unit_cost_s), row.kind,
         ]
         for row in content.ledger
     ]  # fmt: skip
-    return _section(content, "Ledger of costs", _table(columns, rows), key="ledger-table")
+    return section(content, "Ledger of costs", table(columns, rows), key="ledger-table")
 
 
 def _designs(content: ReportContent) -> str:
@@ -334,15 +237,14 @@ def _designs(content: ReportContent) -> str:
     rows = []
     for row in content.designs:
         cells = [
-            _text(row.name), _text(row.strategy), str(row.round) if row.round >= 0 else "–",
+            escaped(row.name), escaped(row.strategy), str(row.round) if row.round >= 0 else "–",
             "yes" if row.on_front else "", percent(row.accuracy, row.accuracy_se),
         ]  # fmt: skip
         if content.has_energy:
-            spread = f" ± {significant(row.energy_se, 2)}" if row.energy_se is not None else ""
-            cells.append(significant(row.energy_mj) + spread)
+            cells.append(with_error(row.energy_mj, row.energy_se))
         cells += [
-            significant(row.latency_ms), _text(", ".join(map(str, row.exits)) or "none"),
-            _text(row.setting), f'<span class="mono">{_text(row.arch_id)}: {_text(row.backbone)}</span>',
+            significant(row.latency_ms), escaped(", ".join(map(str, row.exits)) or "none"),
+            escaped(row.setting), f'<span class="mono">{escaped(row.arch_id)}: {escaped(row.backbone)}</span>',
         ]  # fmt: skip
         rows.append(cells)
     note = (
@@ -350,9 +252,9 @@ def _designs(content: ReportContent) -> str:
         "the search may use; ± is one standard error.</p>"
     )
     body = (
-        f"<details><summary>Show all {len(rows)} points</summary>{_table(columns, rows, tall=True)}</details>"
+        f"<details><summary>Show all {len(rows)} points</summary>{table(columns, rows, tall=True)}</details>"
     )
-    return _section(content, "All measured points", note + body, key="points")
+    return section(content, "All measured points", note + body, key="points")
 
 
 def _provenance(content: ReportContent) -> str:
@@ -369,9 +271,9 @@ def _provenance(content: ReportContent) -> str:
         ("host", content.machine),
         ("versions", ", ".join(f"{name} {version}" for name, version in content.versions.items())),
     ]
-    rows = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts)
+    rows = "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>" for name, value in facts)
     body = (
-        f"<dl>{rows}</dl><details><summary>Configuration</summary><pre>{_text(content.config_yaml)}</pre></details>"
+        f"<dl>{rows}</dl><details><summary>Configuration</summary><pre>{escaped(content.config_yaml)}</pre></details>"
         '<p class="note">Every figure lies beside this page as a PNG, every table as a CSV.</p>'
     )
-    return _section(content, "How this was made", body, key="provenance")
+    return section(content, "How this was made", body, key="provenance")

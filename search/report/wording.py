@@ -24,6 +24,13 @@ def significant(value: float | None, digits: int = 3) -> str:
     return f"{value:.{decimals}f}"
 
 
+def with_error(value: float | None, standard_error: float | None, digits: int = 3) -> str:
+    """A number with its standard error, ``12.3 ± 0.15``, or alone where that is not known."""
+    if standard_error is None or math.isnan(standard_error):
+        return significant(value, digits)
+    return f"{significant(value, digits)} ± {significant(standard_error, 2)}"
+
+
 def percent(share: float | None, standard_error: float | None = None, decimals: int = 1) -> str:
     """A share as ``87.3 %``, or ``87.3 ± 0.6 %`` with its standard error."""
     if share is None or math.isnan(share):

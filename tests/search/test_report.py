@@ -93,6 +93,8 @@ def _sample_designs(rng: np.random.Generator, energy: bool) -> tuple[DesignRow, 
         cost = np.sort(rng.uniform(9.0, 70.0, n))
         accuracy = (95 - 60 / cost**0.6 * 1.2 - handicap - rng.exponential(1.5, n)) / 100
         best = -np.inf
+        if strategy == "seed":
+            accuracy, best = accuracy - 0.02, np.inf  # no seed is on the loop's front
         for i in range(n):
             backbone = presets[i % len(presets)]
             on_front, best = bool(accuracy[i] > best), max(best, float(accuracy[i]))
@@ -151,6 +153,24 @@ class _Loads(HTMLParser):
             self.texts.append(data)
 
 
+class _Nesting(HTMLParser):
+    """Refuses an element that is closed out of order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
+
+
 def _parsed(page: Path) -> _Loads:
     parser = _Loads()
     parser.feed(page.read_text(encoding="utf-8"))
@@ -178,7 +198,11 @@ def _figures(page: Path) -> dict[str, dict[str, object]]:
         r'<script type="application/json" id="figures">(.*?)</script>', page.read_text(encoding="utf-8")
     )
     assert found is not None
-    return dict(json.loads(found.group(1)))
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON: a browser would draw no figure at all")
+
+    return dict(json.loads(found.group(1), parse_constant=refuse))
 
 
 def test_page_loads_nothing(simulated: Path) -> None:
@@ -197,6 +221,38 @@ def test_page_carries_plotly_once_and_every_figure_has_its_place(simulated: Path
         assert f'id="{key}"' in text
 
 
+def test_elements_are_closed_in_order(simulated: Path, measured: Path) -> None:
+    for page in (simulated, measured):
+        parser = _Nesting()
+        parser.feed(page.read_text(encoding="utf-8"))
+        assert parser.open == []
+
+
+def test_figures_are_what_plotly_accepts(simulated: Path) -> None:
+    graph_objects = pytest.importorskip("plotly.graph_objects")
+    for figure in _figures(simulated).values():
+        drawn = graph_objects.Figure(figure)  # refuses unknown properties and values
+        assert any(len(trace.x) for trace in drawn.data)
+
+
+def test_unknown_standard_errors_do_not_spoil_the_page(tmp_path: Path) -> None:
+    content = sample_content()
+    nan = float("nan")
+    vague = replace(
+        content,
+        designs=tuple(replace(row, accuracy_se=nan, energy_se=None) for row in content.designs),
+        rounds=tuple(
+            replace(r, hypervolume_standard_error=nan, bias=dict.fromkeys(r.bias, nan), coverage_90={})
+            for r in content.rounds
+        ),
+    )
+    page = write_report(vague, tmp_path)
+    assert set(_figures(page)) >= {"front-0", "hypervolume-0"}
+    text = " ".join(_parsed(page).texts)
+    assert percent(content.designs[0].accuracy) in text
+    assert not re.search(r"\bnan\b", text)
+
+
 def test_page_contains_every_row(simulated: Path) -> None:
     content = sample_content()
     text = " ".join(_parsed(simulated).texts)
@@ -209,7 +265,8 @@ def test_page_contains_every_row(simulated: Path) -> None:
     for chosen in content.chosen:
         assert percent(chosen.oracle_accuracy) in text
         assert significant(chosen.oracle_energy_mj) in text
-        assert str(chosen.setting) in text
+        assert all(f"{hz / 1e6:g}\xa0MHz" in text for _, hz in chosen.setting.clocks_hz)
+        assert chosen.backbone in text
     for expense in content.ledger:
         assert expense.what in text
         assert duration(expense.seconds) in text
