@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit, logit
@@ -12,25 +11,8 @@ from ..datasets.records import AccuracyRecord, OutcomeMatrix
 from ..errors import ModelError
 from ..spaces import BackboneSpace
 from .features import backbone_features, exit_features
-from .models import IntArray
 from .prediction import FloatArray
-
-
-@dataclass(frozen=True)
-class AccuracyRows:
-    """Training rows of one accuracy quantity.
-
-    Attributes:
-        x: (n, d) features.
-        logits: (n,) of the fraction correct.
-        noise_variance: (n,) of the logits.
-        groups: (n,) index of the backbone.
-    """
-
-    x: FloatArray
-    logits: FloatArray
-    noise_variance: FloatArray
-    groups: IntArray
+from .selection import TrainingRows
 
 
 def logits_of(outcomes: OutcomeMatrix) -> tuple[FloatArray, FloatArray]:
@@ -77,7 +59,7 @@ def usable_accuracy(space: BackboneSpace, records: Sequence[AccuracyRecord]) -> 
 
 def accuracy_rows(
     space: BackboneSpace, records: Sequence[AccuracyRecord], *, n_classes: int
-) -> tuple[AccuracyRows, AccuracyRows]:
+) -> tuple[TrainingRows, TrainingRows]:
     """Rows of final accuracy (one per record) and of exit fractions (one per record and position)."""
     final: list[tuple[FloatArray, float, float]] = []
     exits: list[tuple[FloatArray, FloatArray, FloatArray]] = []
@@ -91,17 +73,21 @@ def accuracy_rows(
         raise ModelError("no valid accuracy record to train on; measure some backbones first")
     ids = sorted({record.backbone.arch_id for record in records})
     group = np.array([ids.index(record.backbone.arch_id) for record in records], dtype=np.int64)
-    final_rows = AccuracyRows(
+    final_logits = np.array([row[1] for row in final])
+    final_rows = TrainingRows(
         np.stack([row[0] for row in final]),
-        np.array([row[1] for row in final]),
+        final_logits,
         np.array([row[2] for row in final]),
         group,
+        np.zeros_like(final_logits),
     )
-    exit_rows = AccuracyRows(
+    exit_logits = np.concatenate([row[1] for row in exits])
+    exit_rows = TrainingRows(
         np.vstack([row[0] for row in exits]),
-        np.concatenate([row[1] for row in exits]),
+        exit_logits,
         np.concatenate([row[2] for row in exits]),
         np.repeat(group, [len(row[1]) for row in exits]),
+        np.zeros_like(exit_logits),
     )
     return final_rows, exit_rows
 

@@ -16,7 +16,7 @@ from scipy.optimize import nnls
 
 from ..datasets.records import CostRecord, Statistic
 from ..errors import ModelError
-from ..spaces import BackboneSpace, ClockTable, Stage
+from ..spaces import BackboneSpace, ClockTable
 from .features import ClockRoles, Signature, StageWork, signature, stage_work
 from .models import IntArray
 from .prediction import FloatArray
@@ -166,12 +166,18 @@ class LatencyBaseline:
 
     def __call__(self, work: StageWork, clocks_ghz: FloatArray, roles: ClockRoles) -> FloatArray:
         """Latency (n,), ms, of n paired rows."""
-        terms = _baseline_terms(work, clocks_ghz, roles)
-        # A fixed order of summation: the same row gives the same bits in whatever batch it stands.
-        total = np.zeros(len(terms))
-        for column, coefficient in enumerate(self.coefficients):
-            total += coefficient * terms[:, column]
-        return np.maximum(total, self.floor_ms)
+        return np.maximum(self._parts_ms(work, clocks_ghz, roles).sum(axis=1), self.floor_ms)
+
+    def shares(self, work: StageWork, clocks_ghz: FloatArray, roles: ClockRoles) -> FloatArray:
+        """Shares (n, 3) of compute, memory and launches in the latency of n paired rows."""
+        parts = self._parts_ms(work, clocks_ghz, roles)
+        grouped = np.stack(
+            [parts[:, :2].sum(axis=1), parts[:, 2:4].sum(axis=1), parts[:, 4:6].sum(axis=1)], axis=1
+        )
+        return np.asarray(grouped / np.maximum(parts.sum(axis=1), self.floor_ms)[:, None])
+
+    def _parts_ms(self, work: StageWork, clocks_ghz: FloatArray, roles: ClockRoles) -> FloatArray:
+        return np.asarray(_baseline_terms(work, clocks_ghz, roles) * self.coefficients)
 
 
 def _baseline_terms(work: StageWork, clocks_ghz: FloatArray, roles: ClockRoles) -> FloatArray:
@@ -189,11 +195,6 @@ def _baseline_terms(work: StageWork, clocks_ghz: FloatArray, roles: ClockRoles) 
         ],
         axis=1,
     )
-
-
-def signatures_of(stages: Sequence[Stage]) -> list[Signature]:
-    """Signatures of stages, in order."""
-    return [signature(stage) for stage in stages]
 
 
 def rows_work(rows: CostRows) -> StageWork:

@@ -12,7 +12,7 @@ from .features import ClockRoles, Signature, StageWork, cost_features, signature
 from .models import IntArray, Model
 from .prediction import FloatArray, Paths
 from .random_features import row_noise
-from .selection import ModelSummary, select_model
+from .selection import ModelSummary, TrainingRows, select_model
 
 MAX_CACHED_STAGES = 20_000
 """Stages whose costs are kept; beyond it the cache starts afresh."""
@@ -51,25 +51,24 @@ class CostModel:
         roles = ClockRoles.of(table)
         work = rows_work(rows)
         baseline = LatencyBaseline.fit(work, rows.clocks_ghz, roles, np.exp(rows.log_latency))
-        missed = rows.log_latency - np.log(baseline(work, rows.clocks_ghz, roles))
-        x = cost_features(stage_features(rows.signatures)[rows.stage], work, rows.clocks_ghz, roles)
+        log_baseline = np.log(baseline(work, rows.clocks_ghz, roles))
+        shares = baseline.shares(work, rows.clocks_ghz, roles)
+        x = cost_features(stage_features(rows.signatures)[rows.stage], work, rows.clocks_ghz, roles, shares)
+        latency_rows = TrainingRows(
+            x, rows.log_latency - log_baseline, rows.latency_noise, rows.groups, log_baseline
+        )
         latency, summary = select_model(
-            "log_latency",
-            "log ms",
-            x,
-            missed,
-            rows.latency_noise,
-            rows.groups,
-            candidates=candidates,
-            seed=seed,
+            "log_latency", "log ms", latency_rows, candidates=candidates, seed=seed
         )
         summaries, power = [summary], None
-        counted = np.isfinite(rows.log_power)
-        if counted.any():
+        counted = np.flatnonzero(np.isfinite(rows.log_power))
+        if len(counted):
+            power_rows = TrainingRows(
+                x, rows.log_power, rows.power_noise, rows.groups, np.zeros(len(x))
+            ).take(counted)
             power, summary = select_model(
-                "log_power", "log W", x[counted], rows.log_power[counted], rows.power_noise[counted],
-                rows.groups[counted], candidates=candidates, seed=seed + 1,
-            )  # fmt: skip
+                "log_power", "log W", power_rows, candidates=candidates, seed=seed + 1
+            )
             summaries.append(summary)
         return cls(table, baseline, latency, power), tuple(summaries)
 
@@ -118,7 +117,8 @@ class CostModel:
 
     def _rows(self, stage: IntArray, clocks_ghz: FloatArray) -> tuple[FloatArray, FloatArray]:
         work = self._work.take(stage)
-        x = cost_features(self._features[stage], work, clocks_ghz, self.roles)
+        shares = self.baseline.shares(work, clocks_ghz, self.roles)
+        x = cost_features(self._features[stage], work, clocks_ghz, self.roles, shares)
         return x, np.log(self.baseline(work, clocks_ghz, self.roles))
 
     def paired_rows(

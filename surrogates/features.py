@@ -132,26 +132,28 @@ class ClockRoles:
 
 
 def cost_features(
-    stage_rows: FloatArray, work: StageWork, clocks_ghz: FloatArray, roles: ClockRoles
+    stage_rows: FloatArray, work: StageWork, clocks_ghz: FloatArray, roles: ClockRoles, shares: FloatArray
 ) -> FloatArray:
     """Features of paired rows: a stage at a setting.
 
     Args:
         stage_rows: (n, 17) from :func:`stage_features`; work: n totals; clocks_ghz: (n, domains).
+        shares: (n, 3) shares of compute, memory and launches in the baseline latency.
 
     Returns:
-        (n, d): the stage, each clock's log and inverse, and logs of compute time, memory time,
-        launch time and the ratio of the first two (up to constants).
+        (n, d): the stage, the shares, each clock's log and inverse, and logs of compute time,
+        memory time, launch time and the ratio of the first two (up to constants).  Where no
+        clock is controlled, the stage and the shares alone.
     """
     if not roles.domains:
-        return stage_rows
+        return np.hstack([stage_rows, shares])
     compute = np.log(roles.column(clocks_ghz, roles.compute))
     memory = np.log(roles.column(clocks_ghz, roles.memory))
     compute_time = np.log1p(work.dense_macs + work.depthwise_macs) - compute
     memory_time = np.log1p(work.bytes_moved) - memory
     launch_time = np.log(work.n_layers) - compute
     derived = np.stack([compute_time, memory_time, launch_time, compute_time - memory_time], axis=1)
-    return np.hstack([stage_rows, np.log(clocks_ghz), 1.0 / clocks_ghz, derived])
+    return np.hstack([stage_rows, shares, np.log(clocks_ghz), 1.0 / clocks_ghz, derived])
 
 
 def backbone_features(space: BackboneSpace, backbone: Backbone, workload: Workload) -> FloatArray:

@@ -62,7 +62,7 @@ def make_model(kind: str, name: str, unit: str, *, seed: int, quick: bool = Fals
         from .gp import GaussianProcess
 
         if quick:
-            return GaussianProcess((name,), (unit,), seed=seed, fit_rows=200, max_iterations=30)
+            return GaussianProcess((name,), (unit,), seed=seed, fit_rows=150, max_iterations=25)
         return GaussianProcess((name,), (unit,), seed=seed)
     if kind == "xgb":
         from .xgb import KFoldXGBoost

@@ -86,13 +86,11 @@ class PredictorSet:
         final_rows, exit_rows = accuracy_rows(space, usable, n_classes=n_classes)
         rows = cost_rows(space, table, costs)
         final, final_summary = select_model(
-            "final_accuracy", "logit", final_rows.x, final_rows.logits, final_rows.noise_variance,
-            final_rows.groups, candidates=candidates, seed=seed,
-        )  # fmt: skip
+            "final_accuracy", "logit", final_rows, candidates=candidates, seed=seed
+        )
         exits, exit_summary = select_model(
-            "exit_fractions", "logit", exit_rows.x, exit_rows.logits, exit_rows.noise_variance,
-            exit_rows.groups, candidates=candidates, seed=seed + 1,
-        )  # fmt: skip
+            "exit_fractions", "logit", exit_rows, candidates=candidates, seed=seed + 1
+        )
         cost, cost_summaries = CostModel.fit(table, rows, candidates=candidates, seed=seed + 2)
         skipped = {f"cost: {reason}": n for reason, n in sorted(rows.skipped.items())}
         if len(usable) < len(accuracy):

@@ -16,12 +16,15 @@ from scipy.stats import kendalltau
 
 from ..errors import ModelError
 from .calibration import central_interval, coverage
-from .models import IntArray, Model, group_folds, make_model
+from .models import KINDS, IntArray, Model, group_folds, make_model
 from .prediction import FloatArray
 
 MAX_FOLDS = 5
-MAX_CV_ROWS = 400
+MAX_CV_ROWS = 300
 """Rows that candidates are compared on; of more, a seeded random subset."""
+
+MIN_CV_GROUPS = 4
+"""Fewer backbones than this are not cross-validated; the first candidate is taken."""
 
 TIE = 0.02
 """A later candidate must beat the first by this much: about 2 % in RMSE."""
@@ -65,72 +68,84 @@ class ModelSummary:
     scores: tuple[CandidateScore, ...]
 
 
-def cross_validate(
-    kind: str,
-    x: FloatArray,
-    y: FloatArray,
-    noise_variance: FloatArray,
-    groups: IntArray,
-    folds: IntArray,
-    *,
-    seed: int,
-) -> CandidateScore:
-    """Score a candidate on held-out folds.
+@dataclass(frozen=True)
+class TrainingRows:
+    """What a quantity is trained on.
 
-    Args:
-        x: (n, d); y, noise_variance, groups, folds: (n,).
+    Attributes:
+        x: (n, d) features.
+        y: (n,) targets, no NaN.
+        noise_variance: (n,) known variances of the targets.
+        groups: (n,) index of the backbone.
+        offset: (n,) part of the quantity that is known and not modelled; rank correlations
+            are those of the whole.
     """
-    mean, sd = np.empty_like(y), np.empty_like(y)
+
+    x: FloatArray
+    y: FloatArray
+    noise_variance: FloatArray
+    groups: IntArray
+    offset: FloatArray
+
+    def take(self, rows: IntArray) -> TrainingRows:
+        """Some of the rows."""
+        return TrainingRows(
+            self.x[rows], self.y[rows], self.noise_variance[rows], self.groups[rows], self.offset[rows]
+        )
+
+    def fit(self, model: Model) -> Model:
+        """Fit a single-output model to all rows."""
+        return model.fit(self.x, self.y[:, None], self.noise_variance[:, None], groups=self.groups)
+
+
+def cross_validate(kind: str, data: TrainingRows, folds: IntArray, *, seed: int) -> CandidateScore:
+    """Score a candidate on held-out folds (n,)."""
+    mean, sd = np.empty_like(data.y), np.empty_like(data.y)
     log_rmse = []
     for fold in np.unique(folds):
-        held = folds == fold
-        model = make_model(kind, "y", "", seed=seed, quick=True)
-        model.fit(x[~held], y[~held, None], noise_variance[~held, None], groups=groups[~held])
-        prediction = model.predict(x[held])
+        held = np.flatnonzero(folds == fold)
+        model = data.take(np.flatnonzero(folds != fold)).fit(make_model(kind, "y", "", seed=seed, quick=True))
+        prediction = model.predict(data.x[held])
         mean[held], sd[held] = prediction.mean[:, 0], prediction.sd_total[:, 0]
-        log_rmse.append(0.5 * np.log(np.mean((mean[held] - y[held]) ** 2) + 1e-18))
-    tau = float(kendalltau(mean, y).statistic)
+        # The floor keeps a perfect fold from an infinite score.
+        log_rmse.append(0.5 * np.log(np.mean((mean[held] - data.y[held]) ** 2) + 1e-18))
+    tau = float(kendalltau(mean + data.offset, data.y + data.offset).statistic)
     return CandidateScore(
         kind,
-        float(np.sqrt(np.mean((mean - y) ** 2))),
+        float(np.sqrt(np.mean((mean - data.y) ** 2))),
         tau if np.isfinite(tau) else 0.0,
-        coverage(*central_interval(mean, sd, 0.9), y),
+        coverage(*central_interval(mean, sd, 0.9), data.y),
         float(-np.mean(log_rmse) - np.std(log_rmse)),
     )
 
 
 def select_model(
-    quantity: str, unit: str, x: FloatArray, y: FloatArray, noise_variance: FloatArray, groups: IntArray,
-    *, candidates: Sequence[str], seed: int,
-) -> tuple[Model, ModelSummary]:  # fmt: skip
+    quantity: str, unit: str, data: TrainingRows, *, candidates: Sequence[str], seed: int
+) -> tuple[Model, ModelSummary]:
     """Choose and fit a model.
 
     Args:
-        x: (n, d) features; y, noise_variance: (n,), no NaN; groups: (n,) index of the backbone.
         candidates: kinds, the preferred one first.
 
     Raises:
         ModelError: no candidate, an unknown one, or no row.
     """
     if not candidates:
-        raise ModelError(f"'{quantity}': no candidate models to choose from")
-    if len(y) == 0:
+        raise ModelError(f"'{quantity}': no candidate models to choose from; known: {list(KINDS)}")
+    if len(data.y) == 0:
         raise ModelError(f"'{quantity}': not one valid measurement to train on; measure some first")
+    rng = np.random.default_rng(seed)
+    sample = data.take(np.sort(rng.permutation(len(data.y))[:MAX_CV_ROWS]))
+    n_sampled_groups = len(np.unique(sample.groups))
     scores: list[CandidateScore] = []
-    n_groups = len(np.unique(groups))
-    if n_groups >= 4:
-        rng = np.random.default_rng(seed)
-        rows = np.sort(rng.permutation(len(y))[:MAX_CV_ROWS])
-        folds = group_folds(groups[rows], min(MAX_FOLDS, n_groups), rng)
-        scores = [
-            cross_validate(kind, x[rows], y[rows], noise_variance[rows], groups[rows], folds, seed=seed)
-            for kind in candidates
-        ]
+    if n_sampled_groups >= MIN_CV_GROUPS:
+        folds = group_folds(sample.groups, min(MAX_FOLDS, n_sampled_groups), rng)
+        scores = [cross_validate(kind, sample, folds, seed=seed) for kind in candidates]
     chosen = candidates[0]
     if scores:
         best = max(scores, key=lambda candidate: candidate.score)
         if best.score > scores[0].score + TIE:
             chosen = best.model
-    model = make_model(chosen, quantity, unit, seed=seed)
-    model.fit(x, y[:, None], noise_variance[:, None], groups=groups)
-    return model, ModelSummary(quantity, unit, chosen, len(y), n_groups, tuple(scores))
+    model = data.fit(make_model(chosen, quantity, unit, seed=seed))
+    n_groups = len(np.unique(data.groups))
+    return model, ModelSummary(quantity, unit, chosen, len(data.y), n_groups, tuple(scores))
