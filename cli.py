@@ -7,6 +7,7 @@ Only this module prints.  Heavy libraries are imported inside the commands, so t
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,7 +113,7 @@ def measure(study: StudyFile, adopt: Adopt = False) -> None:
 @app.command(epilog="Example:  hadas fit my.yaml")
 def fit(study: StudyFile, adopt: Adopt = False) -> None:
     """Fit the predictors to all valid rows; show the cross-validated choice per quantity."""
-    from .study.reporting import model_rows
+    from .study.tables import model_rows
 
     opened = _open(study, adopt)
     with _progress() as progress:
@@ -126,12 +127,12 @@ def fit(study: StudyFile, adopt: Adopt = False) -> None:
 @app.command(epilog="Example:  hadas search my.yaml")
 def search(study: StudyFile, adopt: Adopt = False) -> None:
     """Run the nested search on the predictors and show the predicted front."""
-    from .study.reporting import predicted_columns, predicted_front_rows
+    from .study.tables import design_columns, predicted_columns, predicted_front_rows
 
     opened = _open(study, adopt)
     with _progress() as progress:
         opened.search(progress)
-    columns = ("backbone", "exits", "clocks", "accuracy", *predicted_columns(opened))
+    columns = (*design_columns(opened), "accuracy", *predicted_columns(opened))
     table = Table(*columns, title=f"predicted front{_mark(opened)}")
     for row in predicted_front_rows(opened):
         table.add_row(*row)
@@ -147,12 +148,12 @@ def suggest(
     adopt: Adopt = False,
 ) -> None:
     """Pick the points most worth measuring next, and say why."""
-    from .study.reporting import suggestion_rows
+    from .study.tables import design_columns, suggestion_rows
 
     opened = _open(study, adopt)
     with _progress() as progress:
         opened.suggest(n, progress)
-    table = Table("backbone", "exits", "clocks", "expected gain", "cost [s]", "why", title="measure next")
+    table = Table(*design_columns(opened), "expected gain", "cost [s]", "why", title="measure next")
     for row in suggestion_rows(opened):
         table.add_row(*row)
     console.print(table)
@@ -170,7 +171,7 @@ def status(study: StudyFile) -> None:
     """Say what the study has measured, what it cost, and what comes next."""
     opened = _open(study)
     table = Table(title=f"study {opened.config.study}{_mark(opened)}", show_header=False)
-    from .study.reporting import status_rows
+    from .study.tables import status_rows
 
     for name, value in status_rows(opened):
         table.add_row(name, value)
@@ -233,7 +234,7 @@ def space(
         "exit positions",
         "MACs [M]",
         "parameters [M]",
-        "values",
+        "resolution",
         title=f"at {classes} classes",
     )
     for preset, backbone in chosen.presets.items():
@@ -244,7 +245,7 @@ def space(
             str(work.n_positions),
             f"{work.macs / 1e6:.1f}",
             f"{work.params / 1e6:.2f}",
-            backbone.describe(),
+            str(backbone.resolution),
         )
     console.print(presets)
 
@@ -266,9 +267,9 @@ def _run(study: Study) -> None:
 
 
 def _print_front(study: Study) -> None:
-    from .study.reporting import cost_columns, front_rows
+    from .study.tables import cost_columns, design_columns, front_rows
 
-    columns = ("backbone", "exits", "clocks", "accuracy", *cost_columns(study))
+    columns = (*design_columns(study), "accuracy", *cost_columns(study))
     table = Table(*columns, title=f"measured front{_mark(study)}")
     for row in front_rows(study):
         table.add_row(*row)
@@ -276,7 +277,7 @@ def _print_front(study: Study) -> None:
 
 
 def _print_round(study: Study, summary: RoundSummary) -> None:
-    from .study.reporting import round_line
+    from .study.tables import round_line
 
     _print_front(study)
     console.print(round_line(summary), soft_wrap=True, highlight=False)
@@ -284,6 +285,8 @@ def _print_round(study: Study, summary: RoundSummary) -> None:
 
 def main() -> None:
     """Entry point: errors of the input end with one line and exit status 2."""
+    # GPyTorch and BoTorch import a deprecated part of torch; that is none of the user's business.
+    warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.jit.*")
     try:
         app(standalone_mode=True)
     except HadasError as error:

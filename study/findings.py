@@ -53,6 +53,11 @@ class Findings:
         """Rounds that have a plan, the seeds included."""
         return self._n_rounds("plan")
 
+    def name(self, backbone: Backbone) -> str:
+        """A name for people: a preset's own, else the start of the hash."""
+        names = {preset: name for name, preset in self.parts.space.presets.items()}
+        return names.get(backbone, backbone.arch_id.rpartition("-")[2][:6])
+
     def session(self, label: str | int) -> str:
         """Session of the cost rows of a round (by number) or a baseline (by name)."""
         return f"{self.study_id}/{label}"

@@ -1,4 +1,4 @@
-"""From findings to words and tables: what the command line prints and the report shows."""
+"""From findings to words and to the report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .journal import MeasuredPoint, RoundSummary
 from .loop import BASELINES, Study
 
 if TYPE_CHECKING:
-    from ..search.designs import Design, PolicyCost
+    from ..search.designs import PolicyCost
     from ..search.report import (
         AccuracySpread,
         ChosenRow,
@@ -40,145 +40,6 @@ def machine() -> str:
     import torch
 
     return f"{platform.machine()}, {platform.system()}, {torch.get_num_threads()} torch threads, Python {platform.python_version()}"
-
-
-def backbone_names(study: Study) -> dict[str, str]:
-    """Names for people by arch_id: presets by their name, others by the start of their hash."""
-    return {backbone.arch_id: name for name, backbone in study.parts.space.presets.items()}
-
-
-def _name(study: Study, arch_id: str) -> str:
-    return backbone_names(study).get(arch_id, arch_id.rpartition("-")[2][:6])
-
-
-# -- rows for the terminal -----------------------------------------------------------------------
-
-
-def cost_columns(study: Study) -> list[str]:
-    """Headings of the cost columns."""
-    return ["energy [mJ]", "latency [ms]"] if study.parts.counts_energy else ["latency [ms]"]
-
-
-def front_rows(study: Study) -> list[list[str]]:
-    """The measured front of the loop, one row of text per design."""
-    rows = []
-    for point in study.findings.front(study.findings.loop_points()):
-        cost = point.outcome.controller
-        energy = [] if cost.energy_mj is None else [f"{cost.energy_mj:.2f} ± {cost.energy_se:.2f}"]
-        rows.append(
-            [
-                *_design_cells(study, point.design),
-                f"{100 * cost.accuracy:.1f} ± {100 * cost.accuracy_se:.1f} %",
-                *energy,
-                f"{cost.latency_ms:.2f}",
-            ]
-        )
-    return rows
-
-
-def predicted_front_rows(study: Study) -> list[list[str]]:
-    """The predicted front of the latest search."""
-    found = study.search()
-    names = [column.name for column in found.columns]
-    rows = []
-    for candidate in found.front:
-        values = dict(zip(names, candidate.objectives, strict=True))
-        cells = [f"{values[c]:.3g}" for c in names[1:]]
-        rows.append(
-            [*_design_cells(study, candidate.design), f"{100 * (1 - candidate.objectives[0]):.1f} %", *cells]
-        )
-    return rows
-
-
-def predicted_columns(study: Study) -> list[str]:
-    """Headings of the cost columns of :func:`predicted_front_rows`."""
-    return [column.name for column in study.search().columns[1:]]
-
-
-def _design_cells(study: Study, design: Design) -> list[str]:
-    return [_name(study, design.backbone.arch_id), str(design.exits), str(design.setting)]
-
-
-def round_line(summary: RoundSummary) -> str:
-    """One sentence on a round."""
-    parts = [
-        f"round {summary.round}: {summary.n_measured} points measured, "
-        f"hypervolume {summary.hypervolume:.3f} ± {summary.hypervolume_se:.3f}"
-    ]
-    if summary.coverage_90:
-        shares = ", ".join(
-            f"{quantity} {share:.0%} of {summary.n_checked[quantity]} (bias {summary.bias[quantity]:+.1f} sd)"
-            for quantity, share in summary.coverage_90.items()
-        )
-        parts.append(f"measured inside the predicted 90 % interval: {shares}")
-    parts.append(f"{summary.device_seconds:.0f} s of device, {summary.training_seconds:.0f} s of training")
-    return "; ".join(parts)
-
-
-def model_rows(study: Study) -> list[list[str]]:
-    """The predictor chosen per quantity, with all cross-validated scores."""
-    rows = []
-    for model in study.fit().summary:
-        scores = "; ".join(
-            f"{s.model}: RMSE {s.rmse:.3f}, tau {s.kendall_tau:.2f}, 90 % interval holds {s.coverage_90:.0%}"
-            for s in model.scores
-        )
-        rows.append(
-            [
-                f"{model.quantity} [{model.unit}]",
-                model.chosen,
-                f"{model.n_rows} ({model.n_groups} backbones)",
-                scores,
-            ]
-        )
-    return rows
-
-
-def suggestion_rows(study: Study) -> list[list[str]]:
-    """The latest plan, one row of text per suggested design."""
-    from .journal import design_from_json
-
-    plan = study.findings.event(f"plan:{study.findings.n_planned_rounds - 1}") or {}
-    rows = []
-    for document, why in zip(plan.get("designs", []), plan.get("suggestions", []), strict=False):
-        gain = "" if why["expected_gain"] is None else f"{why['expected_gain']:.4f}"
-        cost = "" if why["cost_s"] is None else f"{why['cost_s']:.0f}"
-        rows.append([*_design_cells(study, design_from_json(document)), gain, cost, why["why"]])
-    return rows
-
-
-def status_rows(study: Study) -> list[tuple[str, str]]:
-    """What is measured, what failed, what it cost, what comes next."""
-    findings = study.findings
-    measured, planned = findings.n_measured_rounds, findings.n_planned_rounds
-    rows = [("store", study.store.url), ("rounds measured", f"{measured} (seeds included)")]
-    trained = findings.event("supernet")
-    if trained is not None:
-        rows.append(("supernet", f"trained in {trained['seconds']:.0f} s"))
-    costs = [row for r in range(planned) for row in study.store.costs(session=findings.session(r))]
-    failed = [row for row in costs if not row.valid]
-    rows.append(("cost rows", f"{len(costs)}, {len(failed)} of them invalid"))
-    rows += [(f"  row {row.row_no} of {row.session}", row.reason) for row in failed]
-    if trained is not None and costs:
-        accuracy = findings.accuracy_records([row.backbone for row in costs]).values()
-        bad = [record for record in accuracy if not record.valid]
-        rows.append(("accuracy rows", f"{len(accuracy)}, {len(bad)} of them invalid"))
-        rows += [(f"  {record.backbone.arch_id}", record.reason) for record in bad]
-    rows += [("", round_line(summary)) for summary in findings.summaries()]
-    rows.append(("next", _next_step(study)))
-    return rows
-
-
-def _next_step(study: Study) -> str:
-    findings = study.findings
-    r = findings.n_measured_rounds - 1
-    if findings.n_planned_rounds == 0 or findings.n_planned_rounds > findings.n_measured_rounds:
-        return "hadas measure"
-    if findings.event(f"fit:{r}") is None:
-        return "hadas fit"
-    if findings.event(f"search:{r}") is None:
-        return "hadas search"
-    return "hadas suggest" if r < study.config.learning.rounds else "hadas report"
 
 
 # -- findings in words -----------------------------------------------------------------------------
@@ -221,10 +82,10 @@ def statements(study: Study) -> list[str]:
 
 def _saving(study: Study) -> str | None:
     """The cheapest network as accurate as the best preset run to the end at maximum clocks."""
-    names = backbone_names(study)
+    presets = {b.arch_id for b in study.parts.space.presets.values()}
     default = study.parts.table.default
     points = study.findings.loop_points()
-    plain = [p for p in points if p.design.backbone.arch_id in names and p.design.setting == default]
+    plain = [p for p in points if p.design.backbone.arch_id in presets and p.design.setting == default]
     if not plain or len(points) == len(study.findings.points(0)):
         return None
     best = max(plain, key=lambda p: p.outcome.no_exit.accuracy)
@@ -241,9 +102,9 @@ def _saving(study: Study) -> str | None:
     ratio = cost / base
     ratio_se = ratio * math.hypot(cost_se / cost, base_se / base)
     return (
-        f"{_name(study, chosen.design.backbone.arch_id)} with exits {chosen.design.exits} at {chosen.design.setting} needs "
+        f"{study.findings.name(chosen.design.backbone)} with exits {chosen.design.exits} at {chosen.design.setting} needs "
         f"{cost:.2f} {unit} at {100 * chosen.controller.accuracy:.1f} % accuracy; the most accurate preset, "
-        f"{names[best.design.backbone.arch_id]} without exits at maximum clocks, {base:.2f} {unit} at "
+        f"{study.findings.name(best.design.backbone)} without exits at maximum clocks, {base:.2f} {unit} at "
         f"{100 * bar.accuracy:.1f} ± {100 * bar.accuracy_se:.1f} %: {100 * (1 - ratio):.0f} ± {100 * ratio_se:.0f} % "
         f"less {what}{' (SIMULATED)' if study.simulated else ''}, at an accuracy at most one standard error lower."
     )
@@ -354,14 +215,16 @@ def _measured_groups(study: Study) -> dict[str, list[MeasuredPoint]]:
 def _design_rows(study: Study, strategy: str, points: Sequence[MeasuredPoint]) -> list[DesignRow]:
     from ..search.report import DesignRow
 
-    front = {id(point) for point in study.findings.front(points)}
+    # Seeds and suggestions are one loop and share one front.
+    rivals = study.findings.loop_points() if strategy in ("seed", "hadas") else points
+    front = {point.design for point in study.findings.front(rivals)}
     rows = []
     for i, point in enumerate(points):
         cost, backbone = point.outcome.controller, point.design.backbone
         rows.append(
             DesignRow(
                 strategy=strategy,
-                name=f"{strategy} {i + 1}: {_name(study, backbone.arch_id)}",
+                name=f"{strategy} {i + 1}: {study.findings.name(backbone)}",
                 arch_id=backbone.arch_id,
                 backbone=backbone.describe(),
                 exits=point.design.exits.positions,
@@ -371,7 +234,7 @@ def _design_rows(study: Study, strategy: str, points: Sequence[MeasuredPoint]) -
                 energy_mj=cost.energy_mj,
                 energy_se=cost.energy_se,
                 latency_ms=cost.latency_ms,
-                on_front=id(point) in front,
+                on_front=point.design in front,
                 round=point.round,
             )
         )
@@ -470,7 +333,7 @@ def _chosen_rows(study: Study) -> list[ChosenRow]:
         controller, oracle, plain = outcome.controller, outcome.oracle, outcome.no_exit
         rows.append(
             ChosenRow(
-                name=_name(study, design.backbone.arch_id),
+                name=study.findings.name(design.backbone),
                 arch_id=design.backbone.arch_id,
                 backbone=design.backbone.describe(),
                 exits=design.exits.positions,

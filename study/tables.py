@@ -1,0 +1,160 @@
+"""From findings to the tables that the command line prints: rows of text, no layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .journal import RoundSummary, design_from_json
+from .loop import Study
+
+if TYPE_CHECKING:
+    from ..search.designs import Design
+
+
+def design_columns(study: Study) -> list[str]:
+    """Headings of the columns that name a design."""
+    clocks = ", ".join(domain.name for domain in study.parts.table.domains)
+    return ["backbone", "exits after block", f"{clocks} [MHz]" if clocks else "clocks"]
+
+
+def design_cells(study: Study, design: Design) -> list[str]:
+    """A design in as few characters as will do: ``m3``, ``4, 6-9``, ``1032.75, 1600``."""
+    clocks = ", ".join(f"{hz / 1e6:g}" for _, hz in design.setting.clocks_hz)
+    return [
+        study.findings.name(design.backbone),
+        ranges(design.exits.positions) or "none",
+        clocks or "not controlled",
+    ]
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Ascending integers with runs drawn together: 4, 6-9."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def cost_columns(study: Study) -> list[str]:
+    """Headings of the cost columns."""
+    return ["energy [mJ]", "latency [ms]"] if study.parts.counts_energy else ["latency [ms]"]
+
+
+def front_rows(study: Study) -> list[list[str]]:
+    """The measured front of the loop, one row of text per design."""
+    rows = []
+    for point in study.findings.front(study.findings.loop_points()):
+        cost = point.outcome.controller
+        energy = [] if cost.energy_mj is None else [f"{cost.energy_mj:.2f} ± {cost.energy_se:.2f}"]
+        rows.append(
+            [
+                *design_cells(study, point.design),
+                f"{100 * cost.accuracy:.1f} ± {100 * cost.accuracy_se:.1f} %",
+                *energy,
+                f"{cost.latency_ms:.2f}",
+            ]
+        )
+    return rows
+
+
+def predicted_front_rows(study: Study) -> list[list[str]]:
+    """The predicted front of the latest search."""
+    found = study.search()
+    names = [column.name for column in found.columns]
+    rows = []
+    for candidate in found.front:
+        values = dict(zip(names, candidate.objectives, strict=True))
+        cells = [f"{values[c]:.3g}" for c in names[1:]]
+        rows.append(
+            [*design_cells(study, candidate.design), f"{100 * (1 - candidate.objectives[0]):.1f} %", *cells]
+        )
+    return rows
+
+
+def predicted_columns(study: Study) -> list[str]:
+    """Headings of the cost columns of :func:`predicted_front_rows`."""
+    return [column.name for column in study.search().columns[1:]]
+
+
+def round_line(summary: RoundSummary) -> str:
+    """One sentence on a round."""
+    parts = [
+        f"round {summary.round}: {summary.n_measured} points measured, "
+        f"hypervolume {summary.hypervolume:.3f} ± {summary.hypervolume_se:.3f}"
+    ]
+    if summary.coverage_90:
+        shares = ", ".join(
+            f"{quantity} {share:.0%} of {summary.n_checked[quantity]} (bias {summary.bias[quantity]:+.1f} sd)"
+            for quantity, share in summary.coverage_90.items()
+        )
+        parts.append(f"measured inside the predicted 90 % interval: {shares}")
+    parts.append(f"{summary.device_seconds:.0f} s of device, {summary.training_seconds:.0f} s of training")
+    return "; ".join(parts)
+
+
+def model_rows(study: Study) -> list[list[str]]:
+    """The predictor chosen per quantity, with all cross-validated scores."""
+    rows = []
+    for model in study.fit().summary:
+        scores = "; ".join(
+            f"{s.model}: RMSE {s.rmse:.3f}, tau {s.kendall_tau:.2f}, 90 % interval holds {s.coverage_90:.0%}"
+            for s in model.scores
+        )
+        rows.append(
+            [
+                f"{model.quantity} [{model.unit}]",
+                model.chosen,
+                f"{model.n_rows} ({model.n_groups} backbones)",
+                scores,
+            ]
+        )
+    return rows
+
+
+def suggestion_rows(study: Study) -> list[list[str]]:
+    """The latest plan, one row of text per suggested design."""
+    plan = study.findings.event(f"plan:{study.findings.n_planned_rounds - 1}") or {}
+    rows = []
+    for document, why in zip(plan.get("designs", []), plan.get("suggestions", []), strict=False):
+        gain = "" if why["expected_gain"] is None else f"{why['expected_gain']:.4f}"
+        cost = "" if why["cost_s"] is None else f"{why['cost_s']:.0f}"
+        rows.append([*design_cells(study, design_from_json(document)), gain, cost, why["why"]])
+    return rows
+
+
+def status_rows(study: Study) -> list[tuple[str, str]]:
+    """What is measured, what failed, what it cost, what comes next."""
+    findings = study.findings
+    measured, planned = findings.n_measured_rounds, findings.n_planned_rounds
+    rows = [("store", study.store.url), ("rounds measured", f"{measured} (seeds included)")]
+    trained = findings.event("supernet")
+    if trained is not None:
+        rows.append(("supernet", f"trained in {trained['seconds']:.0f} s"))
+    costs = [row for r in range(planned) for row in study.store.costs(session=findings.session(r))]
+    failed = [row for row in costs if not row.valid]
+    rows.append(("cost rows", f"{len(costs)}, {len(failed)} of them invalid"))
+    rows += [(f"  row {row.row_no} of {row.session}", row.reason) for row in failed]
+    if trained is not None and costs:
+        accuracy = findings.accuracy_records([row.backbone for row in costs]).values()
+        bad = [record for record in accuracy if not record.valid]
+        rows.append(("accuracy rows", f"{len(accuracy)}, {len(bad)} of them invalid"))
+        rows += [(f"  {record.backbone.arch_id}", record.reason) for record in bad]
+    rows += [("", round_line(summary)) for summary in findings.summaries()]
+    rows.append(("next", _next_step(study)))
+    return rows
+
+
+def _next_step(study: Study) -> str:
+    findings = study.findings
+    r = findings.n_measured_rounds - 1
+    if findings.n_planned_rounds == 0 or findings.n_planned_rounds > findings.n_measured_rounds:
+        return "hadas measure"
+    if findings.event(f"fit:{r}") is None:
+        return "hadas fit"
+    if findings.event(f"search:{r}") is None:
+        return "hadas search"
+    return "hadas suggest" if r < study.config.learning.rounds else "hadas report"
