@@ -166,7 +166,7 @@ class LatencyBaseline:
 
     def __call__(self, work: StageWork, clocks_ghz: FloatArray, roles: ClockRoles) -> FloatArray:
         """Latency (n,), ms, of n paired rows."""
-        return np.maximum(self._parts_ms(work, clocks_ghz, roles).sum(axis=1), self.floor_ms)
+        return np.asarray(np.maximum(self._parts_ms(work, clocks_ghz, roles).sum(axis=1), self.floor_ms))
 
     def shares(self, work: StageWork, clocks_ghz: FloatArray, roles: ClockRoles) -> FloatArray:
         """Shares (n, 3) of compute, memory and launches in the latency of n paired rows."""
