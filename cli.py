@@ -132,7 +132,7 @@ def search(study: StudyFile, adopt: Adopt = False) -> None:
     opened = _open(study, adopt)
     with _progress() as progress:
         opened.search(progress)
-    columns = (*design_columns(opened), "accuracy", *predicted_columns(opened))
+    columns = (*design_columns(opened), "accuracy, %", *predicted_columns(opened))
     table = Table(*columns, title=f"predicted front{_mark(opened)}")
     for row in predicted_front_rows(opened):
         table.add_row(*row)
@@ -153,7 +153,7 @@ def suggest(
     opened = _open(study, adopt)
     with _progress() as progress:
         opened.suggest(n, progress)
-    table = Table(*design_columns(opened), "expected gain", "cost [s]", "why", title="measure next")
+    table = Table(*design_columns(opened), "expected gain", "cost, s", "why", title="measure next")
     for row in suggestion_rows(opened):
         table.add_row(*row)
     console.print(table)
@@ -232,8 +232,8 @@ def space(
         "preset",
         "blocks",
         "exit positions",
-        "MACs [M]",
-        "parameters [M]",
+        "MACs, M",
+        "parameters, M",
         "resolution",
         title=f"at {classes} classes",
     )
@@ -266,20 +266,14 @@ def _run(study: Study) -> None:
     console.print(f"Report: {page}", soft_wrap=True)
 
 
-def _print_front(study: Study) -> None:
-    from .study.tables import cost_columns, design_columns, front_rows
+def _print_round(study: Study, summary: RoundSummary) -> None:
+    from .study.tables import cost_columns, design_columns, front_rows, round_line
 
-    columns = (*design_columns(study), "accuracy", *cost_columns(study))
-    table = Table(*columns, title=f"measured front{_mark(study)}")
-    for row in front_rows(study):
+    columns = (*design_columns(study), "accuracy, %", *cost_columns(study))
+    table = Table(*columns, title=f"round {summary.round}: measured front{_mark(study)}")
+    for row in front_rows(study, summary.round + 1):
         table.add_row(*row)
     console.print(table)
-
-
-def _print_round(study: Study, summary: RoundSummary) -> None:
-    from .study.tables import round_line
-
-    _print_front(study)
     console.print(round_line(summary), soft_wrap=True, highlight=False)
 
 

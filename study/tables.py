@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def design_columns(study: Study) -> list[str]:
     """Headings of the columns that name a design."""
     clocks = ", ".join(domain.name for domain in study.parts.table.domains)
-    return ["backbone", "exits after block", f"{clocks} [MHz]" if clocks else "clocks"]
+    return ["backbone", "exits after block", f"{clocks}, MHz" if clocks else "clocks"]
 
 
 def design_cells(study: Study, design: Design) -> list[str]:
@@ -41,19 +41,19 @@ def ranges(numbers: Sequence[int]) -> str:
 
 def cost_columns(study: Study) -> list[str]:
     """Headings of the cost columns."""
-    return ["energy [mJ]", "latency [ms]"] if study.parts.counts_energy else ["latency [ms]"]
+    return ["energy, mJ", "latency, ms"] if study.parts.counts_energy else ["latency, ms"]
 
 
-def front_rows(study: Study) -> list[list[str]]:
-    """The measured front of the loop, one row of text per design."""
+def front_rows(study: Study, n_rounds: int | None = None) -> list[list[str]]:
+    """The measured front of the loop (or of its first ``n_rounds``), one row of text per design."""
     rows = []
-    for point in study.findings.front(study.findings.loop_points()):
+    for point in study.findings.front(study.findings.loop_points(n_rounds)):
         cost = point.outcome.controller
         energy = [] if cost.energy_mj is None else [f"{cost.energy_mj:.2f} ± {cost.energy_se:.2f}"]
         rows.append(
             [
                 *design_cells(study, point.design),
-                f"{100 * cost.accuracy:.1f} ± {100 * cost.accuracy_se:.1f} %",
+                f"{100 * cost.accuracy:.1f} ± {100 * cost.accuracy_se:.1f}",
                 *energy,
                 f"{cost.latency_ms:.2f}",
             ]
@@ -70,7 +70,7 @@ def predicted_front_rows(study: Study) -> list[list[str]]:
         values = dict(zip(names, candidate.objectives, strict=True))
         cells = [f"{values[c]:.3g}" for c in names[1:]]
         rows.append(
-            [*design_cells(study, candidate.design), f"{100 * (1 - candidate.objectives[0]):.1f} %", *cells]
+            [*design_cells(study, candidate.design), f"{100 * (1 - candidate.objectives[0]):.1f}", *cells]
         )
     return rows
 
@@ -106,7 +106,7 @@ def model_rows(study: Study) -> list[list[str]]:
         )
         rows.append(
             [
-                f"{model.quantity} [{model.unit}]",
+                f"{model.quantity}, {model.unit}",
                 model.chosen,
                 f"{model.n_rows} ({model.n_groups} backbones)",
                 scores,
