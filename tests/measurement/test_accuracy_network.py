@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from hadas.errors import SpaceError
+from hadas.measurement.accuracy.evaluation import fixed_threads
 from hadas.measurement.accuracy.network import (
     EarlyExitNetwork,
     build_network,
@@ -20,6 +23,12 @@ from hadas.spaces import Backbone, MBConvSpace, Stage, attentivenas_space, mini_
 PRESETS = [(attentivenas_space(), "a0", 100), (attentivenas_space(), "a6", 1000)] + [
     (mini_space(), name, 10) for name in mini_space().presets
 ]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with fixed_threads(1):
+        yield
 
 
 def _count_macs(module: nn.Module, inputs: Tensor) -> int:

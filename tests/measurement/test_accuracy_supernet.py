@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hadas.datasets.images import ImageData, ImageSplit, load_images
+from hadas.errors import CheckpointError, ConfigError
+from hadas.measurement.accuracy.evaluation import fixed_threads, recalibrate_batch_norm
+from hadas.measurement.accuracy.network import images_to_input
+from hadas.measurement.accuracy.recipes import SMOKE_SUPERNET, SupernetRecipe, warmup_cosine
+from hadas.measurement.accuracy.supernet import Supernet, leading_slice
+from hadas.measurement.accuracy.training import augment, load_supernet, train_supernet
+from hadas.spaces import Backbone, MBConvSpace, attentivenas_space, mini_space
+
+RECIPE = dataclasses.replace(SMOKE_SUPERNET, steps=3, batch_size=16, sampled=1, threads=1)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with fixed_threads(1):
+        yield
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageData:
+    return load_images("digits", limit=10)
+
+
+@pytest.fixture(scope="module")
+def supernet() -> Supernet:
+    """Weights drawn at random, so that no channel, kernel tap or block is like another."""
+    net = Supernet(mini_space(), 10, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for tensor in net.tensors().values():
+            tensor.add_(0.1 * torch.randn(tensor.shape, generator=generator))
+    return net
+
+
+def _random(seed: int) -> Backbone:
+    return mini_space().decode(mini_space().sample(1, np.random.default_rng(seed))[0])
+
+
+def _images(n: int) -> torch.Tensor:
+    pixels = torch.randint(
+        0, 256, (n, 3, 20, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    return images_to_input(pixels)
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=8, deadline=None)
+def test_extracted_network_computes_what_the_supernet_computes(supernet: Supernet, seed: int) -> None:
+    backbone, images = _random(seed), _images(32)
+    network = supernet.extract(backbone)
+    with torch.no_grad():
+        dynamic = supernet(images, backbone)
+        torch.testing.assert_close(network.train().final_logits(images), dynamic, rtol=1e-4, atol=1e-4)
+        recalibrate_batch_norm(network, network.final_logits, [images])
+        calibrated = network.eval().final_logits(images)
+    # The calibrated variance is the unbiased one, n / (n - 1) of the batch's: n is 512 here or more.
+    assert (calibrated - dynamic).abs().max() < 0.05 * dynamic.abs().max()
+
+
+def test_a_slice_takes_first_blocks_first_channels_and_the_kernel_centre(supernet: Supernet) -> None:
+    space = mini_space()
+    network = supernet.extract(space.smallest)
+    shared = supernet.tensors()
+    block = 0
+    starts = np.cumsum([0, *space.smallest.depth])
+    for stage, (start, end) in zip(space.macro.stages, pairwise(starts), strict=True):
+        for i in range(end - start):
+            taken = network.blocks[start + i].depthwise.conv.weight
+            full = shared[f"blocks.{block + i}.depthwise.conv.weight"]
+            margin = (full.shape[2] - taken.shape[2]) // 2
+            crop = slice(margin, margin + taken.shape[2])
+            assert torch.equal(taken, full[: len(taken), :, crop, crop])
+            project = network.blocks[start + i].project.conv.weight
+            wide = shared[f"blocks.{block + i}.project.conv.weight"]
+            assert torch.equal(project, wide[: project.shape[0], : project.shape[1]])
+        block += max(stage.depths)
+    assert margin == 1
+
+
+def test_training_a_small_backbone_moves_its_own_slice_alone(supernet: Supernet) -> None:
+    space = mini_space()
+    supernet.zero_grad()
+    supernet(_images(8), space.smallest).square().sum().backward()
+    inside = supernet.weights(space.smallest)
+    moved = {n.replace("/", "."): p.grad for n, p in supernet.shared.items() if p.grad is not None}
+    last = max(int(name.split(".")[1]) for name in moved if name.startswith("blocks."))
+    assert last == sum(max(s.depths) for s in space.macro.stages[:-1])  # mb7's first block in the deepest
+    stem = moved["stem.conv.weight"]
+    n_inside = len(inside["stem.conv.weight"])
+    assert stem[:n_inside].abs().min() > 0
+    assert stem[n_inside:].abs().max() == 0
+
+
+def test_leading_slice_is_a_view() -> None:
+    weight = torch.arange(2 * 3 * 5 * 5.0).view(2, 3, 5, 5)
+    part = leading_slice(weight, torch.Size((1, 2, 3, 3)))
+    assert part.data_ptr() == weight[0, 0, 1, 1].data_ptr()
+    assert part[0, 0].tolist() == [[6, 7, 8], [11, 12, 13], [16, 17, 18]]
+
+
+def test_attentivenas_slices_fit_every_preset() -> None:
+    space = attentivenas_space()
+    supernet = Supernet(space, 10, seed=0)
+    for backbone in (*space.presets.values(), space.smallest, space.largest):
+        weights = supernet.weights(backbone)
+        n_weights = sum(w.numel() for w in weights.values())
+        assert n_weights == space.workload(backbone, n_classes=10).params
+
+
+def _train(
+    data: ImageData, directory: Path, recipe: SupernetRecipe = RECIPE, **options: object
+) -> tuple[str, Path]:
+    trained = train_supernet(mini_space(), data, recipe, directory=directory, **options)  # type: ignore[arg-type]
+    return trained.weights_id, trained.path
+
+
+class _KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("last_step", [1, 2])
+def test_interrupted_training_ends_with_the_same_weights(
+    digits: ImageData, tmp_path: Path, last_step: int
+) -> None:
+    whole, _ = _train(digits, tmp_path / "whole")
+    directory = tmp_path / "killed"
+
+    def kill(step: int, _steps: int, _loss: float) -> None:
+        if step > last_step:
+            raise _KilledError
+
+    with pytest.raises(_KilledError):
+        _train(digits, directory, progress=kill, save_every_s=0.0)
+    assert [p.suffix for p in directory.iterdir()] == [".part"]
+    steps: list[int] = []
+    again, path = _train(digits, directory, progress=lambda step, *_: steps.append(step))
+    assert again == whole
+    assert steps == list(range(last_step + 1, RECIPE.steps + 1))
+    assert list(directory.iterdir()) == [path]
+
+
+def test_a_finished_training_is_found_and_another_recipe_is_not(digits: ImageData, tmp_path: Path) -> None:
+    first, path = _train(digits, tmp_path)
+    steps: list[int] = []
+    assert _train(digits, tmp_path, progress=lambda step, *_: steps.append(step)) == (first, path)
+    assert steps == []
+    other, other_path = _train(digits, tmp_path, dataclasses.replace(RECIPE, seed=1))
+    assert other != first
+    assert other_path != path
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    """Two classes that only brightness tells apart: the loss must fall far below chance, 0.69."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(64) % 2
+    images = rng.integers(0, 100, (64, 3, 16, 16)) + 120 * labels[:, None, None, None]
+    split = ImageSplit(images.astype(np.uint8), labels, np.arange(64, dtype=np.int32))
+    data = ImageData("toy", 2, ("dark", "bright"), split, split, split, "toy", "test")
+    recipe = SupernetRecipe(
+        steps=15, batch_size=32, learning_rate=0.1, sampled=1, label_smoothing=0.0, threads=1
+    )
+    losses: list[float] = []
+    train_supernet(mini_space(), data, recipe, directory=tmp_path, progress=lambda *a: losses.append(a[2]))
+    assert losses[-1] < 0.2 < losses[0]
+
+
+def test_foreign_checkpoints_are_refused_by_name(digits: ImageData, tmp_path: Path) -> None:
+    _, path = _train(digits, tmp_path)
+    with pytest.raises(CheckpointError, match=r"space 'mini-.*', not of 'attentivenas-"):
+        load_supernet(path, attentivenas_space(), 10)
+    with pytest.raises(CheckpointError, match=r"for 10 classes; 100 are asked for"):
+        load_supernet(path, mini_space(), 100)
+    macro = dataclasses.replace(mini_space().macro, tail_widths=(40, 80))
+    with pytest.raises(CheckpointError, match=r"space 'mini-.*', not of 'mini-"):
+        load_supernet(path, MBConvSpace("mini", macro), 10)
+    with pytest.raises(CheckpointError, match=r"no such checkpoint"):
+        load_supernet(tmp_path / "absent.pt", mini_space(), 10)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"not a readable checkpoint"):
+        load_supernet(path, mini_space(), 10)
+
+
+def test_a_missing_or_misshapen_weight_is_named(supernet: Supernet) -> None:
+    tensors = supernet.tensors()
+    lacking = {name: value for name, value in tensors.items() if name != "stem.conv.weight"}
+    with pytest.raises(CheckpointError, match=r"f\.pt: lacks weight 'stem\.conv\.weight'"):
+        supernet.load_tensors(lacking, "f.pt")
+    with pytest.raises(CheckpointError, match=r"f\.pt: weight 'stem\.bn\.bias' has shape \(1,\)"):
+        supernet.load_tensors({**tensors, "stem.bn.bias": torch.zeros(1)}, "f.pt")
+
+
+def test_augmentation_shifts_and_mirrors_without_inventing_pixels() -> None:
+    images = np.zeros((200, 3, 9, 9), dtype=np.uint8)
+    images[:, :, 4, 3] = 255
+    recipe = SupernetRecipe(max_shift=2, mirror=True)
+    moved = augment(images, recipe, np.random.default_rng(0))
+    assert moved.shape == images.shape
+    assert (moved.reshape(200, 3, -1).max(axis=2) == 255).all()
+    n, y, x = np.nonzero(moved[:, 0])
+    assert n.tolist() == list(range(200))
+    assert set(y) == set(range(2, 7))
+    assert set(x) == set(range(1, 8))  # column 3 or, mirrored, 5, each two either way
+    np.testing.assert_array_equal(augment(images, SupernetRecipe(), np.random.default_rng(0)), images)
+
+
+def test_learning_rate_warms_up_and_falls() -> None:
+    factors = [warmup_cosine(step, 100, 0.1) for step in range(100)]
+    assert factors[:10] == pytest.approx(np.arange(1, 11) / 10)
+    assert (np.diff(factors[10:]) < 0).all()
+    assert factors[-1] < 0.01
+
+
+@pytest.mark.parametrize("field", ["steps", "learning_rate", "threads"])
+def test_an_impossible_recipe_names_its_field(field: str) -> None:
+    with pytest.raises(ConfigError, match=rf"SupernetRecipe\.{field} = 0: must be positive"):
+        SupernetRecipe(**{field: 0})
