@@ -143,6 +143,6 @@ DEMO_SUPERNET = SupernetRecipe()
 DEMO_EXITS = ExitRecipe()
 """For two CPU cores and the digits: a spread between backbones worth searching in."""
 
-SMOKE_SUPERNET = SupernetRecipe(steps=8, batch_size=32)
-SMOKE_EXITS = ExitRecipe(calibration_batches=2, train_images=256, epochs=1)
-"""For tests: everything is real, nothing is good."""
+SMOKE_SUPERNET = SupernetRecipe(steps=8, batch_size=32, threads=1)
+SMOKE_EXITS = ExitRecipe(calibration_batches=2, train_images=256, epochs=1, threads=1)
+"""For tests: everything is real, nothing is good.  One thread, because tests run side by side."""
