@@ -145,14 +145,22 @@ def suggest(
     n: Annotated[
         int | None, typer.Option("-n", min=1, help="How many points; default: the study's batch.")
     ] = None,
+    design: Annotated[
+        Path | None,
+        typer.Option(help="Plan the designs of this YAML file instead (preset or genes, exits, clocks_hz)."),
+    ] = None,
     adopt: Adopt = False,
 ) -> None:
     """Pick the points most worth measuring next, and say why."""
     from .study.tables import design_columns, suggestion_rows
+    from .study.wishes import read_designs
 
     opened = _open(study, adopt)
     with _progress() as progress:
-        opened.suggest(n, progress)
+        if design is None:
+            opened.suggest(n, progress)
+        else:
+            opened.plan(read_designs(design, opened.parts.space, opened.parts.table), progress)
     table = Table(*design_columns(opened), "expected gain", "cost, s", "why", title="measure next")
     for row in suggestion_rows(opened):
         table.add_row(*row)

@@ -286,21 +286,18 @@ class Study:
             },
         )
 
-    def plan(self, designs: Sequence[Design]) -> None:
+    def plan(self, designs: Sequence[Design], progress: ProgressCallback = _silent) -> None:
         """Plan a round of one's own designs instead of suggested ones; predictions are checked likewise.
 
         Raises:
-            SpaceError, OffTableFrequencyError: a design outside the space or off the clock table.
-            StudyError: a plan is open already.
+            StudyError: nothing is measured yet, or a plan is open already.
         """
         r = self._latest()
         if self.findings.n_planned_rounds > r + 1:
             raise StudyError(
                 f"study '{self.config.study}': round {r + 1} is planned already; run: hadas measure"
             )
-        for design in designs:
-            self.parts.space.encode(design.backbone)
-            self.parts.table.check(design.setting)
+        self.fit(progress)
         asked = {"expected_gain": None, "cost_s": None, "why": "asked for"}
         self._plan(r + 1, designs, [asked] * len(designs))
 

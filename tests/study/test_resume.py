@@ -1,7 +1,6 @@
 """A killed run continues to the same front as one that was never interrupted."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -49,11 +48,19 @@ def new_study(directory: Path) -> Path:
 
 
 def result(directory: Path) -> str:
-    """Everything measured and the front, to the last digit."""
-    from hadas.study import Study
+    """Every measured point, prediction and front, to the last digit; no wall-clock times."""
+    from hadas.study import BASELINES, Study
 
-    study = Study.open(directory / "study.yaml")
-    return json.dumps([[row for row in study.front_rows()], study.result_json()], sort_keys=True)
+    findings = Study.open(directory / "study.yaml").findings
+    outcomes = [
+        p.outcome
+        for label in (*range(findings.n_measured_rounds), *BASELINES)
+        for p in findings.points(label)
+    ]
+    front = [(p.round, p.outcome) for p in findings.front(findings.loop_points())]
+    searches = [findings.event(f"search:{r}") for r in range(findings.n_measured_rounds)]
+    volumes = [summary.hypervolume for summary in findings.summaries()]
+    return repr([outcomes, front, findings.checks(), json.dumps(searches), volumes])
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +69,12 @@ def uninterrupted(tmp_path_factory):
     done = run_study(directory, kill_at=0)
     assert done.returncode == 0, done.stdout + done.stderr
     writes = int(done.stdout.rsplit("writes: ", 1)[1])
-    return result(directory), writes
+    return result(directory), writes, directory
 
 
 @pytest.mark.parametrize("moment", ["first", "middle", "last"])
 def test_killed_and_started_again_ends_with_the_same_front(moment, uninterrupted, tmp_path):
-    expected, writes = uninterrupted
+    expected, writes, _ = uninterrupted
     kill_at = {"first": 1, "middle": writes // 2, "last": writes}[moment]
     directory = new_study(tmp_path / moment)
     killed = run_study(directory, kill_at)
@@ -77,8 +84,7 @@ def test_killed_and_started_again_ends_with_the_same_front(moment, uninterrupted
     assert result(directory) == expected
 
 
-def test_running_a_finished_study_again_writes_nothing(uninterrupted, tmp_path_factory):
-    directory = Path(os.fspath(tmp_path_factory.getbasetemp())) / "resume0" / "whole"
-    done = run_study(directory, kill_at=0)
+def test_running_a_finished_study_again_writes_nothing(uninterrupted):
+    done = run_study(uninterrupted[2], kill_at=0)
     assert done.returncode == 0, done.stderr
     assert done.stdout.rsplit("writes: ", 1)[1].strip() == "0"
