@@ -99,8 +99,14 @@ class Study:
     def measure(self, progress: ProgressCallback = _silent) -> None:
         """Measure what the latest plan asks for and close its round; does nothing if none is open."""
         trained = self.parts.trained_supernet(progress)
-        if self.findings.event("supernet") is None:
+        begun = self.findings.event("supernet")
+        if begun is None:
             self._journal("supernet", {"weights_id": trained.weights_id, "seconds": trained.seconds})
+        elif begun["weights_id"] != trained.weights_id:
+            raise StudyError(
+                f"study '{self.config.study}' began with supernet weights {begun['weights_id']}, these are "
+                f"{trained.weights_id}: its images, space or training code changed. Give a new study a new name."
+            )
         if self.findings.n_planned_rounds == 0:
             self._journal("plan:0", {"designs": self._seed_designs(), "predictions": []})
         r = self.findings.n_planned_rounds - 1
