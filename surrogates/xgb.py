@@ -7,8 +7,8 @@ The spread of boosted trees alone covers 40-63 % at nominal 90 %.  What is predi
   out-of-fold error that neighbours share, and so belongs to the function;
 * var_noise: the part that they do not share, plus the typical known noise.
 
-The factor a (at most K - 1, the delete-a-group jackknife) and the out-of-fold variance b
-maximise the normal likelihood of the out-of-fold errors; b is split by the Gamma test.
+The factor a and the out-of-fold variance b maximise the normal likelihood of the
+out-of-fold errors; b is split by the Gamma test.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ from .models import IntArray, ModelState, group_folds
 from .prediction import FloatArray, Prediction
 from .random_features import MaternPrior
 from .threads import single_thread
+
+MAX_SPREAD_FACTOR = 3.0
+"""Largest factor on the member variance: it is fitted to rows that members have seen, where
+they disagree less than elsewhere, so a larger one would make intervals too wide."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,14 @@ class KFoldXGBoost:
         folds = group_folds(groups, n_members, np.random.default_rng(self.seed))
         boosters = tuple(self._boost(x[folds != k], target[folds != k]) for k in range(n_members))
         members = _member_values(boosters, x)
-        residual = target - members[folds, np.arange(len(target))]
-        factor, variance = fit_variance(residual, members.var(axis=0), known, n_members - 1)
+        held_out = (folds, np.arange(len(target)))
+        residual = target - members[held_out]
+        # The member that has not seen a row differs from the others by the row's own error;
+        # only the others show how members disagree.
+        seen = np.ones_like(members, dtype=bool)
+        seen[held_out] = False
+        spread = members.var(axis=0, where=seen)
+        factor, variance = fit_variance(residual, spread, known, MAX_SPREAD_FACTOR)
         scaled = self._scaling(x)
         noise_share, length_scale = gamma_test(scaled, residual)
         unexplained = min(variance, max(0.0, noise_share - typical))
@@ -253,7 +263,7 @@ def _member_values(boosters: tuple[Any, ...], x: FloatArray) -> FloatArray:
 
 
 def fit_variance(
-    residual: FloatArray, spread: FloatArray, known: FloatArray, max_factor: int
+    residual: FloatArray, spread: FloatArray, known: FloatArray, max_factor: float
 ) -> tuple[float, float]:
     """Factor a on the member variance and added variance b by maximum likelihood.
 

@@ -1,0 +1,147 @@
+"""The Gaussian process: its posterior against the textbook formula, and against real measurements."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import gamma, kv
+from scipy.stats import kendalltau
+
+from hadas.errors import ModelError
+from hadas.surrogates.gp import GaussianProcess, matern52
+
+MEASUREMENTS = Path(__file__).parents[3] / "shared" / "data" / "measurements"
+
+
+def smooth_task(n, seed=0):
+    rng = np.random.default_rng([3, seed])
+    x = rng.uniform(-2, 2, size=(n, 3))
+    return x, (np.sin(2 * x[:, 0]) + x[:, 1])[:, None] + 0.1 * rng.standard_normal((n, 1))
+
+
+def test_matern52_is_the_bessel_form():
+    """Rasmussen & Williams, eq. 4.14, at nu = 5/2; 1 at distance 0."""
+    b = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 4.0]])
+    root = np.sqrt(5.0) * np.linalg.norm(b, axis=1)
+    bessel = 2**-1.5 / gamma(2.5) * root**2.5 * kv(2.5, root)
+    np.testing.assert_allclose(matern52(np.zeros((1, 2)), b)[0], bessel, rtol=1e-12)
+    assert matern52(b, b)[1, 1] == 1.0
+
+
+def test_posterior_is_the_textbook_formula():
+    """Rasmussen & Williams, eq. 2.25 and 2.26, with explicit inverses."""
+    x, y = smooth_task(25)
+    known = np.linspace(0.001, 0.05, 25)
+    model = GaussianProcess().fit(x, y, known[:, None])
+    state = model.state().arrays
+    signal, noise, constant, y_mean, y_scale, _ = state["0.scalars"]
+
+    def scaled(rows):
+        return (rows - state["input_mean"]) / state["input_scale"] / state["0.length_scale"]
+
+    rows = smooth_task(10, seed=1)[0]
+    covariance = signal * matern52(scaled(x), scaled(x)) + np.diag(noise + known / y_scale**2)
+    cross = signal * matern52(scaled(rows), scaled(x))
+    inverse = np.linalg.inv(covariance)
+    mean = y_mean + y_scale * (constant + cross @ inverse @ ((y[:, 0] - y_mean) / y_scale - constant))
+    variance = y_scale**2 * (signal - np.diag(cross @ inverse @ cross.T))
+    prediction = model.predict(rows)
+    np.testing.assert_allclose(prediction.mean[:, 0], mean, rtol=1e-8)
+    np.testing.assert_allclose(prediction.var_epistemic[:, 0], variance, rtol=1e-6)
+    np.testing.assert_allclose(model.mean(rows), prediction.mean, rtol=1e-12)
+
+
+def test_learns_the_noise_it_is_not_told():
+    x, y = smooth_task(200)
+    model = GaussianProcess().fit(x, y)
+    assert 0.07 < np.sqrt(model.predict(x[:1]).var_noise[0, 0]) < 0.14
+
+
+def test_known_noise_weighs_rows():
+    """At one place, a precise and a vague value: the prediction sides with the precise one."""
+    x = np.vstack([np.linspace(-1, 1, 9)[:, None]] * 2)
+    y = np.concatenate([np.zeros(9), np.ones(9)])[:, None]
+    vague = np.concatenate([np.full(9, 1e-4), np.full(9, 1.0)])[:, None]
+    assert np.abs(GaussianProcess().fit(x, y, vague).predict(x[:9]).mean).max() < 0.1
+
+
+def test_more_rows_than_the_cap_are_a_fixed_subset():
+    x, y = smooth_task(300)
+    model = GaussianProcess(max_rows=120, seed=4).fit(x, y)
+    again = GaussianProcess(max_rows=120, seed=4).fit(x, y)
+    assert model.state().arrays["0.x"].shape == (120, 3)
+    np.testing.assert_array_equal(model.predict(x).mean, again.predict(x).mean)
+    assert np.sqrt(np.mean((model.predict(x).mean - y) ** 2)) < 0.3
+
+
+def test_chunks_do_not_show():
+    x, y = smooth_task(50)
+    model = GaussianProcess().fit(x, y)
+    rows = smooth_task(2500, seed=1)[0]
+    np.testing.assert_allclose(model.predict(rows).mean[2000:], model.predict(rows[2000:]).mean, rtol=1e-9)
+
+
+def test_paths_pass_through_precise_measurements():
+    x, y = smooth_task(20)
+    model = GaussianProcess().fit(x, y)
+    # The learned noise stays; draws at training rows lie within it.
+    spread = model.paths(50, 0)(x)[:, :, 0] - y[:, 0]
+    assert np.abs(spread).max() < 6 * np.sqrt(model.predict(x).var_noise.max() + 1e-6)
+
+
+def test_torch_threads_are_left_as_found():
+    import torch
+
+    before = torch.get_num_threads()
+    x, y = smooth_task(20)
+    GaussianProcess().fit(x, y).predict(x)
+    assert torch.get_num_threads() == before
+
+
+def test_bad_data_is_named():
+    x, y = smooth_task(5)
+    with pytest.raises(ModelError, match="training row 2: feature 1 is nan"):
+        GaussianProcess().fit(np.where(np.arange(15).reshape(5, 3) == 7, np.nan, x), y)
+    with pytest.raises(ModelError, match=r"'latency'.*not one measured row"):
+        GaussianProcess(("latency",), ("ms",)).fit(x, np.full((5, 1), np.nan))
+    with pytest.raises(ModelError, match="not been fitted"):
+        GaussianProcess().predict(x)
+    with pytest.raises(ModelError, match=r"trained on \(n, 3\)"):
+        GaussianProcess().fit(x, y).predict(x[:, :2])
+    with pytest.raises(ModelError, match="noise variances"):
+        GaussianProcess().fit(x, y, -np.ones_like(y))
+
+
+def random_splits(x, y, n_train, n_splits):
+    """Mean Kendall tau on the rest over random splits."""
+    taus = []
+    for seed in range(n_splits):
+        order = np.random.default_rng(seed).permutation(len(x))
+        train, rest = order[:n_train], order[n_train:]
+        model = GaussianProcess().fit(x[train], y[train, None])
+        taus.append(kendalltau(model.mean(x[rest])[:, 0], y[rest]).statistic)
+    return float(np.mean(taus))
+
+
+@pytest.mark.skipif(not MEASUREMENTS.exists(), reason="the shared measurements are not beside the repository")
+def test_real_cnn_latency():
+    """1,530 CNNs on a TX2; the reference at 100 training rows is tau 0.958."""
+    data = pd.read_csv(MEASUREMENTS / "jetson_cnn_latency_power.csv.gz")
+    data = data[(data.board == "tx2") & data.latency_ms.notna()]
+    columns = [
+        "input_px", "input_size", "params_conv", "params_bn", "params_fc", "flops", "n_layers", "n_conv",
+        "n_bn", "n_fc", "sum_activations", "weighted_sum_neurons",
+    ]  # fmt: skip
+    x = np.log1p(data[columns].to_numpy(dtype=float))
+    assert random_splits(x, np.log(data.latency_ms.to_numpy()), 100, 3) > 0.95
+
+
+@pytest.mark.skipif(not MEASUREMENTS.exists(), reason="the shared measurements are not beside the repository")
+def test_real_latency_under_gpu_and_memory_clocks():
+    """Four networks x 52 settings on a TX2; the reference at 100 training rows is tau 0.994."""
+    data = pd.read_csv(MEASUREMENTS / "tx2_trt_gpu_emc_sweep.csv.gz")
+    data = data[data.latency_ms.notna()]
+    clocks = data[["gpu_mhz", "emc_mhz"]].to_numpy(dtype=float)
+    x = np.hstack([pd.get_dummies(data.model).to_numpy(dtype=float), np.log(clocks), 1e3 / clocks])
+    assert random_splits(x, np.log(data.latency_ms.to_numpy()), 100, 3) > 0.985
