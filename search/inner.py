@@ -91,7 +91,9 @@ class Exhaustive:
             (term.segment[backbone, [*range(p), -1]], term.head[backbone, :p], term.scale[backbone])
             for term in objective.cost_terms(tables)
         ]
-        first, step = int(objective.needs_exit), max(1, _CHUNK_VALUES // tables.n_settings)
+        worthwhile = _undominated_settings(np.concatenate([np.concatenate(cost[:2]) for cost in costs]))
+        costs = [(segment[:, worthwhile], head[:, worthwhile], scale) for segment, head, scale in costs]
+        first, step = int(objective.needs_exit), max(1, _CHUNK_VALUES // len(worthwhile))
         kept: list[tuple[IntArray, IntArray, FloatArray]] = []
         for start in range(first, len(masks), step):
             rows = np.arange(start, min(start + step, len(masks)))
@@ -102,7 +104,7 @@ class Exhaustive:
             ]
             kept.append(_chunk_front(rows, terms.loss[rows], values))
         row = np.concatenate([part[0] for part in kept])
-        setting = np.concatenate([part[1] for part in kept])
+        setting = worthwhile[np.concatenate([part[1] for part in kept])]
         points = np.concatenate([part[2] for part in kept])
         padded = np.zeros((len(row), tables.max_positions), dtype=bool)
         padded[:, :p] = masks[row]
@@ -111,6 +113,22 @@ class Exhaustive:
             evaluate(objective, tables, np.full(len(row), backbone), padded, setting) if len(row) else points
         )
         return _front(padded, setting, exact, n_choices(tables, backbone))
+
+
+def _undominated_settings(stage_costs: FloatArray) -> IntArray:
+    """Settings that some mix of stages may want, ascending.
+
+    Costs are mixes of stage costs with weights that are never negative, so a setting at which
+    every stage costs at least as much as at another can be left out; of equals the first stays.
+
+    Args:
+        stage_costs: (rows, F), one row per stage and cost.
+    """
+    # (f, g): g costs no more than f everywhere.
+    no_dearer = np.all(stage_costs[:, None, :] <= stage_costs[:, :, None], axis=0)
+    before = np.tri(stage_costs.shape[1], k=-1, dtype=bool)
+    dominated = np.any(no_dearer & (~no_dearer.T | before), axis=1)
+    return np.flatnonzero(~dominated).astype(np.int64)
 
 
 def _chunk_front(

@@ -73,7 +73,7 @@ class SearchSettings:
 SEARCH_PRESETS: dict[str, SearchSettings] = {
     "paper": SearchSettings(),
     "thorough": SearchSettings(inner_population=70, inner_generations=50),
-    "demo": SearchSettings(population=48, generations=6, survivors=8, exact_limit=5_000_000),
+    "demo": SearchSettings(population=64, generations=12, survivors=20, exact_limit=5_000_000),
     "smoke": SearchSettings(
         population=12, generations=2, survivors=3, inner_population=8, inner_generations=3
     ),
@@ -264,7 +264,10 @@ class _Nested:
                 for i in range(len(pool))
             ]
         )
-        return np.lexsort((-exclusive, best_rank)).astype(np.int64)
+        # Most backbones own no volume of their own; among those, nearness to the front in D decides.
+        dynamic_ranks = pareto_ranks(dynamic)
+        nearness = np.array([dynamic_ranks[owner == i].min() for i in range(len(pool))])
+        return np.lexsort((nearness, -exclusive, best_rank)).astype(np.int64)
 
 
 def nested_search(

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import StudyError
-from ..spaces import Backbone, BackboneSpace, ClockTable, Setting, Stage
+from ..spaces import Backbone, BackboneSpace, ClockTable, Setting, Stage, Workload
 from ..surrogates.prediction import Prediction
 from .designs import Design
 from .objectives import controller_terms
@@ -79,6 +79,19 @@ class View(Protocol):
         ...
 
 
+class _Workloads:
+    """Workloads of backbones, counted once each: searches ask for the same ones again and again."""
+
+    def __init__(self, space: BackboneSpace, n_classes: int) -> None:
+        self._space, self._n_classes = space, n_classes
+        self._known: dict[Backbone, Workload] = {}
+
+    def __call__(self, backbone: Backbone) -> Workload:
+        if backbone not in self._known:
+            self._known[backbone] = self._space.workload(backbone, n_classes=self._n_classes)
+        return self._known[backbone]
+
+
 class MeanView:
     """The predictive means."""
 
@@ -111,7 +124,8 @@ class DrawView:
     """One joint draw of all predictors."""
 
     def __init__(self, space: BackboneSpace, draws: Draws, index: int, *, n_classes: int) -> None:
-        self._space, self._draws, self._index, self._n_classes = space, draws, index, n_classes
+        self._draws, self._index = draws, index
+        self._workload = _Workloads(space, n_classes)
         self._rows: dict[tuple[object, ...], tuple[FloatArray, FloatArray]] = {}
 
     def final_accuracy(self, backbones: Sequence[Backbone]) -> FloatArray:
@@ -143,8 +157,7 @@ class DrawView:
     def network_cost(self, backbones: Sequence[Backbone], setting: Setting) -> tuple[FloatArray, FloatArray]:
         """The sum over the finest segments, as tables have it."""
         segments = [
-            [stage for stage in workload.unit_stages() if stage.kind == "segment"]
-            for workload in (self._space.workload(b, n_classes=self._n_classes) for b in backbones)
+            [stage for stage in self._workload(b).unit_stages() if stage.kind == "segment"] for b in backbones
         ]
         costs = np.stack(self.stage_costs([stage for own in segments for stage in own], [setting]))[:, :, 0]
         owner = np.repeat(np.arange(len(backbones)), [len(own) for own in segments])
@@ -168,7 +181,8 @@ class PredictedWorld:
         n_classes: int,
     ) -> None:
         self.space, self.clock_table = space, clock_table
-        self._view, self._library, self._n_classes = view, library, n_classes
+        self._view, self._library = view, library
+        self._workload = _Workloads(space, n_classes)
 
     def static(self, backbones: Sequence[Backbone]) -> StaticFitness:
         """Measured final accuracy where there is one, else predicted; cost at maximum clocks."""
@@ -186,7 +200,7 @@ class PredictedWorld:
         segment, head = np.zeros((2, k, P + 1, F)), np.zeros((2, k, P, F))
         correct = np.zeros((k, P + 1, self._library.n_samples), dtype=bool)
         leaves = np.zeros_like(correct)
-        stages = [self.space.workload(b, n_classes=self._n_classes).unit_stages() for b in backbones]
+        stages = [self._workload(b).unit_stages() for b in backbones]
         costs = np.stack(
             self._view.stage_costs([stage for rows in stages for stage in rows], self.clock_table.settings)
         )

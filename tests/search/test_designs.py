@@ -8,13 +8,13 @@ from hadas.errors import RecordError
 from hadas.measurement.accuracy.policies import cross_fitted_leaves, fit_thresholds
 from hadas.search.designs import Design, evaluate_measured
 from hadas.search.objectives import Expected, evaluate
-from hadas.spaces import Exits
+from hadas.spaces import Exits, mini_space
 
 
 @pytest.fixture
 def design(synthetic_world):
     backbone = synthetic_world.space.presets["m3"]
-    exits = Exits.at([6, 9, 11], first_exit=4, n_blocks=backbone.n_blocks)
+    exits = Exits.at([6, 9, 11], first_exit=mini_space().first_exit, n_blocks=backbone.n_blocks)
     return Design(backbone, exits, synthetic_world.clock_table.settings[3])
 
 
@@ -28,7 +28,7 @@ def test_outcome_equals_a_loop_over_samples(design, records):
     outcome = evaluate_measured(design, accuracy, cost)
     matrix = accuracy.calibration
     leaves = cross_fitted_leaves(matrix)
-    columns = [p - 4 for p in design.exits.positions]
+    columns = [p - mini_space().first_exit for p in design.exits.positions]
     right, energies = [], []
     for i in range(matrix.n_samples):
         energy = 0.0
@@ -52,7 +52,7 @@ def test_outcome_equals_a_loop_over_samples(design, records):
 
 
 def test_without_exits_cost_is_that_of_all_segments_and_its_error_that_of_the_stages(synthetic_world, design):
-    bare = dataclasses.replace(design, exits=Exits(4, (0,) * len(design.exits.types)))
+    bare = dataclasses.replace(design, exits=Exits(mini_space().first_exit, (0,) * len(design.exits.types)))
     cost = synthetic_world.cost_record(bare)
     outcome = evaluate_measured(bare, synthetic_world.accuracy_record(design.backbone), cost)
     assert outcome.controller == outcome.no_exit

@@ -8,7 +8,7 @@ from hadas.search.objectives import Expected, evaluate
 from hadas.search.outcomes import OutcomeLibrary, aligned_columns
 from hadas.search.outer import search_settings
 from hadas.search.world import DrawView, MeanView, PredictedWorld, design_draws
-from hadas.spaces import Exits
+from hadas.spaces import Exits, mini_space
 from hadas.surrogates.predictor_set import PredictorSet
 
 PRESETS = ("m0", "m2", "m4", "m6")
@@ -124,7 +124,7 @@ def test_unmeasured_backbones_are_predicted_well_by_good_predictors(world, synth
         scale = evaluate(Expected(), true, rows, masks, settings)[:, 1].mean()
         errors[-1][:, 1] /= scale
     assert np.abs(np.concatenate(errors))[:, 0].mean() < 0.02
-    assert np.abs(np.concatenate(errors)).mean(axis=0) == pytest.approx([0, 0], abs=0.1)
+    assert np.abs(np.concatenate(errors)).mean(axis=0) == pytest.approx([0, 0], abs=0.15)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,11 @@ def some_designs(synthetic_world):
     space = synthetic_world.space
     backbones = [space.presets["m4"], space.presets["m5"], space.presets["m1"], space.presets["m5"]]
     return [
-        Design(b, Exits.at(at, first_exit=4, n_blocks=b.n_blocks), synthetic_world.clock_table.settings[f])
+        Design(
+            b,
+            Exits.at(at, first_exit=mini_space().first_exit, n_blocks=b.n_blocks),
+            synthetic_world.clock_table.settings[f],
+        )
         for b, at, f in zip(backbones, ([6, 9], [5, 10, 12], [], [8]), (0, 3, 7, 5), strict=True)
     ]
 
@@ -208,7 +212,9 @@ def test_a_world_of_fitted_predictors(synthetic_world, records):
         true.segment_latency_ms.sum(axis=(1, 2)), rel=0.25
     )
     design = Design(
-        backbones[0], Exits.at([7], first_exit=4, n_blocks=backbones[0].n_blocks), table.settings[2]
+        backbones[0],
+        Exits.at([7], first_exit=mini_space().first_exit, n_blocks=backbones[0].n_blocks),
+        table.settings[2],
     )
     draws = design_draws([design], predictors.draws(6, 0), space, OutcomeLibrary(records), n_classes=10)
     truth = synthetic_world.cost_record(design)
