@@ -27,8 +27,9 @@ IntArray = NDArray[np.int64]
 _CHUNK_VALUES = 1 << 21
 """Candidates whose objectives are held at once: 16 MB per objective."""
 
-MAX_EXHAUSTIVE_POSITIONS = 22
-"""Beyond this many positions the terms of all masks alone would need gigabytes."""
+MAX_EXHAUSTIVE_POSITIONS = 16
+"""Beyond this many positions the samples left after every choice of exits (2^16 x 10,000 bits) would
+need more than 300 MB."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,8 @@ class Exhaustive:
         p = int(tables.n_positions[backbone])
         if p > MAX_EXHAUSTIVE_POSITIONS:
             raise ConfigError(
-                f"exhaustive inner search over 2^{p} choices of exits needs too much memory; "
-                f"lower 'exact_limit' so that backbones of more than {MAX_EXHAUSTIVE_POSITIONS} exit positions "
-                "are searched by NSGA-II"
+                f"backbone {tables.backbones[backbone].arch_id} has {p} exit positions; exhaustive search stops at "
+                f"{MAX_EXHAUSTIVE_POSITIONS}. Search it by NSGA-II (Hybrid does so by itself)."
             )
         terms = objective.enumerate_terms(tables, backbone)
         masks = all_masks(p)
@@ -99,7 +99,7 @@ class Exhaustive:
             rows = np.arange(start, min(start + step, len(masks)))
             weight = terms.weight[rows]
             values = [
-                (weight @ segment + (weight[:, :-1] * masks[rows]) @ head) / scale
+                (_mix(weight, segment) + _mix(weight[:, :-1] * masks[rows], head)) / scale
                 for segment, head, scale in costs
             ]
             kept.append(_chunk_front(rows, terms.loss[rows], values))
@@ -108,11 +108,16 @@ class Exhaustive:
         points = np.concatenate([part[2] for part in kept])
         padded = np.zeros((len(row), tables.max_positions), dtype=bool)
         padded[:, :p] = masks[row]
-        # Matrix products round differently from the sums of `evaluate`; report what it reports.
+        # Products of matrices round differently from the sums of `evaluate`; report what it reports.
         exact = (
             evaluate(objective, tables, np.full(len(row), backbone), padded, setting) if len(row) else points
         )
         return _front(padded, setting, exact, n_choices(tables, backbone))
+
+
+def _mix(weight: FloatArray, cost: FloatArray) -> FloatArray:
+    """(q, j) x (j, F) product without BLAS, whose rounding may depend on the number of threads."""
+    return np.asarray(np.einsum("qj,jf->qf", weight, cost))
 
 
 def _undominated_settings(stage_costs: FloatArray) -> IntArray:
@@ -324,14 +329,20 @@ class PymooNSGA2:
 
 @dataclass(frozen=True)
 class Hybrid:
-    """Exhaustive where a backbone offers at most ``exact_limit`` choices, NSGA-II elsewhere."""
+    """Exhaustive where a backbone offers at most ``exact_limit`` choices, NSGA-II elsewhere.
+
+    Backbones of more than ``MAX_EXHAUSTIVE_POSITIONS`` exit positions always get NSGA-II.
+    """
 
     exact_limit: int
     nsga2: ArrayNSGA2
 
     def run(self, tables: Tables, objective: Objective, seed: int) -> tuple[InnerFront, ...]:
         """Fronts of all backbones, in the tables' order."""
-        exact = [n_choices(tables, b) <= self.exact_limit for b in range(len(tables.backbones))]
+        exact = [
+            n_choices(tables, b) <= self.exact_limit and p <= MAX_EXHAUSTIVE_POSITIONS
+            for b, p in enumerate(tables.n_positions)
+        ]
         if all(exact):
             return Exhaustive().run(tables, objective)
         searched = iter(

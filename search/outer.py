@@ -34,8 +34,8 @@ class SearchSettings:
         generations: including the first, random one.
         survivors: backbones per generation that the first selection hands to the inner engine.
         inner_population, inner_generations: inner NSGA-II budget per backbone.
-        exact_limit: a backbone with at most this many (exits, setting) choices is enumerated
-            exhaustively instead; 0 = never.
+        exact_limit: a backbone with at most this many (exits, setting) choices (and at most 16 exit
+            positions) is enumerated exhaustively instead; 0 = never.
         objective: ``expected`` or ``hadas-2d``.
         with_latency: minimise expected latency besides expected energy (``expected`` only).
         gamma: exponent of dissim (``hadas-2d`` only).
@@ -73,7 +73,7 @@ class SearchSettings:
 SEARCH_PRESETS: dict[str, SearchSettings] = {
     "paper": SearchSettings(),
     "thorough": SearchSettings(inner_population=70, inner_generations=50),
-    "demo": SearchSettings(population=64, generations=12, survivors=20, exact_limit=5_000_000),
+    "demo": SearchSettings(population=64, generations=10, survivors=16, exact_limit=5_000_000),
     "smoke": SearchSettings(
         population=12, generations=2, survivors=3, inner_population=8, inner_generations=3
     ),

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from hadas.search.inner import ArrayNSGA2, Exhaustive, Hybrid, PymooNSGA2, n_choices
+from hadas.errors import ConfigError
+from hadas.search.inner import (
+    ArrayNSGA2,
+    Exhaustive,
+    Hybrid,
+    PymooNSGA2,
+    _undominated_settings,
+    n_choices,
+)
 from hadas.search.metrics import HypervolumeReference
 from hadas.search.objectives import Expected, Hadas2D, all_masks, evaluate
 
@@ -92,3 +100,16 @@ def test_hybrid_enumerates_what_is_small_and_searches_the_rest(random_tables):
     fronts = Hybrid(n_choices(tables, 1), ArrayNSGA2(8, 2)).run(tables, Expected(), 0)
     assert fronts[0].n_evaluated == 16
     assert fronts[1].n_evaluated == n_choices(tables, 1)
+
+
+def test_many_positions_are_refused_by_enumeration_and_searched_by_the_hybrid(random_tables):
+    tables = random_tables(3, n_backbones=1, n_positions=(17,), n_settings=1)
+    with pytest.raises(ConfigError, match="17 exit positions"):
+        Exhaustive().run(tables, Expected())
+    assert Hybrid(10**9, ArrayNSGA2(8, 2)).run(tables, Expected(), 0)[0].n_evaluated == 16
+
+
+def test_a_setting_is_left_out_only_if_another_is_no_dearer_everywhere():
+    costs = np.array([[1.0, 2.0, 1.0, 3.0, 0.5], [2.0, 1.0, 2.0, 3.0, 9.0]])
+    # Column 2 repeats column 0; column 3 is dearer than 0 at both stages.
+    assert _undominated_settings(costs).tolist() == [0, 1, 4]
