@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -24,6 +25,22 @@ def fixed_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def one_thread_workers(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose workers run torch on one thread each.
+
+    Networks this small gain little from threads inside an operation, and stall where another
+    process holds a core; whole networks side by side gain more, and because each of them runs on
+    one thread, no result depends on their number.
+    """
+    with fixed_threads(1):
+        pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def input_batches(images: np.ndarray, batch_size: int) -> Iterator[Tensor]:

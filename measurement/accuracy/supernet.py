@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 from functools import lru_cache
 
 import torch
@@ -35,9 +36,18 @@ def leading_slice(weight: Tensor, shape: torch.Size) -> Tensor:
     return weight
 
 
-@lru_cache(maxsize=64)
 def _skeleton(macro: MacroArchitecture, backbone: Backbone, n_classes: int) -> EarlyExitNetwork:
-    """A network of the right structure without memory for weights, batch norm on batch statistics."""
+    """A network of the right structure without memory for weights, batch norm on batch statistics.
+
+    Every thread has its own: running a skeleton on a slice puts the slice into it for that while.
+    """
+    return _skeleton_of_thread(macro, backbone, n_classes, threading.get_ident())
+
+
+@lru_cache(maxsize=64)
+def _skeleton_of_thread(
+    macro: MacroArchitecture, backbone: Backbone, n_classes: int, _thread: int
+) -> EarlyExitNetwork:
     with torch.device("meta"):
         network = build_network(macro, backbone, n_classes)
     for module in network.modules():

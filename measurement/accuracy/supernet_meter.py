@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 
 import numpy as np
 
 from ...datasets.images import ImageData
 from ...datasets.records import AccuracyRecord, OutcomeMatrix
 from ...spaces import Backbone, MBConvSpace
-from .evaluation import evaluate, fixed_threads, input_batches, recalibrate_batch_norm
+from .evaluation import evaluate, fixed_threads, input_batches, one_thread_workers, recalibrate_batch_norm
 from .exits import train_exits
 from .network import EarlyExitNetwork
 from .recipes import ExitRecipe
@@ -58,33 +60,41 @@ class SupernetMeter:
         self, backbones: Sequence[Backbone], *, session: str, first_row: int = 0
     ) -> Iterator[AccuracyRecord]:
         """Yield one record per backbone; one that fails yields an invalid record with the reason."""
-        for number, backbone in enumerate(backbones):
-            seconds: dict[str, float] = {}
-            calibration = test = None
-            reason = ""
-            try:
-                with fixed_threads(self._recipe.threads):
-                    calibration, test = self._outcomes(backbone, seconds)
-            except Exception as error:  # one backbone's failure must not end the others' measurement
-                reason = f"{type(error).__name__}: {error}"
-            yield AccuracyRecord(
-                session=session,
-                row_no=first_row + number,
-                backbone=backbone,
-                weights_id=self.weights_id,
-                recipe_id=self.recipe_id,
-                split_id=self.split_id,
-                first_exit=self._space.first_exit,
-                calibration=calibration,
-                test=test,
-                seconds=seconds,
-                valid=not reason,
-                reason=reason,
-            )
+        jobs: deque[Future[AccuracyRecord]] = deque()
+        with one_thread_workers(self._recipe.threads) as pool:
+            for row_no, backbone in enumerate(backbones, start=first_row):
+                jobs.append(pool.submit(self._record, backbone, session, row_no))
+                if len(jobs) > self._recipe.threads:  # no further ahead than needed: a kill loses little
+                    yield jobs.popleft().result()
+            while jobs:
+                yield jobs.popleft().result()
+
+    def _record(self, backbone: Backbone, session: str, row_no: int) -> AccuracyRecord:
+        seconds: dict[str, float] = {}
+        calibration = test = None
+        reason = ""
+        try:
+            calibration, test = self._outcomes(backbone, seconds)
+        except Exception as error:  # one backbone's failure must not end the others' measurement
+            reason = f"{type(error).__name__}: {error}"
+        return AccuracyRecord(
+            session=session,
+            row_no=row_no,
+            backbone=backbone,
+            weights_id=self.weights_id,
+            recipe_id=self.recipe_id,
+            split_id=self.split_id,
+            first_exit=self._space.first_exit,
+            calibration=calibration,
+            test=test,
+            seconds=seconds,
+            valid=not reason,
+            reason=reason,
+        )
 
     def network(self, backbone: Backbone) -> EarlyExitNetwork:
         """The trained network that :meth:`measure` evaluates: calibrated, exits at all positions."""
-        with fixed_threads(self._recipe.threads):
+        with fixed_threads(1):
             return self._trained_network(backbone, {})
 
     def _outcomes(self, backbone: Backbone, seconds: dict[str, float]) -> tuple[OutcomeMatrix, OutcomeMatrix]:

@@ -9,7 +9,8 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch.nn import functional
 from ...datasets.images import ImageData, ImageSplit
 from ...errors import CheckpointError
 from ...spaces import Backbone, MBConvSpace
-from .evaluation import fixed_threads, to_channels_last
+from .evaluation import one_thread_workers, to_channels_last
 from .recipes import SupernetRecipe, content_id, warmup_cosine
 from .supernet import Supernet, Tensors
 
@@ -68,8 +69,8 @@ def train_supernet(
     if path.exists():
         return load_supernet(path, space, data.n_classes)[1]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with fixed_threads(recipe.threads):
-        return _train(space, data, recipe, path, identity, progress, save_every_s)
+    with one_thread_workers(recipe.threads) as pool:
+        return _train(space, data, recipe, path, identity, progress, save_every_s, pool)
 
 
 def load_supernet(path: str | Path, space: MBConvSpace, n_classes: int) -> tuple[Supernet, TrainedSupernet]:
@@ -89,7 +90,7 @@ def load_supernet(path: str | Path, space: MBConvSpace, n_classes: int) -> tuple
 
 def _train(
     space: MBConvSpace, data: ImageData, recipe: SupernetRecipe, path: Path, identity: dict[str, Any],
-    progress: Progress | None, save_every_s: float,
+    progress: Progress | None, save_every_s: float, pool: Executor,
 ) -> TrainedSupernet:  # fmt: skip
     supernet = Supernet(space, data.n_classes, seed=recipe.seed)
     optimizer = _sgd(supernet, recipe)
@@ -99,7 +100,7 @@ def _train(
         first_step, seconds = _restore(supernet, optimizer, unfinished, space, data.n_classes)
     began = saved = time.perf_counter()
     for step in range(first_step, recipe.steps):
-        loss = _step(supernet, optimizer, data.train, recipe, step)
+        loss = _step(supernet, optimizer, data.train, recipe, step, pool)
         if progress is not None:
             progress(step + 1, recipe.steps, loss)
         now = time.perf_counter()
@@ -116,8 +117,9 @@ def _train(
 
 
 def _step(
-    supernet: Supernet, optimizer: torch.optim.Optimizer, train: ImageSplit, recipe: SupernetRecipe, step: int
-) -> float:
+    supernet: Supernet, optimizer: torch.optim.Optimizer, train: ImageSplit, recipe: SupernetRecipe, step: int,
+    pool: Executor,
+) -> float:  # fmt: skip
     """One sandwich step; returns the largest backbone's loss."""
     space = supernet.space
     rng = np.random.default_rng([recipe.seed, step])
@@ -127,21 +129,33 @@ def _step(
     students = [space.decode(genome) for genome in space.sample(recipe.sampled, rng)]
     for group in optimizer.param_groups:
         group["lr"] = recipe.learning_rate * warmup_cosine(step, recipe.steps, recipe.warmup_fraction)
-    optimizer.zero_grad(set_to_none=True)
     logits = supernet(images, space.largest)
     loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-    torch.autograd.backward(loss)
     teacher = functional.softmax(logits.detach(), dim=1)
+    # The students start while the largest backbone's gradient is still being computed.
+    jobs = [pool.submit(_gradients, supernet, loss)]
     for student in (*students, space.smallest):
-        _distil(supernet, images, student, teacher)
+        jobs.append(pool.submit(_student_gradients, supernet, images, student, teacher))
+    optimizer.zero_grad(set_to_none=True)
+    for job in jobs:  # in this order, whichever ends first: sums in another order round differently
+        for parameter, gradient in zip(supernet.parameters(), job.result(), strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
     torch.nn.utils.clip_grad_norm_(supernet.parameters(), recipe.clip_norm)
     optimizer.step()
     return float(loss.detach())
 
 
-def _distil(supernet: Supernet, images: Tensor, student: Backbone, teacher: Tensor) -> None:
-    """Add the gradient of the cross-entropy with the teacher, which is that of the KL divergence."""
-    torch.autograd.backward(functional.cross_entropy(supernet(images, student), teacher))
+def _gradients(supernet: Supernet, loss: Tensor) -> tuple[Tensor | None, ...]:
+    """One gradient per shared weight; ``None`` for weights that the backbone does not use."""
+    return torch.autograd.grad(loss, list(supernet.parameters()), allow_unused=True)
+
+
+def _student_gradients(
+    supernet: Supernet, images: Tensor, student: Backbone, teacher: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Gradient of the cross-entropy with the teacher, which is that of the KL divergence."""
+    return _gradients(supernet, functional.cross_entropy(supernet(images, student), teacher))
 
 
 def augment(images: np.ndarray, recipe: SupernetRecipe, rng: np.random.Generator) -> np.ndarray:
@@ -203,7 +217,7 @@ def _identity(space: MBConvSpace, data: ImageData, recipe: SupernetRecipe) -> di
         "space": space_digest(space),
         "n_classes": data.n_classes,
         "split_id": data.split_id,
-        "recipe": asdict(recipe),
+        "recipe": recipe.definition,
     }
 
 

@@ -141,14 +141,31 @@ def test_network_is_the_one_that_was_measured(digits: ImageData, trained: Traine
     assert _same(outcomes, record.test)
 
 
-def test_recipe_ids_differ_in_every_field_and_only_there() -> None:
+def test_recipe_ids_differ_in_every_field_but_the_threads() -> None:
     recipe = ExitRecipe()
     changed = {
-        dataclasses.replace(recipe, **{f.name: getattr(recipe, f.name) * 2 + 0.25}).recipe_id
+        f.name: dataclasses.replace(recipe, **{f.name: getattr(recipe, f.name) * 2 + 0.25}).recipe_id
         for f in dataclasses.fields(recipe)
     }
-    assert len(changed | {recipe.recipe_id}) == len(dataclasses.fields(recipe)) + 1
-    assert ExitRecipe().recipe_id == recipe.recipe_id
+    assert changed.pop("threads") == recipe.recipe_id
+    assert len({*changed.values(), recipe.recipe_id}) == len(dataclasses.fields(recipe))
+
+
+def test_backbones_measured_side_by_side_give_the_same_records(
+    digits: ImageData, trained: TrainedSupernet
+) -> None:
+    backbones = list(mini_space().presets.values())[:3]
+    by_threads = [
+        list(
+            SupernetMeter(mini_space(), digits, trained, recipe).measure(backbones, session="s", first_row=4)
+        )
+        for recipe in (RECIPE, dataclasses.replace(RECIPE, threads=3))
+    ]
+    for one, other, backbone in zip(*by_threads, backbones, strict=True):
+        assert one.backbone == other.backbone == backbone
+        assert one.row_no == other.row_no
+        assert _same(one.calibration, other.calibration)
+        assert _same(one.test, other.test)
 
 
 def test_threads_are_given_back() -> None:

@@ -162,6 +162,13 @@ def test_a_finished_training_is_found_and_another_recipe_is_not(digits: ImageDat
     assert other_path != path
 
 
+def test_gradients_computed_side_by_side_give_the_same_weights(digits: ImageData, tmp_path: Path) -> None:
+    one, _ = _train(digits, tmp_path / "one")
+    three, path = _train(digits, tmp_path / "three", dataclasses.replace(RECIPE, threads=3))
+    assert three == one
+    assert path.name in {p.name for p in (tmp_path / "one").iterdir()}
+
+
 def test_training_learns(tmp_path: Path) -> None:
     """Two classes that only brightness tells apart: the loss must fall far below chance, 0.69."""
     rng = np.random.default_rng(0)
