@@ -33,14 +33,14 @@ class Distortion:
         occlusion: side of a grey square, fraction of the image's side.
     """
 
-    rotation_degrees: float = 45.0
-    shift: float = 0.18
-    log_scale: float = 0.35
-    shear: float = 0.3
+    rotation_degrees: float = 25.0
+    shift: float = 0.1
+    log_scale: float = 0.2
+    shear: float = 0.2
     blur: float = 1.0
-    contrast_loss: float = 0.7
-    noise: float = 0.15
-    occlusion: float = 0.45
+    contrast_loss: float = 0.5
+    noise: float = 0.1
+    occlusion: float = 0.3
 
 
 def distort(
