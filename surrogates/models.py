@@ -67,7 +67,9 @@ def make_model(kind: str, name: str, unit: str, *, seed: int, quick: bool = Fals
     if kind == "xgb":
         from .xgb import KFoldXGBoost
 
-        return KFoldXGBoost((name,), (unit,), seed=seed, n_members=4 if quick else 10)
+        if quick:
+            return KFoldXGBoost((name,), (unit,), seed=seed, n_members=3, n_rounds=100, learning_rate=0.2)
+        return KFoldXGBoost((name,), (unit,), seed=seed)
     raise ModelError(f"no predictor '{kind}'; known: {list(KINDS)}")
 
 
