@@ -96,7 +96,7 @@ class OutcomeLibrary:
 
     def borrowed(self, fractions: FloatArray) -> Outcomes:
         """Outcomes of an unmeasured backbone with these (e,) predicted fractions right."""
-        return self.borrowed_from(self.nearest_donor(fractions), fractions)
+        return self.borrowed_from(self.nearest_donors(fractions, 1)[0], fractions)
 
     def borrowed_from(self, donor: int, fractions: FloatArray) -> Outcomes:
         """Outcomes tilted to (e,) fractions from a given donor."""
@@ -106,14 +106,15 @@ class OutcomeLibrary:
         correct, leaves = self._tilts[key].apply(fractions, self._tolerance)
         return Outcomes(correct.T, leaves.T, measured=False)
 
-    def nearest_donor(self, fractions: FloatArray) -> int:
-        """Index of the measured backbone with the nearest exit profile (mean absolute difference)."""
+    def nearest_donors(self, fractions: FloatArray, n: int) -> list[int]:
+        """Indices of up to ``n`` measured backbones, nearest exit profile (mean absolute difference) first."""
         p = len(fractions) - 1
         if p not in self._profiles:
             self._profiles[p] = np.stack(
                 [matrix.fractions[aligned_columns(p, matrix.n_exits - 1)] for matrix in self._donors]
             )
-        return int(np.argmin(np.abs(self._profiles[p] - fractions).mean(axis=1)))
+        distance = np.abs(self._profiles[p] - fractions).mean(axis=1)
+        return [int(i) for i in np.argsort(distance, kind="stable")[:n]]
 
     def _tilt(self, donor: int, n_positions: int) -> _Tilt:
         if n_positions not in self._easiness:

@@ -24,6 +24,14 @@ from .objectives import controller_terms
 from .outcomes import OutcomeLibrary, Outcomes
 from .tables import FloatArray, StaticFitness, Tables, pack_samples
 
+N_DONORS = 5
+"""Donors that joint draws take turns with.
+
+Leave-one-out over 13 backbones of a demo supernet trained for half its steps, true fractions
+given: the expected cost from the nearest donor is off by 11 % (standard deviation; bias -0.6 %),
+and a nominal 90 % interval from the spread of five donors covers the truth in 86 % of cases.
+"""
+
 
 class StageCostTable(Protocol):
     """Predictive means of r stages at F settings, each (r, F)."""
@@ -266,18 +274,19 @@ def design_draws(
     library: OutcomeLibrary,
     *,
     n_classes: int,
+    n_donors: int = N_DONORS,
 ) -> DesignDraws:
     """Push every joint draw through the exact aggregation for every design.
 
     The outcomes of a measured backbone are the same in all draws; those of an unmeasured one
-    are tilted, draw by draw, from one donor.  Expected cost = sum over the design's own stages
+    are tilted, draw by draw, from its nearest donors in turn.  Expected cost = sum over the design's own stages
     of the share of samples that reach it x the drawn cost of the stage.
     """
     s, n = draws.n_draws, len(designs)
     error, weights = np.zeros((s, n)), []
     stages: list[Stage] = []
     settings: list[Setting] = []
-    terms = _terms_by_design(designs, draws, library)
+    terms = _terms_by_design(designs, draws, library, n_donors)
     for i, design in enumerate(designs):
         own = space.workload(design.backbone, n_classes=n_classes).stages(design.exits.positions)
         stages += own
@@ -296,7 +305,7 @@ def design_draws(
 
 
 def _terms_by_design(
-    designs: Sequence[Design], draws: Draws, library: OutcomeLibrary
+    designs: Sequence[Design], draws: Draws, library: OutcomeLibrary, n_donors: int
 ) -> dict[int, tuple[FloatArray, FloatArray]]:
     """Per design: (s,) error and (s, p + 1) share of samples that reach each position."""
     owned: dict[Backbone, list[int]] = {}
@@ -312,8 +321,11 @@ def _terms_by_design(
     terms: dict[int, tuple[FloatArray, FloatArray]] = {}
     for backbone, members in owned.items():
         if backbone in drawn:
-            donor = library.nearest_donor(drawn[backbone].mean(axis=0))
-            outcomes = [library.borrowed_from(donor, fractions) for fractions in drawn[backbone]]
+            donors = library.nearest_donors(drawn[backbone].mean(axis=0), n_donors)
+            outcomes = [
+                library.borrowed_from(donors[draw % len(donors)], fractions)
+                for draw, fractions in enumerate(drawn[backbone])
+            ]
         else:
             own = library.measured(backbone.arch_id)
             assert own is not None

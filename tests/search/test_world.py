@@ -82,7 +82,7 @@ def test_borrowed_outcomes_have_the_predicted_fractions_and_little_else_changes(
 
 def test_tilting_flips_the_least_confident_and_the_easiest_first(library, records):
     matrix, column = records[1].calibration, 5
-    donor = library.nearest_donor(matrix.fractions)
+    donor = library.nearest_donors(matrix.fractions, 1)[0]
     easiness = np.mean(
         [r.calibration.correct[:, aligned_columns(matrix.n_exits - 1, r.calibration.n_exits - 1)[column]] for r in records],
         axis=0,
@@ -145,7 +145,7 @@ def test_draws_go_through_the_same_aggregation_as_the_tables(
     some_designs, formula_predictors, synthetic_world, library
 ):
     draws = formula_predictors.draws(5, 3)
-    found = design_draws(some_designs, draws, synthetic_world.space, library, n_classes=10)
+    found = design_draws(some_designs, draws, synthetic_world.space, library, n_classes=10, n_donors=1)
     points = found.objectives(["error", "energy_mj", "latency_ms"])
     assert points.shape == (5, 4, 3)
     for index in range(5):
@@ -176,6 +176,16 @@ def test_accuracy_of_a_measured_backbone_does_not_vary_over_draws(
         synthetic_world.cost_record(some_designs[0]),
     )
     assert found.error[0, 0] == pytest.approx(1 - measured.controller.accuracy)
+
+
+def test_draws_take_turns_with_the_nearest_donors(synthetic_world, formula_predictors, some_designs, library):
+    # Without any scatter in the fractions, what varies is the donor alone.
+    sure = type(formula_predictors)(synthetic_world, scatter=0.0).draws(6, 0)
+    found = design_draws(some_designs, sure, synthetic_world.space, library, n_classes=10, n_donors=3)
+    energy = found.energy_mj[:, 1]
+    assert energy[:3] == pytest.approx(energy[3:])
+    assert len(np.unique(energy.round(9))) == 3
+    assert np.ptp(found.energy_mj[:, 0]) == pytest.approx(0.0)
 
 
 def test_design_draws_do_not_depend_on_the_company(
