@@ -32,7 +32,7 @@ _MACRO = MacroArchitecture(
     ),
     tail_widths=(32, 64),
     tail_expand=3,
-    head_width=12,
+    head_width=8,
     first_exit=3,
 )
 

@@ -33,7 +33,7 @@ class SupernetRecipe:
         threads: backbones whose gradients are computed side by side; changes no result.
     """
 
-    steps: int = 400
+    steps: int = 440
     batch_size: int = 64
     learning_rate: float = 0.3
     warmup_fraction: float = 0.1
@@ -82,10 +82,10 @@ class ExitRecipe:
 
     calibration_batches: int = 16
     calibration_batch_size: int = 128
-    train_images: int = 3072
-    epochs: int = 5
+    train_images: int = 2560
+    epochs: int = 6
     batch_size: int = 256
-    learning_rate: float = 1e-2
+    learning_rate: float = 2e-2
     warmup_fraction: float = 0.1
     weight_decay: float = 1e-5
     evaluation_batch_size: int = 256
