@@ -82,12 +82,16 @@ def accuracy_rows(
         np.zeros_like(final_logits),
     )
     exit_logits = np.concatenate([row[1] for row in exits])
+    n_shared, n_features = final_rows.x.shape[1], exits[0][0].shape[1]
     exit_rows = TrainingRows(
         np.vstack([row[0] for row in exits]),
         exit_logits,
         np.concatenate([row[2] for row in exits]),
         np.repeat(group, [len(row[1]) for row in exits]),
         np.zeros_like(exit_logits),
+        # What all backbones share, a curve over exit positions, and what a backbone changes about it.
+        # Without the first, a process that tells backbones apart would forget the curve between them.
+        components=(tuple(range(n_shared, n_features)), tuple(range(n_features))),
     )
     return final_rows, exit_rows
 

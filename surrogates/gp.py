@@ -1,22 +1,22 @@
 """Gaussian-process regression: GPyTorch fits the hyper-parameters, numpy predicts.
 
-Kernel: Matern-5/2 with one length scale per feature.  Inputs and outputs are standardised,
-outputs are independent of each other.  Prediction uses cached Cholesky factors, which is a
-multiple faster than asking GPyTorch for a posterior.
+Kernel: Matern-5/2 with one length scale per feature, or a sum of such over groups of
+features.  Inputs and outputs are standardised, outputs are independent of each other.
+Prediction uses cached Cholesky factors, several times faster than a GPyTorch posterior.
 """
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from ..errors import ModelError
 from .checks import Scaling, checked_data, checked_rows, target_scaling
-from .models import IntArray, ModelState
+from .gp_fit import MIN_NOISE, HyperParameters, fit_hyper_parameters
+from .models import Components, IntArray, ModelState
 from .prediction import FloatArray, Prediction
 from .random_features import MaternPrior
 from .threads import single_thread
@@ -24,35 +24,10 @@ from .threads import single_thread
 CHUNK_ROWS = 1024
 """Rows per block of a prediction: large enough for BLAS, small enough for the cache."""
 
-MIN_NOISE = 1e-6
-"""Smallest noise variance, in units of the target's variance."""
-
-
-@dataclass(frozen=True)
-class HyperParameters:
-    """Of one output, in standardised units.
-
-    Attributes:
-        length_scale: (d,) per feature.
-        signal_variance: of the process.
-        noise_variance: learned, on top of what is known per row.
-        constant: prior mean.
-    """
-
-    length_scale: FloatArray
-    signal_variance: float
-    noise_variance: float
-    constant: float
-
-    @classmethod
-    def default(cls, n_features: int) -> HyperParameters:
-        """Smooth in every feature: what is assumed where data cannot say."""
-        return cls(np.full(n_features, 2.0 * np.sqrt(n_features)), 1.0, 1e-3, 0.0)
-
 
 @dataclass(frozen=True)
 class _Output:
-    """One output's posterior.  ``x``: (n, d) training rows divided by length scales."""
+    """One output's posterior.  ``x``: (n, d) standardised training rows."""
 
     x: FloatArray
     alpha: FloatArray
@@ -74,6 +49,8 @@ class GaussianProcess:
             (the first ``max_rows`` of a seeded permutation, kept in the given order).
         fit_rows: rows of that subset that the hyper-parameters are fitted to, chosen alike.
         max_iterations: L-BFGS iterations of that fit.
+        components: groups of feature columns that each add a function of their own; by
+            default one group of all.
     """
 
     kind = "gp"
@@ -81,9 +58,11 @@ class GaussianProcess:
     def __init__(
         self, names: tuple[str, ...] = ("y",), units: tuple[str, ...] = ("",), *, seed: int = 0,
         max_rows: int = 1500, fit_rows: int = 400, max_iterations: int = 60,
+        components: Components = (),
     ) -> None:  # fmt: skip
         self.names, self.units, self.seed = names, units, seed
         self.max_rows, self.fit_rows, self.max_iterations = max_rows, fit_rows, max_iterations
+        self.components = components
         self._scaling: Scaling | None = None
         self._outputs: tuple[_Output, ...] = ()
 
@@ -120,7 +99,7 @@ class GaussianProcess:
     def _fit_output(self, x: FloatArray, y: FloatArray, noise: FloatArray) -> _Output:
         y_mean, y_scale, varies = target_scaling(y)
         target, known = (y - y_mean) / y_scale, noise / y_scale**2
-        hyper = HyperParameters.default(x.shape[1])
+        hyper = HyperParameters.default(x.shape[1], self.components or (tuple(range(x.shape[1])),))
         if varies and len(y) >= 3:
             rows = self._subset(np.arange(len(y)), self.fit_rows)
             hyper = fit_hyper_parameters(x[rows], target[rows], known[rows], hyper, self.max_iterations)
@@ -157,7 +136,7 @@ class GaussianProcess:
             for column, output in enumerate(self._outputs):
                 for start in range(0, len(scaled), CHUNK_ROWS):
                     rows = slice(start, start + CHUNK_ROWS)
-                    cross = _cross_covariance(output, scaled[rows] / output.hyper.length_scale)
+                    cross = covariance(output.hyper, scaled[rows], output.x)
                     mean[rows, column] = output.y_mean + output.y_scale * (
                         output.hyper.constant + cross @ output.alpha
                     )
@@ -176,9 +155,9 @@ class GaussianProcess:
             arrays |= {
                 f"{i}.x": output.x, f"{i}.alpha": output.alpha, f"{i}.cholesky": output.cholesky,
                 f"{i}.row_noise": output.row_noise, f"{i}.length_scale": hyper.length_scale,
+                f"{i}.signal_variance": hyper.signal_variance,
                 f"{i}.scalars": np.array([
-                    hyper.signal_variance, hyper.noise_variance, hyper.constant,
-                    output.y_mean, output.y_scale, output.typical_noise,
+                    hyper.noise_variance, hyper.constant, output.y_mean, output.y_scale, output.typical_noise,
                 ]),
             }  # fmt: skip
         values = {"kind": self.kind, "names": list(self.names), "units": list(self.units), "seed": self.seed}
@@ -199,7 +178,8 @@ class GaussianProcess:
         model._scaling = Scaling(arrays["input_mean"], arrays["input_scale"])
         outputs = []
         for i in range(len(names)):
-            signal, noise, constant, y_mean, y_scale, typical = (float(v) for v in arrays[f"{i}.scalars"])
+            noise, constant, y_mean, y_scale, typical = (float(v) for v in arrays[f"{i}.scalars"])
+            signal = arrays[f"{i}.signal_variance"]
             hyper = HyperParameters(arrays[f"{i}.length_scale"], signal, noise, constant)
             outputs.append(
                 _Output(
@@ -229,15 +209,14 @@ class GaussianProcessPaths:
 
     def __init__(self, outputs: tuple[_Output, ...], scaling: Scaling, n_draws: int, seed: int) -> None:
         self._outputs, self._scaling, self.n_draws = outputs, scaling, n_draws
-        self._priors: list[MaternPrior] = []
+        self._priors: list[_Prior] = []
         self._updates: list[FloatArray] = []
         with single_thread():
             for column, output in enumerate(outputs):
                 rng = np.random.default_rng([seed, column])
-                prior = MaternPrior(self.N_FEATURES, output.x.shape[1], n_draws, rng)
-                signal = np.sqrt(output.hyper.signal_variance)
+                prior = _Prior(output.hyper, self.N_FEATURES, n_draws, rng)
                 noise = rng.standard_normal((len(output.x), n_draws)) * np.sqrt(output.row_noise)[:, None]
-                missed = signal * prior(output.x) + noise
+                missed = prior(output.x) + noise
                 correction = cho_solve((output.cholesky, True), missed)
                 self._priors.append(prior)
                 self._updates.append(np.ascontiguousarray(output.alpha[:, None] - correction))
@@ -248,12 +227,10 @@ class GaussianProcessPaths:
         values = np.empty((self.n_draws, len(scaled), len(self._outputs)))
         with single_thread():
             for column, output in enumerate(self._outputs):
-                signal = np.sqrt(output.hyper.signal_variance)
                 for start in range(0, len(scaled), CHUNK_ROWS):
                     rows = slice(start, start + CHUNK_ROWS)
-                    z = scaled[rows] / output.hyper.length_scale
-                    draw = signal * self._priors[column](z)
-                    draw += _cross_covariance(output, z) @ self._updates[column]
+                    draw = self._priors[column](scaled[rows])
+                    draw += covariance(output.hyper, scaled[rows], output.x) @ self._updates[column]
                     draw = output.y_mean + output.y_scale * (output.hyper.constant + draw)
                     values[:, rows, column] = draw.T
         return values
@@ -281,18 +258,46 @@ def matern52(a: FloatArray, b: FloatArray) -> FloatArray:
     return correlation
 
 
-def _cross_covariance(output: _Output, z: FloatArray) -> FloatArray:
-    covariance = matern52(z, output.x)
-    covariance *= output.hyper.signal_variance
-    return covariance
+class _Prior:
+    """Prior draws of one output: the sum of its components'."""
+
+    def __init__(
+        self, hyper: HyperParameters, n_features: int, n_draws: int, rng: np.random.Generator
+    ) -> None:
+        self._parts = [
+            (columns, scales, np.sqrt(variance), MaternPrior(n_features, len(columns), n_draws, rng))
+            for columns, scales, variance in hyper.components()
+        ]
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        """All draws (n, s) at standardised rows (n, d)."""
+        total: FloatArray | None = None
+        for columns, scales, sd, prior in self._parts:
+            draw = prior(x[:, columns] / scales)
+            draw *= sd
+            total = draw if total is None else total + draw
+        assert total is not None
+        return total
+
+
+def covariance(hyper: HyperParameters, a: FloatArray, b: FloatArray) -> FloatArray:
+    """Prior covariance (n, k) of standardised rows ``a`` (n, d) and ``b`` (k, d)."""
+    total: FloatArray | None = None
+    for columns, scales, variance in hyper.components():
+        part = matern52(a[:, columns] / scales, b[:, columns] / scales)
+        part *= variance
+        total = part if total is None else total + part
+    assert total is not None
+    return total
 
 
 def _posterior(output: _Output, scaled: FloatArray) -> tuple[FloatArray, FloatArray]:
-    cross = _cross_covariance(output, scaled / output.hyper.length_scale)
+    cross = covariance(output.hyper, scaled, output.x)
+    signal = float(output.hyper.signal_variance.sum())
     mean = output.y_mean + output.y_scale * (output.hyper.constant + cross @ output.alpha)
     explained = solve_triangular(output.cholesky, cross.T, lower=True, check_finite=False)
-    variance = output.hyper.signal_variance - np.einsum("ij,ij->j", explained, explained)
-    return mean, output.y_scale**2 * np.maximum(variance, 1e-12 * output.hyper.signal_variance)
+    variance = signal - np.einsum("ij,ij->j", explained, explained)
+    return mean, output.y_scale**2 * np.maximum(variance, 1e-12 * signal)
 
 
 def condition(
@@ -309,77 +314,13 @@ def condition(
         x: (n, d) standardised rows; target: (n,) standardised; known: (n,) noise variance in
             standardised units.
     """
-    z = np.ascontiguousarray(x / hyper.length_scale)
     noise = known + max(hyper.noise_variance, MIN_NOISE)
-    covariance = hyper.signal_variance * matern52(z, z)
-    np.fill_diagonal(covariance, hyper.signal_variance + noise)
-    factor, _ = cho_factor(covariance, lower=True)
+    total = covariance(hyper, x, x)
+    np.fill_diagonal(total, hyper.signal_variance.sum() + noise)
+    factor, _ = cho_factor(total, lower=True)
     cholesky = np.ascontiguousarray(np.tril(factor))
     alpha = cho_solve((cholesky, True), target - hyper.constant)
     typical = y_scale**2 * (max(hyper.noise_variance, MIN_NOISE) + float(np.median(known)))
-    return _Output(z, np.ascontiguousarray(alpha), cholesky, noise, hyper, y_mean, y_scale, typical)
-
-
-def fit_hyper_parameters(
-    x: FloatArray, target: FloatArray, known: FloatArray, start: HyperParameters, max_iterations: int
-) -> HyperParameters:
-    """Maximise the posterior density of the hyper-parameters (BoTorch's L-BFGS on GPyTorch's likelihood).
-
-    Priors, for standardised data: length scales log-normal around 2 sqrt(d), wide, so that
-    features without influence fade as their number grows (Hvarfner et al. 2024); noise
-    log-normal around exp(-6) of the variance, wide; signal variance gamma(2, 0.5).
-    """
-    import gpytorch
-    import torch
-    from botorch.models import SingleTaskGP
-    from botorch.optim.fit import fit_gpytorch_mll_scipy
-    from botorch.settings import validate_input_scaling
-    from gpytorch.priors import GammaPrior, LogNormalPrior
-
-    d = x.shape[1]
-    matern = gpytorch.kernels.MaternKernel(
-        nu=2.5, ard_num_dims=d,
-        lengthscale_prior=LogNormalPrior(float(np.log(2.0 * np.sqrt(d))), float(np.sqrt(3.0))),
-        lengthscale_constraint=_log_scaled(1e-2),
-    )  # fmt: skip
-    kernel = gpytorch.kernels.ScaleKernel(
-        matern, outputscale_prior=GammaPrior(2.0, 0.5), outputscale_constraint=_log_scaled(1e-4)
+    return _Output(
+        np.ascontiguousarray(x), np.ascontiguousarray(alpha), cholesky, noise, hyper, y_mean, y_scale, typical
     )
-    likelihood = gpytorch.likelihoods.FixedNoiseGaussianLikelihood(
-        torch.from_numpy(np.maximum(known, MIN_NOISE)), learn_additional_noise=True,
-        noise_constraint=_log_scaled(MIN_NOISE),
-        noise_prior=LogNormalPrior(-6.0, 2.0),
-    )  # fmt: skip
-    with validate_input_scaling(False), warnings.catch_warnings():
-        # Reaching the iteration limit is expected here, and other warnings name nothing a user can act on.
-        warnings.simplefilter("ignore")
-        model = SingleTaskGP(
-            torch.from_numpy(x.copy()), torch.from_numpy(target[:, None].copy()), likelihood=likelihood,
-            covar_module=kernel, outcome_transform=None,
-        )  # fmt: skip
-        matern.lengthscale = torch.from_numpy(start.length_scale.copy())
-        kernel.outputscale = start.signal_variance
-        likelihood.second_noise = start.noise_variance
-        fit_gpytorch_mll_scipy(
-            gpytorch.mlls.ExactMarginalLogLikelihood(likelihood, model), options={"maxiter": max_iterations}
-        )
-    # Torch's linear algebra varies in the last bits with memory alignment; rounding keeps that
-    # from reaching predictions, so that the same data and seed give the same model.
-    return HyperParameters(
-        np.array([_rounded(v) for v in matern.lengthscale.detach().numpy().reshape(-1)]),
-        _rounded(float(kernel.outputscale.detach())),
-        _rounded(float(likelihood.second_noise.detach())),
-        _rounded(float(model.mean_module.constant.detach())),
-    )
-
-
-def _log_scaled(lower: float) -> Any:
-    """A bound below, searched on the log scale: there all hyper-parameters have gradients of like size."""
-    import torch
-    from gpytorch.constraints import GreaterThan
-
-    return GreaterThan(lower, transform=torch.exp, inv_transform=torch.log)
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")

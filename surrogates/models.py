@@ -13,6 +13,7 @@ from ..errors import ModelError
 from .prediction import FloatArray, Paths, Prediction
 
 IntArray = NDArray[np.int64]
+Components = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,14 @@ class Model(Protocol):
 KINDS = ("gp", "xgb")
 
 
-def make_model(kind: str, name: str, unit: str, *, seed: int, quick: bool = False) -> Model:
+def make_model(
+    kind: str, name: str, unit: str, *, seed: int, quick: bool = False, components: Components = ()
+) -> Model:
     """A fresh single-output model.
 
     Args:
         kind: one of :data:`KINDS`.
+        components: groups of feature columns for the models that add functions of groups.
         quick: the cheaper form that cross-validation compares.
 
     Raises:
@@ -62,8 +66,10 @@ def make_model(kind: str, name: str, unit: str, *, seed: int, quick: bool = Fals
         from .gp import GaussianProcess
 
         if quick:
-            return GaussianProcess((name,), (unit,), seed=seed, fit_rows=150, max_iterations=25)
-        return GaussianProcess((name,), (unit,), seed=seed)
+            return GaussianProcess(
+                (name,), (unit,), seed=seed, fit_rows=150, max_iterations=25, components=components
+            )
+        return GaussianProcess((name,), (unit,), seed=seed, components=components)
     if kind == "xgb":
         from .xgb import KFoldXGBoost
 

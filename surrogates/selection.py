@@ -9,14 +9,14 @@ first candidate.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import kendalltau
 
 from ..errors import ModelError
 from .calibration import central_interval, coverage
-from .models import KINDS, IntArray, Model, group_folds, make_model
+from .models import KINDS, Components, IntArray, Model, group_folds, make_model
 from .prediction import FloatArray
 
 MAX_FOLDS = 5
@@ -79,6 +79,7 @@ class TrainingRows:
         groups: (n,) index of the backbone.
         offset: (n,) part of the quantity that is known and not modelled; rank correlations
             are those of the whole.
+        components: groups of feature columns that add functions of their own; empty = one of all.
     """
 
     x: FloatArray
@@ -86,12 +87,14 @@ class TrainingRows:
     noise_variance: FloatArray
     groups: IntArray
     offset: FloatArray
+    components: Components = ()
 
     def take(self, rows: IntArray) -> TrainingRows:
         """Some of the rows."""
-        return TrainingRows(
-            self.x[rows], self.y[rows], self.noise_variance[rows], self.groups[rows], self.offset[rows]
-        )
+        return replace(
+            self, x=self.x[rows], y=self.y[rows], noise_variance=self.noise_variance[rows],
+            groups=self.groups[rows], offset=self.offset[rows],
+        )  # fmt: skip
 
     def fit(self, model: Model) -> Model:
         """Fit a single-output model to all rows."""
@@ -104,7 +107,8 @@ def cross_validate(kind: str, data: TrainingRows, folds: IntArray, *, seed: int)
     log_rmse = []
     for fold in np.unique(folds):
         held = np.flatnonzero(folds == fold)
-        model = data.take(np.flatnonzero(folds != fold)).fit(make_model(kind, "y", "", seed=seed, quick=True))
+        fresh = make_model(kind, "y", "", seed=seed, quick=True, components=data.components)
+        model = data.take(np.flatnonzero(folds != fold)).fit(fresh)
         prediction = model.predict(data.x[held])
         mean[held], sd[held] = prediction.mean[:, 0], prediction.sd_total[:, 0]
         # The floor keeps a perfect fold from an infinite score.
@@ -146,6 +150,6 @@ def select_model(
         best = max(scores, key=lambda candidate: candidate.score)
         if best.score > scores[0].score + TIE:
             chosen = best.model
-    model = data.fit(make_model(chosen, quantity, unit, seed=seed))
+    model = data.fit(make_model(chosen, quantity, unit, seed=seed, components=data.components))
     n_groups = len(np.unique(data.groups))
     return model, ModelSummary(quantity, unit, chosen, len(data.y), n_groups, tuple(scores))

@@ -29,27 +29,45 @@ def test_matern52_is_the_bessel_form():
     assert matern52(b, b)[1, 1] == 1.0
 
 
-def test_posterior_is_the_textbook_formula():
-    """Rasmussen & Williams, eq. 2.25 and 2.26, with explicit inverses."""
+@pytest.mark.parametrize("components", [(), ((0, 1, 2), (1,))])
+def test_posterior_is_the_textbook_formula(components):
+    """Rasmussen & Williams, eq. 2.25 and 2.26, with explicit inverses; kernels of components add up."""
     x, y = smooth_task(25)
     known = np.linspace(0.001, 0.05, 25)
-    model = GaussianProcess().fit(x, y, known[:, None])
+    model = GaussianProcess(components=components).fit(x, y, known[:, None])
     state = model.state().arrays
-    signal, noise, constant, y_mean, y_scale, _ = state["0.scalars"]
+    noise, constant, y_mean, y_scale, _ = state["0.scalars"]
 
-    def scaled(rows):
-        return (rows - state["input_mean"]) / state["input_scale"] / state["0.length_scale"]
+    def kernel(a, b):
+        total = 0.0
+        for scales, signal in zip(state["0.length_scale"], state["0.signal_variance"], strict=True):
+            # A feature that a component does not see has an infinite length scale.
+            parts = [(rows - state["input_mean"]) / state["input_scale"] / scales for rows in (a, b)]
+            total = total + signal * matern52(*parts)
+        return total
 
     rows = smooth_task(10, seed=1)[0]
-    covariance = signal * matern52(scaled(x), scaled(x)) + np.diag(noise + known / y_scale**2)
-    cross = signal * matern52(scaled(rows), scaled(x))
-    inverse = np.linalg.inv(covariance)
+    cross = kernel(rows, x)
+    inverse = np.linalg.inv(kernel(x, x) + np.diag(noise + known / y_scale**2))
     mean = y_mean + y_scale * (constant + cross @ inverse @ ((y[:, 0] - y_mean) / y_scale - constant))
-    variance = y_scale**2 * (signal - np.diag(cross @ inverse @ cross.T))
+    variance = y_scale**2 * (np.diag(kernel(rows, rows)) - np.diag(cross @ inverse @ cross.T))
     prediction = model.predict(rows)
     np.testing.assert_allclose(prediction.mean[:, 0], mean, rtol=1e-8)
     np.testing.assert_allclose(prediction.var_epistemic[:, 0], variance, rtol=1e-6)
     np.testing.assert_allclose(model.mean(rows), prediction.mean, rtol=1e-12)
+
+
+def test_draws_of_components_match_the_posterior():
+    x, y = smooth_task(40)
+    model = GaussianProcess(components=((0,), (0, 1, 2))).fit(x, y)
+    rows = smooth_task(60, seed=1)[0]
+    draws, prediction = model.paths(2000, 1)(rows)[:, :, 0], model.predict(rows)
+    ratio = draws.var(axis=0) / prediction.var_epistemic[:, 0]
+    assert np.median(ratio) == pytest.approx(1.0, abs=0.1)
+    assert ratio.min() > 0.5
+    assert ratio.max() < 2.0
+    off = np.abs(draws.mean(axis=0) - prediction.mean[:, 0]) / np.sqrt(prediction.var_epistemic[:, 0])
+    assert off.mean() < 0.1
 
 
 def test_learns_the_noise_it_is_not_told():
