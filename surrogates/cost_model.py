@@ -8,7 +8,17 @@ import numpy as np
 
 from ..spaces import ClockTable, Setting, Stage
 from .cost import CostRows, LatencyBaseline, rows_work
-from .features import ClockRoles, Signature, StageWork, cost_features, signature, stage_features, stage_work
+from .features import (
+    N_SHARES,
+    N_STAGE_FEATURES,
+    ClockRoles,
+    Signature,
+    StageWork,
+    cost_features,
+    signature,
+    stage_features,
+    stage_work,
+)
 from .models import IntArray, Model
 from .prediction import FloatArray, Paths
 from .random_features import row_noise
@@ -63,9 +73,12 @@ class CostModel:
         summaries, power = [summary], None
         counted = np.flatnonzero(np.isfinite(rows.log_power))
         if len(counted):
+            # Clocks and what bounds a stage set most of its power: a function of its own beside the rest.
+            clocks_and_shares = range(N_STAGE_FEATURES, N_STAGE_FEATURES + N_SHARES + 2 * len(roles.domains))
             power_rows = TrainingRows(
-                x, rows.log_power, rows.power_noise, rows.groups, np.zeros(len(x))
-            ).take(counted)
+                x, rows.log_power, rows.power_noise, rows.groups, np.zeros(len(x)),
+                components=(tuple(clocks_and_shares), tuple(range(x.shape[1]))),
+            ).take(counted)  # fmt: skip
             power, summary = select_model(
                 "log_power", "log W", power_rows, candidates=candidates, seed=seed + 1
             )

@@ -19,6 +19,9 @@ FEATURE_VERSION = 1
 Signature = tuple[str, tuple[Layer, ...]]
 """What a stage costs depends on: its kind and its layers, not where on which backbone they stand."""
 
+N_STAGE_FEATURES = 17
+N_SHARES = 3
+
 _COUNTED_KINDS = ("conv", "depthwise", "linear", "pool", "elementwise")
 
 
@@ -88,7 +91,7 @@ def stage_features(signatures: Sequence[Signature]) -> FloatArray:
                 np.log1p(dense + depthwise) - np.log1p(moved),
             ]
         )
-    return np.array(rows, dtype=np.float64).reshape(-1, 17)
+    return np.array(rows, dtype=np.float64).reshape(-1, N_STAGE_FEATURES)
 
 
 @dataclass(frozen=True)
