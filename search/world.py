@@ -283,6 +283,8 @@ def design_draws(
     of the share of samples that reach it x the drawn cost of the stage.
     """
     s, n = draws.n_draws, len(designs)
+    if not n:
+        return DesignDraws(np.zeros((s, 0)), np.zeros((s, 0)), np.zeros((s, 0)))
     error, weights = np.zeros((s, n)), []
     stages: list[Stage] = []
     settings: list[Setting] = []

@@ -8,7 +8,9 @@ from hadas.search.acquisition import UnitCosts, candidate_pool, suggest
 from hadas.search.baselines import random_designs
 from hadas.search.designs import Design
 from hadas.search.metrics import HypervolumeReference
+from hadas.search.outcomes import OutcomeLibrary
 from hadas.search.outer import nested_search, search_settings
+from hadas.search.world import design_draws
 
 REFERENCE = HypervolumeReference(("error", "energy_mj"), (False, True), (0.6, float(np.log(20.0))))
 MEASURED = np.array([[0.30, 4.0], [0.20, 8.0]])
@@ -152,3 +154,14 @@ def test_pool_holds_front_and_parents_of_every_search_but_nothing_excluded(synth
         assert {d.backbone for d in pool} >= set(result.population)
     excluded = set(pool[:10])
     assert not excluded & set(candidate_pool(results, excluded, limit=60))
+
+
+def test_an_empty_pool_suggests_nothing(synthetic_world, formula_predictors):
+    library = OutcomeLibrary([synthetic_world.accuracy_record(synthetic_world.space.presets["m0"])])
+    draws = formula_predictors.draws(4, 0)
+    nothing = design_draws([], draws, synthetic_world.space, library, n_classes=10)
+    got = suggest(
+        [], nothing.objectives(["error", "energy_mj"]), measured=MEASURED, reference=REFERENCE,
+        measured_backbones=set(), costs=UnitCosts(1, 1), batch=3,
+    )  # fmt: skip
+    assert got == ()
