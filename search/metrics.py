@@ -41,6 +41,8 @@ class HypervolumeReference:
     def from_front(cls, points: FloatArray, columns: Sequence[Column]) -> Self:
         """Freeze the reference: 1.1 x the range of the front beyond its nadir, per objective.
 
+        Where the front has no range, nadir and range of all points stand in.
+
         Args:
             points: (q, m) points; their non-dominated subset is the front.
             columns: the m objectives.
@@ -53,8 +55,11 @@ class HypervolumeReference:
         log = tuple(column.log for column in columns)
         transformed = _transform(points, log)
         front = transformed[front_indices(transformed)]
-        nadir, ideal = front.max(axis=0), front.min(axis=0)
-        point = nadir + REFERENCE_MARGIN * np.maximum(nadir - ideal, _SMALLEST_RANGE)
+        # A front of one point (or flat in one objective) has no range to go by: all points have.
+        flat = np.ptp(front, axis=0) < _SMALLEST_RANGE
+        basis = np.where(flat, transformed.max(axis=0), front.max(axis=0))
+        spread = np.where(flat, np.ptp(transformed, axis=0), np.ptp(front, axis=0))
+        point = basis + REFERENCE_MARGIN * np.maximum(spread, _SMALLEST_RANGE)
         return cls(tuple(column.name for column in columns), log, tuple(float(v) for v in point))
 
     def transform(self, points: FloatArray) -> FloatArray:

@@ -54,8 +54,10 @@ class Findings:
         return self._n_rounds("plan")
 
     def name(self, backbone: Backbone) -> str:
-        """A name for people: a preset's own, else the start of the hash."""
-        names = {preset: name for name, preset in self.parts.space.presets.items()}
+        """A name for people: a preset's own, an end of the space, else the start of the hash."""
+        space = self.parts.space
+        names = {space.smallest: "smallest", space.largest: "largest"}
+        names |= {preset: name for name, preset in space.presets.items()}
         return names.get(backbone, backbone.arch_id.rpartition("-")[2][:6])
 
     def session(self, label: str | int) -> str:

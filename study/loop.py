@@ -118,12 +118,17 @@ class Study:
         self._journal(f"measured:{r}", self.findings.summarise(r, seed=self._seed(2, r)).to_json())
 
     def _seed_designs(self) -> list[dict[str, Any]]:
-        """Presets and random backbones, an exit at every position, at several clock settings each."""
+        """Ends of the space, presets and random backbones; an exit at every position, several settings each.
+
+        The smallest and the largest backbone are trained in every step of a sandwich and bound
+        what the predictors are asked; presets and random ones share the rest evenly.
+        """
         space, table, learning = self.parts.space, self.parts.table, self.config.learning
         rng = np.random.default_rng(self._seed(0))
         presets = list(space.presets.values())
-        n_presets = min(len(presets), max(2, learning.seed_backbones * 2 // 3))
-        backbones = [presets[i] for i in np.linspace(0, len(presets) - 1, n_presets).round().astype(int)]
+        n_presets = min(len(presets), (learning.seed_backbones - 1) // 2)
+        chosen = np.linspace(0, len(presets) - 1, n_presets).round().astype(int)
+        backbones = list(dict.fromkeys([space.smallest, space.largest, *(presets[i] for i in chosen)]))
         while len(backbones) < learning.seed_backbones:
             backbone = space.decode(space.sample(1, rng)[0])
             if backbone not in backbones:

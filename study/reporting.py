@@ -17,7 +17,7 @@ from .journal import MeasuredPoint, RoundSummary
 from .loop import BASELINES, Study
 
 if TYPE_CHECKING:
-    from ..search.designs import PolicyCost
+    from ..search.designs import Design, PolicyCost
     from ..search.report import (
         AccuracySpread,
         ChosenRow,
@@ -81,33 +81,36 @@ def statements(study: Study) -> list[str]:
 
 
 def _saving(study: Study) -> str | None:
-    """The cheapest network as accurate as the best preset run to the end at maximum clocks."""
-    presets = {b.arch_id for b in study.parts.space.presets.values()}
+    """The cheapest found network about as accurate as the best seed run to the end at maximum clocks."""
     default = study.parts.table.default
     points = study.findings.loop_points()
-    plain = [p for p in points if p.design.backbone.arch_id in presets and p.design.setting == default]
+    plain = [p for p in points if p.strategy == "seed" and p.design.setting == default]
     if not plain or len(points) == len(study.findings.points(0)):
         return None
     best = max(plain, key=lambda p: p.outcome.no_exit.accuracy)
     bar = best.outcome.no_exit
-    able = [
-        p
-        for p in study.findings.front(points)
-        if p.outcome.controller.accuracy >= bar.accuracy - bar.accuracy_se
-    ]
+    front = study.findings.front(points)
+    able = [p for p in front if p.outcome.controller.accuracy >= bar.accuracy - bar.accuracy_se]
     if not able:
         return None
     chosen = min(able, key=lambda p: _cost(p.outcome.controller)[0]).outcome
     (cost, cost_se, what, unit), (base, base_se, _, _) = _cost(chosen.controller), _cost(bar)
     ratio = cost / base
     ratio_se = ratio * math.hypot(cost_se / cost, base_se / base)
+    simulated = " (SIMULATED)" if study.simulated else ""
     return (
-        f"{study.findings.name(chosen.design.backbone)} with exits {chosen.design.exits} at {chosen.design.setting} needs "
-        f"{cost:.2f} {unit} at {100 * chosen.controller.accuracy:.1f} % accuracy; the most accurate preset, "
-        f"{study.findings.name(best.design.backbone)} without exits at maximum clocks, {base:.2f} {unit} at "
-        f"{100 * bar.accuracy:.1f} ± {100 * bar.accuracy_se:.1f} %: {100 * (1 - ratio):.0f} ± {100 * ratio_se:.0f} % "
-        f"less {what}{' (SIMULATED)' if study.simulated else ''}, at an accuracy at most one standard error lower."
+        f"{_described(study, chosen.design)} needs {cost:.2f} {unit} at {100 * chosen.controller.accuracy:.1f} % "
+        f"accuracy; the most accurate seed, {study.findings.name(best.design.backbone)} without exits at maximum "
+        f"clocks, {base:.2f} {unit} at {100 * bar.accuracy:.1f} ± {100 * bar.accuracy_se:.1f} %: "
+        f"{100 * (1 - ratio):.0f} ± {100 * ratio_se:.0f} % less {what}{simulated}, at an accuracy at most one "
+        "standard error lower (both on the split that the search may use)."
     )
+
+
+def _described(study: Study, design: Design) -> str:
+    exits = f"exits {design.exits}" if design.exits.positions else "no exits"
+    clocks = f" at {design.setting}" if design.setting.clocks_hz else ""
+    return f"{study.findings.name(design.backbone)} with {exits}{clocks}"
 
 
 def _cost(policy: PolicyCost) -> tuple[float, float, str, str]:

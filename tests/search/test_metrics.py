@@ -104,3 +104,12 @@ def test_greedy_subset_takes_the_best_next_point_and_stops_when_nothing_gains(po
         assert volume == pytest.approx(best)
     if len(chosen) < min(n, len(points)):
         assert reference.hypervolume(points) == pytest.approx(volumes[-1] if volumes else 0.0)
+
+
+def test_a_front_of_one_point_still_has_a_reference_with_room():
+    """The range of all points stands in, so that a better point than the only one counts."""
+    columns = (Column("error", False), Column("energy_mj", True))
+    points = np.array([[0.2, 4.0], [0.3, 8.0]])
+    reference = HypervolumeReference.from_front(points, columns)
+    assert reference.point == pytest.approx((0.3 + 1.1 * 0.1, np.log(8.0) + 1.1 * np.log(2.0)))
+    assert reference.hypervolume(points) > 0.0
