@@ -87,13 +87,13 @@ class DigitsRecipe:
 
     side: int = 24
     content_side: int = 20
-    train_copies: int = 12
-    evaluation_copies: int = 5
+    train_copies: int = 16
+    evaluation_copies: int = 6
     lowest: float = 0.0
     highest: float = 1.0
-    train_slots: int = 8
-    calibration_slots: int = 5
-    test_slots: int = 5
+    train_slots: int = 6
+    calibration_slots: int = 6
+    test_slots: int = 6
     distortion: Distortion = Distortion()  # noqa: RUF009 (frozen)
     seed: int = 20230403
     version: int = 1
