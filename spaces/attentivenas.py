@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from .backbone import Backbone, MacroArchitecture, MBConvSpace, StageChoices
+from .backbone import MBConvSpace
+from .macro import Backbone, MacroArchitecture, StageChoices
 
 _K = (3, 5)
 _E = (4, 5, 6)

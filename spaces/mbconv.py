@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .backbone import Backbone, MacroArchitecture
+from .macro import Backbone, MacroArchitecture
 from .workload import Layer, Shape, Unit, Workload, conv, elementwise, linear, pool
 
 

@@ -1,7 +1,7 @@
 """The mini space: the AttentiveNAS macro-architecture scaled to small images and two CPU cores.
 
 Twelve to eighteen blocks, at least 4 x 4 pixels at the last one, exits from block 3 on.
-Its presets m0..m6 grow like a0..a6: from the smallest backbone to one near the largest.
+Its presets m0..m6 grow like a0..a6 and, like them, lie inside the space, not at its ends.
 
 Both strides come early, so that all blocks from the second stage on cost about the same and a
 supernet trains in minutes.  Exit heads are narrow against the features they read: that is what
@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from .backbone import Backbone, MacroArchitecture, MBConvSpace, StageChoices
+from .backbone import MBConvSpace
+from .macro import Backbone, MacroArchitecture, StageChoices
 
 _K = (3, 5)
 _E = (2, 3)
@@ -37,13 +38,13 @@ _MACRO = MacroArchitecture(
 )
 
 _PRESETS: dict[str, tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = {
-    "m0": (16, (4, 4, 4, 8, 8, 12, 12, 16, 32), (1, 2, 2, 2, 2, 2, 1), (3, 3, 3, 3, 3, 3, 3), (1, 2, 2, 2, 2, 3, 3)),
-    "m1": (16, (4, 4, 8, 8, 8, 12, 20, 16, 32), (1, 2, 2, 2, 2, 2, 1), (3, 3, 3, 5, 3, 5, 3), (1, 2, 2, 2, 3, 3, 3)),
+    "m0": (16, (4, 4, 8, 8, 8, 12, 12, 24, 32), (1, 2, 2, 2, 2, 2, 1), (3, 3, 3, 3, 3, 5, 3), (1, 2, 2, 2, 3, 3, 3)),
+    "m1": (16, (4, 4, 8, 8, 16, 12, 20, 24, 32), (1, 2, 2, 2, 2, 2, 1), (3, 3, 3, 5, 3, 5, 3), (1, 2, 2, 2, 3, 3, 3)),
     "m2": (16, (4, 8, 8, 12, 16, 16, 20, 24, 32), (1, 2, 2, 2, 3, 3, 1), (3, 3, 3, 3, 3, 5, 3), (1, 2, 2, 3, 3, 3, 3)),
     "m3": (20, (8, 8, 8, 12, 16, 16, 20, 24, 64), (1, 2, 3, 2, 3, 3, 1), (3, 3, 3, 5, 3, 3, 3), (1, 3, 2, 3, 3, 3, 3)),
     "m4": (20, (8, 8, 12, 16, 16, 24, 20, 32, 64), (1, 3, 3, 3, 3, 3, 1), (3, 3, 5, 5, 3, 5, 3), (1, 3, 3, 3, 3, 3, 3)),
-    "m5": (24, (8, 8, 12, 16, 24, 24, 28, 32, 64), (1, 3, 3, 3, 3, 3, 1), (3, 5, 3, 5, 5, 3, 3), (1, 3, 3, 3, 3, 3, 3)),
-    "m6": (24, (8, 8, 12, 16, 24, 24, 28, 32, 64), (2, 3, 3, 3, 3, 3, 1), (3, 5, 5, 5, 5, 5, 5), (1, 3, 3, 3, 3, 3, 3)),
+    "m5": (24, (8, 8, 12, 16, 16, 24, 20, 32, 64), (1, 3, 3, 3, 3, 3, 1), (3, 5, 3, 5, 5, 3, 3), (1, 3, 2, 3, 3, 3, 3)),
+    "m6": (24, (8, 8, 12, 16, 24, 24, 28, 24, 64), (1, 3, 3, 3, 3, 3, 1), (3, 3, 5, 3, 5, 5, 3), (1, 3, 3, 3, 3, 3, 3)),
 }  # fmt: skip
 
 

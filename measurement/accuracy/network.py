@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from ...errors import SpaceError
 from ...spaces import Backbone, Stage
-from ...spaces.backbone import MacroArchitecture
+from ...spaces.macro import MacroArchitecture
 from ...spaces.mbconv import BlockPlan, block_plans
 
 

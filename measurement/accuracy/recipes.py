@@ -33,7 +33,7 @@ class SupernetRecipe:
         threads: backbones whose gradients are computed side by side; changes no result.
     """
 
-    steps: int = 440
+    steps: int = 300
     batch_size: int = 64
     learning_rate: float = 0.3
     warmup_fraction: float = 0.1

@@ -22,7 +22,7 @@ from torch.func import functional_call
 
 from ...errors import CheckpointError
 from ...spaces import Backbone, MBConvSpace
-from ...spaces.backbone import MacroArchitecture
+from ...spaces.macro import MacroArchitecture
 from .network import EarlyExitNetwork, build_network
 
 Tensors = dict[str, Tensor]
