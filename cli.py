@@ -132,7 +132,7 @@ def search(study: StudyFile, adopt: Adopt = False) -> None:
     opened = _open(study, adopt)
     with _progress() as progress:
         opened.search(progress)
-    columns = (*design_columns(opened), "accuracy, %", *predicted_columns(opened))
+    columns = (*design_columns(opened), *predicted_columns(opened))
     table = Table(*columns, title=f"predicted front{_mark(opened)}")
     for row in predicted_front_rows(opened):
         table.add_row(*row)

@@ -64,20 +64,21 @@ def front_rows(study: Study, n_rounds: int | None = None) -> list[list[str]]:
 def predicted_front_rows(study: Study) -> list[list[str]]:
     """The predicted front of the latest search."""
     found = study.search()
-    names = [column.name for column in found.columns]
+    is_error = [column.name == "error" for column in found.columns]
     rows = []
     for candidate in found.front:
-        values = dict(zip(names, candidate.objectives, strict=True))
-        cells = [f"{values[c]:.3g}" for c in names[1:]]
-        rows.append(
-            [*design_cells(study, candidate.design), f"{100 * (1 - candidate.objectives[0]):.1f}", *cells]
-        )
+        values = [
+            f"{100 * (1 - value):.1f}" if error else f"{value:.3g}"
+            for value, error in zip(candidate.objectives, is_error, strict=True)
+        ]
+        rows.append([*design_cells(study, candidate.design), *values])
     return rows
 
 
 def predicted_columns(study: Study) -> list[str]:
-    """Headings of the cost columns of :func:`predicted_front_rows`."""
-    return [column.name for column in study.search().columns[1:]]
+    """Headings of the objectives in :func:`predicted_front_rows`; errors are shown as accuracies."""
+    names = {"error": "accuracy, %", "energy_mj": "energy, mJ", "latency_ms": "latency, ms"}
+    return [names.get(column.name, column.name) for column in study.search().columns]
 
 
 def round_line(summary: RoundSummary) -> str:
