@@ -73,7 +73,7 @@ class SearchSettings:
 SEARCH_PRESETS: dict[str, SearchSettings] = {
     "paper": SearchSettings(),
     "thorough": SearchSettings(inner_population=70, inner_generations=50),
-    "demo": SearchSettings(population=64, generations=10, survivors=16, exact_limit=5_000_000),
+    "demo": SearchSettings(population=64, generations=20, survivors=16, exact_limit=5_000_000),
     "smoke": SearchSettings(
         population=12, generations=2, survivors=3, inner_population=8, inner_generations=3
     ),

@@ -62,10 +62,10 @@ class LearningConfig(_Section):
 
     seed_backbones: int = Field(default=12, ge=3)
     seed_settings: int = Field(default=3, ge=1)
-    rounds: int = Field(default=2, ge=0)
-    batch: int = Field(default=6, ge=1)
+    rounds: int = Field(default=3, ge=0)
+    batch: int = Field(default=4, ge=1)
     draws: int = Field(default=64, ge=8)
-    searches_on_draws: int = Field(default=2, ge=0)
+    searches_on_draws: int = Field(default=1, ge=0)
     information_share: float = Field(default=0.25, ge=0.0, le=1.0)
 
 

@@ -227,7 +227,8 @@ class Study:
         r = self._latest()
         event = self.findings.event(f"search:{r}")
         if event is None:
-            initial = [point.design.backbone for point in self.findings.front(self.findings.loop_points())]
+            # Measured backbones are known exactly; the search starts from all of them.
+            initial = [point.design.backbone for point in self.findings.loop_points()]
             result = self._search_in(
                 self.worlds(progress).mean, self._seed(4, r), "nested search", progress, initial
             )
@@ -283,7 +284,8 @@ class Study:
             measured_backbones={point.design.backbone.arch_id for point in points},
             costs=self.findings.unit_costs(),
             batch=n,
-            information_share=learning.information_share,
+            # What the last round learns no later round can use.
+            information_share=0.0 if r + 1 >= learning.rounds else learning.information_share,
         )
 
     def _plan(self, label: int | str, designs: Sequence[Design], why: Sequence[dict[str, Any]]) -> None:
