@@ -96,6 +96,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {"study": "demo"},
     "smoke": {
         "study": "smoke",
+        "data": {"limit": 100},
         "accuracy": {"preset": "smoke"},
         "search": {"preset": "smoke"},
         "surrogates": {"candidates": ["gp"]},
@@ -120,6 +121,7 @@ space: {space}            # mini | attentivenas
 data:
   name: {data}        # digits (embedded) | cifar10 | cifar100
   path: null          # cifar: folder with the torchvision or hub-parquet files; nothing is downloaded
+  limit: {limit}         # at most this many images per split, to try things out; null = all
 device:
   kind: {device_kind}     # simulator (its results are marked SIMULATED) | host-cpu
   name: {device}  # simulator: tx2-pascal-gpu | tx2-denver-cpu | agx-volta-gpu | agx-carmel-cpu
@@ -160,6 +162,7 @@ def template(name: str, preset: str) -> str:
         seed=config.seed,
         space=config.space,
         data=config.data.name,
+        limit="null" if config.data.limit is None else config.data.limit,
         device_kind=config.device.kind,
         device=config.device.name,
         accuracy=config.accuracy.preset,
