@@ -92,8 +92,8 @@ class DigitsRecipe:
     lowest: float = 0.0
     highest: float = 1.0
     train_slots: int = 6
-    calibration_slots: int = 6
-    test_slots: int = 6
+    calibration_slots: int = 8
+    test_slots: int = 4
     distortion: Distortion = Distortion()  # noqa: RUF009 (frozen)
     seed: int = 20230403
     version: int = 1

@@ -84,7 +84,7 @@ class ExitRecipe:
     calibration_batch_size: int = 128
     train_images: int = 2560
     epochs: int = 6
-    batch_size: int = 256
+    batch_size: int = 128
     learning_rate: float = 2e-2
     warmup_fraction: float = 0.1
     weight_decay: float = 1e-5
