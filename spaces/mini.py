@@ -33,7 +33,7 @@ _MACRO = MacroArchitecture(
     ),
     tail_widths=(16, 64),
     tail_expand=3,
-    head_width=8,
+    head_width=5,
     first_exit=3,
 )
 
