@@ -150,7 +150,7 @@ SPEED_UPS = {"launch_ms": 0.5, "efficiency_memory": 2.0, "efficiency_dense": 2.0
     ("space", "preset", "emc_mhz", "binding"),
     [
         (MINI, "m6", 1866, {"launch_ms", "efficiency_dense"}),
-        (MINI, "m6", 665.6, {"launch_ms", "efficiency_memory", "efficiency_dense"}),
+        (MINI, "m6", 408, {"launch_ms", "efficiency_memory", "efficiency_dense"}),
         # The layers of AttentiveNAS are long enough to hide the launch of the next one.
         (ATTENTIVENAS, "a6", 1866, {"efficiency_memory", "efficiency_dense"}),
     ],

@@ -130,7 +130,7 @@ def test_unmeasured_backbones_are_predicted_well_by_good_predictors(world, synth
 @pytest.fixture(scope="module")
 def some_designs(synthetic_world):
     space = synthetic_world.space
-    backbones = [space.presets["m4"], space.presets["m5"], space.presets["m1"], space.presets["m5"]]
+    backbones = [space.presets[name] for name in ("m4", "m5", "m1", "m6")]
     return [
         Design(
             b,
@@ -158,8 +158,10 @@ def test_draws_go_through_the_same_aggregation_as_the_tables(
             point = evaluate(
                 Expected(True), drawn_world.tables([design.backbone]), np.array([0]), design.mask[None], np.array([setting])
             )[0]  # fmt: skip
-            assert points[index, i, 1:] == pytest.approx(point[1:], rel=0.02)
-            assert points[index, i, 0] == pytest.approx(point[0], abs=0.02)
+            # A backbone that borrows may find another donor nearest in one draw than in their mean.
+            known = library.fractions(design.backbone.arch_id) is not None
+            assert points[index, i, 1:] == pytest.approx(point[1:], rel=1e-9 if known else 0.12)
+            assert points[index, i, 0] == pytest.approx(point[0], abs=1e-9 if known else 0.02)
 
 
 def test_accuracy_of_a_measured_backbone_does_not_vary_over_draws(

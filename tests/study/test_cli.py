@@ -151,10 +151,9 @@ def test_checkpoint_of_another_space(measured, tmp_path):
     """A checkpoint says which space it is of; a file that is none is refused as such."""
     weights = next((measured.parent / "weights").glob("*.pt"))
     content = torch.load(weights, weights_only=True)
-    key = next(k for k, v in content.items() if v == "mini")
-    torch.save({**content, key: "attentivenas"}, tmp_path / "other.pt")
+    torch.save({**content, "space": "another-space"}, tmp_path / "other.pt")
     (tmp_path / "none.pt").write_bytes(b"no checkpoint")
-    for name, message in (("other.pt", "attentivenas"), ("none.pt", "none.pt"), ("absent.pt", "absent.pt")):
+    for name, message in (("other.pt", "another-space"), ("none.pt", "none.pt"), ("absent.pt", "absent.pt")):
         accuracy = {"preset": "smoke", "checkpoint": name, "supernet": {}, "exits": {}}
         said = refused("measure", changed(measured, tmp_path, accuracy=accuracy))
         assert message in said

@@ -97,7 +97,10 @@ def test_final_accuracy_of_unseen_backbones(fitted, toy):
     prediction = fitted.final_accuracy(toy.unseen)
     true = np.array([toy.true_fractions(toy.space, b)[-1] for b in toy.unseen])
     assert prediction.mean.shape == (len(toy.unseen), 1)
-    assert np.sqrt(np.mean((expit(prediction.mean[:, 0]) - true) ** 2)) < 0.06
+    known = np.array([record.calibration.fractions[-1] for record in toy.accuracy_records])
+    by_mean = np.sqrt(np.mean((known.mean() - true) ** 2))
+    # Ten backbones in a space of 2e9 teach little, but more than their mean does.
+    assert np.sqrt(np.mean((expit(prediction.mean[:, 0]) - true) ** 2)) < 0.9 * by_mean
     off = np.log(true / (1 - true)) - prediction.mean[:, 0]
     assert (np.abs(off) < 3.3 * prediction.sd_total[:, 0]).all()
 
