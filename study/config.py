@@ -7,23 +7,29 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..errors import ConfigError
+from ..spaces.userfile import read_user_text
+
+# Strict checks refuse what would be converted in silence (`seed: true`); these two kinds have no form of
+# their own in YAML, where a path is a string and a tuple a list.
+OptionalPath = Annotated[Path | None, Field(strict=False)]
+Candidates = Annotated[tuple[Literal["gp", "xgb"], ...], Field(strict=False, min_length=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class DataConfig(_Section):
     """Which images."""
 
     name: Literal["digits", "cifar10", "cifar100"] = "digits"
-    path: Path | None = None
+    path: OptionalPath = None
     limit: int | None = Field(default=None, ge=100)
 
 
@@ -32,14 +38,14 @@ class DeviceConfig(_Section):
 
     kind: Literal["simulator", "host-cpu"] = "simulator"
     name: str = "tx2-pascal-gpu"
-    clocks: Path | None = None
+    clocks: OptionalPath = None
 
 
 class AccuracyConfig(_Section):
     """How the supernet and the exits are trained."""
 
     preset: Literal["demo", "smoke"] = "demo"
-    checkpoint: Path | None = None
+    checkpoint: OptionalPath = None
     supernet: dict[str, Any] = Field(default_factory=dict)
     exits: dict[str, Any] = Field(default_factory=dict)
 
@@ -47,7 +53,14 @@ class AccuracyConfig(_Section):
 class SurrogateConfig(_Section):
     """Which models compete to predict each quantity."""
 
-    candidates: tuple[Literal["gp", "xgb"], ...] = ("gp", "xgb")
+    candidates: Candidates = ("gp", "xgb")
+
+    @field_validator("candidates")
+    @classmethod
+    def _unique(cls, candidates: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(candidates)) < len(candidates):
+            raise ValueError("names a model twice; name each once")
+        return candidates
 
 
 class SearchConfig(_Section):
@@ -67,6 +80,7 @@ class LearningConfig(_Section):
     draws: int = Field(default=64, ge=8)
     searches_on_draws: int = Field(default=1, ge=0)
     information_share: float = Field(default=0.25, ge=0.0, le=1.0)
+    accuracy_job_s: float = Field(default=10.0, ge=0.0, allow_inf_nan=False)
 
 
 class PolicyConfig(_Section):
@@ -78,9 +92,9 @@ class PolicyConfig(_Section):
 class StudyConfig(_Section):
     """One study: one target, one data set, one configuration."""
 
-    study: str = Field(default="study", pattern=r"^[A-Za-z0-9._-]+$")
-    store: str = "store.sqlite"
-    seed: int = Field(default=7, ge=0)
+    study: str = Field(default="study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    store: str = Field(default="store.sqlite", pattern=r"\S")
+    seed: int = Field(default=7, ge=0, le=2**63 - 1)
     space: Literal["mini", "attentivenas"] = "mini"
     data: DataConfig = DataConfig()
     device: DeviceConfig = DeviceConfig()
@@ -114,36 +128,43 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 _TEMPLATE = """\
 # A hadas study: one target, one data set, one configuration.  `hadas run {name}` does the whole loop.
-study: {study}          # name of the study in its store
-store: {store}   # SQLite file (relative to this one) or any SQLAlchemy URL; studies may share it
-seed: {seed}                # fixes the whole run
-space: {space}            # mini | attentivenas
+study: {study}  # name of the study in its store
+store: {store}  # SQLite file (relative to this one) or any SQLAlchemy URL; studies may share it
+seed: {seed}  # fixes the whole run
+space: {space}  # mini | attentivenas
 data:
-  name: {data}        # digits (embedded) | cifar10 | cifar100
-  path: null          # cifar: folder with the torchvision or hub-parquet files; nothing is downloaded
-  limit: {limit}         # at most this many images per split, to try things out; null = all
+  name: {data.name}  # digits (embedded) | cifar10 | cifar100
+  path: null  # cifar: folder with the torchvision or hub-parquet files; nothing is downloaded
+  limit: {limit}  # at most this many underlying images per split, to try things out; null = all
 device:
-  kind: {device_kind}     # simulator (its results are marked SIMULATED) | host-cpu
-  name: {device}  # simulator: tx2-pascal-gpu | tx2-denver-cpu | agx-volta-gpu | agx-carmel-cpu
-  clocks: null        # a JSON file {{"name": ..., "domains": {{"gpu": [Hz, ...], "emc": [Hz, ...]}}}} narrows the table
+  kind: {device.kind}  # simulator (its results are marked SIMULATED) | host-cpu
+  name: {device.name}  # simulator: tx2-pascal-gpu | tx2-denver-cpu | agx-volta-gpu | agx-carmel-cpu
+  clocks: null  # JSON file {{"name": ..., "domains": {{"gpu": [Hz, ...], "emc": [Hz, ...]}}}} narrowing the table
 accuracy:
-  preset: {accuracy}        # demo | smoke: how the supernet and the exits are trained
-  checkpoint: null    # a supernet checkpoint of this space and data to use instead of training one
+  preset: {accuracy.preset}  # demo | smoke: how the supernet and the exits are trained
+  checkpoint: null  # a supernet checkpoint of this space and number of classes, instead of training one
+  supernet: {{}}  # single fields of the supernet's recipe that differ from the preset, e.g. {{steps: 400}}
+  exits: {{}}  # the same for the exits' recipe, e.g. {{epochs: 4}}
 surrogates:
-  candidates: {candidates}   # chosen per quantity by cross-validation
+  candidates: {candidates}  # chosen per quantity by cross-validation
 search:
-  preset: {search}        # demo | paper | thorough | smoke
+  preset: {search.preset}  # demo | paper | thorough | smoke
+  overrides: {{}}  # single settings of the search that differ from the preset, e.g. {{generations: 20}}
 learning:
-  seed_backbones: {seed_backbones}   # presets first, then random ones
-  seed_settings: {seed_settings}     # clock settings measured per seed backbone
-  rounds: {rounds}            # of suggest, measure, refit
-  batch: {batch}             # points measured per round
-  draws: {draws}            # joint draws of the predictors that weigh a suggestion
-  searches_on_draws: {searches_on_draws} # extra searches on single draws that widen the pool
+  seed_backbones: {learning.seed_backbones}  # both ends of the space, presets, then random ones
+  seed_settings: {learning.seed_settings}  # clock settings measured per seed backbone
+  rounds: {learning.rounds}  # of suggest, measure, refit
+  batch: {learning.batch}  # points measured per round
+  draws: {learning.draws}  # joint draws of the predictors that weigh a suggestion
+  searches_on_draws: {learning.searches_on_draws}  # extra searches on single draws that widen the pool
+  information_share: {learning.information_share}  # share of a batch spent on what the predictors know least
+  accuracy_job_s: {learning.accuracy_job_s}  # price of one accuracy job, in seconds, that suggestions are weighed with
+    # (a fixed price keeps the run independent of the machine's speed)
 policy:
-  tolerance: 0.01     # accuracy an exit may lose against the final classifier on the samples it keeps
-baselines: true       # measure the presets, backbone-only and random baselines too
+  tolerance: {policy.tolerance}  # accuracy an exit may lose against the final classifier on the samples it keeps
+baselines: true  # measure the presets, backbone-only and random baselines too
 """
+_COMMENT_COLUMN = 27
 
 
 def template(name: str, preset: str) -> str:
@@ -155,21 +176,15 @@ def template(name: str, preset: str) -> str:
     if preset not in PRESETS:
         raise ConfigError(f"no preset '{preset}'; known: {sorted(PRESETS)}")
     config = validate_config(PRESETS[preset], source=f"preset {preset}")
-    return _TEMPLATE.format(
-        name=name,
-        study=config.study,
-        store=config.store,
-        seed=config.seed,
-        space=config.space,
-        data=config.data.name,
-        limit="null" if config.data.limit is None else config.data.limit,
-        device_kind=config.device.kind,
-        device=config.device.name,
-        accuracy=config.accuracy.preset,
-        candidates="[" + ", ".join(config.surrogates.candidates) + "]",
-        search=config.search.preset,
-        **config.learning.model_dump(exclude={"information_share"}),
-    )
+    limit = "null" if config.data.limit is None else config.data.limit
+    candidates = "[" + ", ".join(config.surrogates.candidates) + "]"
+    text = _TEMPLATE.format(name=name, limit=limit, candidates=candidates, **dict(config))
+    return "".join(_with_comment_in_line(line) + "\n" for line in text.splitlines())
+
+
+def _with_comment_in_line(line: str) -> str:
+    field, mark, comment = line.partition("  # ")
+    return f"{field.rstrip():<{_COMMENT_COLUMN}}# {comment}" if mark else line
 
 
 def validate_config(document: Any, *, source: str) -> StudyConfig:
@@ -211,21 +226,32 @@ def load_config(path: Path) -> StudyConfig:
     """Read and check a study file.
 
     Raises:
-        ConfigError: missing file, bad YAML (with the line), or bad fields (each named).
+        ConfigError: missing, empty or unreadable file, bad YAML (with the line), or bad fields (each named).
+    """
+    what = f"study file {path}"
+    document = parse_yaml(
+        read_user_text(path, "study file", if_absent=f"write one with: hadas init {path}"), what
+    )
+    if document is None:
+        raise ConfigError(f"{what}: is empty; write one with: hadas init {path} --force")
+    return validate_config(document, source=what)
+
+
+def parse_yaml(text: str, what: str) -> Any:
+    """A YAML document; ``what`` starts the message.
+
+    Raises:
+        ConfigError: not YAML, with the line where it is known.
     """
     try:
-        document = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(
-            f"study file {path}: {error.strerror}. Write one with: hadas init {path}"
-        ) from error
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(
-            f"study file {path}{line}: not YAML ({getattr(error, 'problem', error)})"
-        ) from error
-    return validate_config(document if document is not None else {}, source=f"study file {path}")
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{what}{line}: not YAML ({problem})") from error
+    except ValueError as error:  # a date that is none, such as 2026-13-01
+        raise ConfigError(f"{what}: not YAML ({error})") from error
 
 
 FREE_FIELDS = frozenset({"learning.rounds", "baselines", "store"})

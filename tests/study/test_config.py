@@ -23,6 +23,15 @@ def test_the_written_file_reads_back_as_its_preset(tmp_path, preset):
         ({"learning": {"batch": 0, "rounds": -2}}, r"learning\.rounds.*-2.*learning\.batch.*0"),
         ({"data": {"name": "imagenet"}}, r"data\.name"),
         ([1, 2], "mapping"),
+        ({"seed": True}, "'seed' = True"),
+        ({"seed": "7"}, "'seed' = '7'"),
+        ({"seed": 2**63}, "'seed'"),
+        ({"study": ".."}, "'study'"),
+        ({"store": ""}, "'store'"),
+        ({"surrogates": {"candidates": []}}, r"surrogates\.candidates"),
+        ({"surrogates": {"candidates": ["gp", "gp"]}}, "twice"),
+        ({"baselines": "yes"}, "'baselines'"),
+        ({"learning": {"accuracy_job_s": -1.0}}, r"learning\.accuracy_job_s"),
     ],
 )
 def test_every_bad_field_is_named(document, message):
@@ -37,6 +46,37 @@ def test_missing_and_broken_files(tmp_path):
     broken.write_text("seed: 1\nlearning: {rounds: 2\n")
     with pytest.raises(ConfigError, match=r"broken\.yaml, line 3"):
         load_config(broken)
+
+
+def test_files_that_cannot_be_a_study(tmp_path):
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("# nothing yet\n")
+    with pytest.raises(ConfigError, match=r"empty.*hadas init .*empty\.yaml --force"):
+        load_config(empty)
+    with pytest.raises(ConfigError, match="is a folder"):
+        load_config(tmp_path)
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes("study: caf\u00e9\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin\.yaml: byte 10 is not UTF-8"):
+        load_config(latin)
+    date = tmp_path / "date.yaml"
+    date.write_text("seed: 2026-13-01\n")
+    with pytest.raises(ConfigError, match=r"date\.yaml: not YAML"):
+        load_config(date)
+
+
+def test_template_offers_every_field():
+    """A user learns from the written file alone what can be set."""
+
+    def names(document, prefix=""):
+        for key, value in document.items():
+            yield prefix + key
+            if isinstance(value, dict):
+                yield from names(value, f"{prefix}{key}.")
+
+    written = yaml.safe_load(template("x.yaml", "demo"))
+    everything = validate_config({}, source="defaults").model_dump(mode="json")
+    assert set(names(written)) == set(names(everything))
 
 
 def test_difference_names_fields_that_matter_only():
