@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import ConfigError
-from ..spaces import ClockTable, MBConvSpace, clock_table, space_by_name
+from ..errors import CheckpointError, ConfigError
+from ..spaces import ClockTable, MBConvSpace, space_by_name
+from ..spaces.dvfs import load_clock_table
 from .config import StudyConfig
 
 if TYPE_CHECKING:
@@ -37,6 +38,30 @@ class Assembly:
         self.config = config
         self.directory = directory
 
+    def check(self) -> None:
+        """Refuse a configuration whose parts do not exist, before anything is stored or trained.
+
+        Raises:
+            ConfigError, SpaceError, CheckpointError, OffTableFrequencyError: what is wrong, by name.
+        """
+        _ = self.space, self.search_settings, self.recipes, self.clock_table_file
+        if self.config.device.kind == "simulator":
+            from ..measurement.hardware.simulator import simulated_device
+
+            # The number of classes does not matter for what is checked here.
+            simulated_device(
+                self.config.device.name, space=self.space, n_classes=2, table=self.clock_table_file
+            )
+        checkpoint = self._path(self.config.accuracy.checkpoint)
+        if checkpoint is not None and not checkpoint.is_file():
+            raise CheckpointError(f"'accuracy.checkpoint': no file {checkpoint}")
+
+    @cached_property
+    def clock_table_file(self) -> ClockTable | None:
+        """The user's clock table, ``None`` if the device's own is used."""
+        path = self._path(self.config.device.clocks)
+        return None if path is None else load_clock_table(path)
+
     @cached_property
     def space(self) -> MBConvSpace:
         """The backbone space."""
@@ -60,9 +85,9 @@ class Assembly:
             return HostCpuDevice(self.space, self.data.n_classes)
         from ..measurement.hardware.simulator import simulated_device
 
-        path = self._path(device.clocks)
-        table = None if path is None else clock_table(str(path))
-        return simulated_device(device.name, space=self.space, n_classes=self.data.n_classes, table=table)
+        return simulated_device(
+            device.name, space=self.space, n_classes=self.data.n_classes, table=self.clock_table_file
+        )
 
     @cached_property
     def table(self) -> ClockTable:

@@ -17,12 +17,15 @@ from .assembly import Assembly
 from .journal import Check, MeasuredPoint, RoundSummary, design_from_json
 
 if TYPE_CHECKING:
-    from ..measurement.accuracy.supernet_meter import SupernetMeter
+    from ..measurement.accuracy.meter import AccuracyMeter
     from ..search.acquisition import UnitCosts
     from ..search.metrics import HypervolumeReference
     from ..search.objectives import Column
 
 FloatArray = NDArray[np.float64]
+
+ASKED_FOR = "asked for"
+"""Strategy of designs that the user asked to be measured: kept apart in every comparison."""
 
 
 class Findings:
@@ -67,7 +70,7 @@ class Findings:
     # -- rows and points ---------------------------------------------------------------------
 
     @cached_property
-    def meter(self) -> SupernetMeter:
+    def meter(self) -> AccuracyMeter:
         """The accuracy meter; its identities select the accuracy rows of this study."""
         return self.parts.meter(self.parts.trained_supernet(lambda phase, done, total: None))
 
@@ -91,24 +94,23 @@ class Findings:
         return tuple(record for record in found.values() if record.valid)
 
     def unit_costs(self) -> UnitCosts:
-        """Mean device seconds of a cost row and mean seconds of an accuracy job, as measured so far."""
+        """What suggestions are weighed with: mean device seconds of a cost row, and the configured
+        price of an accuracy job (its measured seconds depend on the host, and so would the run)."""
         from ..search.acquisition import UnitCosts
 
         rows = self.cost_records(self.n_measured_rounds)
-        trained = self.training_accuracy(self.n_measured_rounds)
         return UnitCosts(
             device_s=float(np.mean([row.device_seconds for row in rows])),
-            accuracy_s=float(np.mean([sum(record.seconds.values()) for record in trained])),
+            accuracy_s=self.parts.config.learning.accuracy_job_s,
         )
 
-    def points(self, label: int | str, strategy: str | None = None) -> list[MeasuredPoint]:
+    def points(self, label: int | str) -> list[MeasuredPoint]:
         """Every design of a session whose accuracy and cost were both measured."""
         from ..search.designs import Design, evaluate_measured
 
         rows = [row for row in self.store.costs(session=self.session(label)) if row.valid]
         known = self.accuracy_records([row.backbone for row in rows])
-        if strategy is None:
-            strategy = "seed" if label == 0 else "hadas" if isinstance(label, int) else label
+        strategy = self._strategy(label)
         found = []
         for row in rows:
             accuracy = known.get(row.backbone.arch_id)
@@ -121,6 +123,19 @@ class Findings:
             r = label if isinstance(label, int) else -1
             found.append(MeasuredPoint(strategy, r, design, outcome, accuracy, row))
         return found
+
+    def _strategy(self, label: int | str) -> str:
+        """Who proposed the designs of a session."""
+        if isinstance(label, str):
+            return label
+        if label == 0:
+            return "seed"
+        plan = self.event(f"plan:{label}") or {}
+        return ASKED_FOR if plan.get("asked_for") else "hadas"
+
+    def n_suggested_rounds(self) -> int:
+        """Measured rounds that the search proposed; those of the user's own designs do not count."""
+        return sum(self._strategy(r) == "hadas" for r in range(1, self.n_measured_rounds))
 
     def loop_points(self, n_rounds: int | None = None) -> list[MeasuredPoint]:
         """Points of the seeds and of all rounds so far (or the first ``n_rounds``), in order."""
@@ -177,6 +192,13 @@ class Findings:
         """Hypervolume of measured points to the study's reference; 0 for none."""
         return self.reference.hypervolume(self.objectives(points)[0]) if points else 0.0
 
+    def hypervolume_standard_error(self, points: Sequence[MeasuredPoint]) -> float:
+        """Bootstrap standard error of :meth:`hypervolume`, from the points' standard errors."""
+        from ..search.metrics import hypervolume_standard_error
+
+        values, errors = self.objectives(points)
+        return hypervolume_standard_error(values, errors, self.reference, seed=self.parts.config.seed)
+
     def _some_points(self, r: int) -> list[MeasuredPoint]:
         points = self.loop_points(r + 1)
         if not points:
@@ -186,17 +208,13 @@ class Findings:
             )
         return points
 
-    def summarise(self, r: int, seed: int) -> RoundSummary:
+    def summarise(self, r: int) -> RoundSummary:
         """What round ``r`` found; its rows must be in the store.
 
         Raises:
             StudyError: no design has both rows valid.
         """
-        from ..search.metrics import hypervolume_standard_error
-
         points = self._some_points(r)
-        values, errors = self.objectives(points)
-        checks = self.round_checks(r)
         rows = self.store.costs(session=self.session(r))
         fresh = {row.backbone.arch_id for row in rows} - {
             row.backbone.arch_id for row in self.cost_records(r)
@@ -204,11 +222,11 @@ class Findings:
         trained = self.accuracy_records([row.backbone for row in rows])
         own = [t for a, t in trained.items() if a in fresh and t.session == self.session("accuracy")]
         return RoundSummary.of_checks(
-            checks,
+            self.round_checks(r),
             round=r,
             n_measured=len(points),
-            hypervolume=self.reference.hypervolume(values),
-            hypervolume_se=hypervolume_standard_error(values, errors, self.reference, seed=seed),
+            hypervolume=self.hypervolume(points),
+            hypervolume_se=self.hypervolume_standard_error(points),
             device_seconds=sum(row.device_seconds for row in rows),
             training_seconds=sum(sum(t.seconds.values()) for t in own),
         )

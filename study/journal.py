@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -108,6 +109,20 @@ class RoundSummary:
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """The inverse of :meth:`to_json`."""
         return cls(**document)
+
+
+def content_digest(
+    accuracy: Sequence[AccuracyRecord], costs: Sequence[CostRecord], seed: int, candidates: Sequence[str]
+) -> str:
+    """12 hex digits over everything that a fit depends on: the values of the rows, seed, candidates."""
+    digest = hashlib.sha256(repr((seed, tuple(candidates))).encode())
+    for record in accuracy:
+        matrix = record.calibration
+        values = None if matrix is None else (matrix.fractions.tolist(), matrix.standard_errors().tolist())
+        digest.update(repr((record.backbone, record.weights_id, record.split_id, values)).encode())
+    for row in costs:
+        digest.update(repr(row).encode())
+    return digest.hexdigest()[:12]
 
 
 def design_to_json(backbone: Backbone, exits: Exits, setting: Setting) -> dict[str, Any]:

@@ -12,23 +12,34 @@ Journal keys: ``supernet`` (what training cost), ``reference`` (of the hypervolu
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
+from filelock import FileLock, Timeout
 
-from ..datasets.records import AccuracyRecord
+from ..datasets.records import AccuracyRecord, CostRecord
 from ..datasets.store import Store
 from ..errors import StudyError
-from ..spaces import Backbone, Exits
+from ..spaces import Backbone, Exits, exits_from_heads
 from .assembly import Assembly, ProgressCallback
 from .config import StudyConfig, config_difference, load_config
-from .findings import Findings
-from .journal import RoundSummary, design_from_json, design_to_json, search_from_json, search_to_json
+from .findings import ASKED_FOR, Findings
+from .journal import (
+    RoundSummary,
+    content_digest,
+    design_from_json,
+    design_to_json,
+    search_from_json,
+    search_to_json,
+)
+from .seeds import seed_designs
 from .worlds import Worlds
 
 if TYPE_CHECKING:
+    from ..measurement.accuracy.training import TrainedSupernet
     from ..search.acquisition import Suggestion
     from ..search.designs import Design
     from ..search.outer import SearchResult
@@ -48,12 +59,13 @@ def _silent(phase: str, done: int, total: int) -> None:
 class Study:
     """One target, one data set, one configuration, and everything decided so far."""
 
-    def __init__(self, config: StudyConfig, directory: Path, store: Store) -> None:
-        """Use :meth:`open`; ``directory`` is where relative paths of the configuration start."""
+    def __init__(self, config: StudyConfig, path: Path, store: Store) -> None:
+        """Use :meth:`open`; relative paths of the configuration start at the folder of ``path``."""
         self.config = config
-        self.directory = directory
+        self.path = path
+        self.directory = path.parent
         self.store = store
-        self.parts = Assembly(config, directory)
+        self.parts = Assembly(config, path.parent)
         self.findings = Findings(config.study, store, self.parts)
         self._worlds: tuple[int, Worlds] | None = None
 
@@ -78,9 +90,25 @@ class Study:
                 + "; ".join(difference)
                 + ". Give the changed study another name, or continue with --adopt."
             )
-        if begun != wanted:
+        study = cls(config, path, store)
+        study.parts.check()
+        if begun is not None and begun != wanted:
             store.put_study(config.study, wanted)
-        return cls(config, path.parent, store)
+        return study
+
+    def lock(self) -> None:
+        """Make this process the only one that works on the study, until it ends.
+
+        Raises:
+            StudyError: another process does.
+        """
+        self._lock = FileLock(self.directory / f".{self.config.study}.lock")
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise StudyError(
+                f"study '{self.config.study}': another hadas is at work on it. Wait for it, or stop it."
+            ) from None
 
     @property
     def simulated(self) -> bool:
@@ -88,6 +116,9 @@ class Study:
         return self.config.device.kind == "simulator"
 
     def _journal(self, key: str, payload: dict[str, Any]) -> None:
+        if self.store.study_config(self.config.study) is None:
+            # A study begins with its first decision, so that a file that failed before can be mended.
+            self.store.put_study(self.config.study, self.config.model_dump(mode="json"))
         self.store.journal(self.config.study, key, payload)
 
     def _seed(self, *purpose: int) -> int:
@@ -98,7 +129,20 @@ class Study:
 
     def measure(self, progress: ProgressCallback = _silent) -> None:
         """Measure what the latest plan asks for and close its round; does nothing if none is open."""
-        trained = self.parts.trained_supernet(progress)
+        self._check_clocks()
+        self._check_weights(self.parts.trained_supernet(progress))
+        if self.findings.n_planned_rounds == 0:
+            seeds = seed_designs(self.parts, self._seed(0))
+            self._journal("plan:0", {"designs": seeds, "predictions": []})
+        r = self.findings.n_planned_rounds - 1
+        if self.findings.n_measured_rounds > r:
+            return
+        self._measure_designs(r, "seeds" if r == 0 else f"round {r}", progress)
+        if self.findings.event("reference") is None:
+            self._journal("reference", self.findings.first_reference().to_json())
+        self._journal(f"measured:{r}", self.findings.summarise(r).to_json())
+
+    def _check_weights(self, trained: TrainedSupernet) -> None:
         begun = self.findings.event("supernet")
         if begun is None:
             self._journal("supernet", {"weights_id": trained.weights_id, "seconds": trained.seconds})
@@ -107,40 +151,18 @@ class Study:
                 f"study '{self.config.study}' began with supernet weights {begun['weights_id']}, these are "
                 f"{trained.weights_id}: its images, space or training code changed. Give a new study a new name."
             )
-        if self.findings.n_planned_rounds == 0:
-            self._journal("plan:0", {"designs": self._seed_designs(), "predictions": []})
-        r = self.findings.n_planned_rounds - 1
-        if self.findings.n_measured_rounds > r:
-            return
-        self._measure_designs(r, "seeds" if r == 0 else f"round {r}", progress)
-        if self.findings.event("reference") is None:
-            self._journal("reference", self.findings.first_reference().to_json())
-        self._journal(f"measured:{r}", self.findings.summarise(r, seed=self._seed(2, r)).to_json())
 
-    def _seed_designs(self) -> list[dict[str, Any]]:
-        """Ends of the space, presets and random backbones; an exit at every position, several settings each.
-
-        The smallest and the largest backbone are trained in every step of a sandwich and bound
-        what the predictors are asked; presets and random ones share the rest evenly.
-        """
-        space, table, learning = self.parts.space, self.parts.table, self.config.learning
-        rng = np.random.default_rng(self._seed(0))
-        presets = list(space.presets.values())
-        n_presets = min(len(presets), (learning.seed_backbones - 1) // 2)
-        chosen = np.linspace(0, len(presets) - 1, n_presets).round().astype(int)
-        backbones = list(dict.fromkeys([space.smallest, space.largest, *(presets[i] for i in chosen)]))
-        while len(backbones) < learning.seed_backbones:
-            backbone = space.decode(space.sample(1, rng)[0])
-            if backbone not in backbones:
-                backbones.append(backbone)
-        designs = []
-        for backbone in backbones:
-            exits = Exits.everywhere(first_exit=space.first_exit, n_blocks=backbone.n_blocks)
-            n_more = min(learning.seed_settings, len(table)) - 1
-            more = [int(i) for i in rng.permutation(len(table) - 1)[:n_more]]
-            for setting in (table.default, *(table.settings[i] for i in more)):
-                designs.append(design_to_json(backbone, exits, setting))
-        return designs
+    def _check_clocks(self) -> None:
+        """The table is part of what the study began with, also when it stands in a file of its own."""
+        table = {domain.name: list(domain.frequencies_hz) for domain in self.parts.table.domains}
+        begun = self.findings.event("clocks")
+        if begun is None:
+            self._journal("clocks", {"domains": table})
+        elif begun["domains"] != table:
+            raise StudyError(
+                f"study '{self.config.study}' began with another clock table than "
+                f"'{self.parts.table.name}' is now. Restore the file, or give a new study a new name."
+            )
 
     def _measure_designs(self, label: int | str, name: str, progress: ProgressCallback) -> None:
         """Measure whatever of ``plan:label`` is not in the store yet."""
@@ -154,26 +176,37 @@ class Study:
     def _measure_accuracy(
         self, backbones: Sequence[Backbone], phase: str, progress: ProgressCallback
     ) -> None:
+        """Measure backbones without a valid row; a failed one is tried again whenever it is asked for."""
         known = self.findings.accuracy_records(backbones)
-        missing = [b for b in dict.fromkeys(backbones) if b.arch_id not in known]
+        valid = {arch_id for arch_id, record in known.items() if record.valid}
+        missing = [b for b in dict.fromkeys(backbones) if b.arch_id not in valid]
         session = self.findings.session("accuracy")
         first_row = self.store.next_accuracy_row(session)
-        records = self.findings.meter.measure(missing, session=session, first_row=first_row)
-        for done, record in enumerate(records, start=1):
-            self.store.add_accuracy(record)
-            progress(phase, done, len(missing))
+        with closing(self.findings.meter.measure(missing, session=session, first_row=first_row)) as records:
+            for done, record in enumerate(records, start=1):
+                self.store.add_accuracy(record)
+                progress(phase, done, len(missing))
 
     def _measure_cost(
         self, designs: Sequence[Design], session: str, phase: str, progress: ProgressCallback
     ) -> None:
+        """Measure designs in order; those whose only rows are invalid are measured once more as new rows."""
         from ..measurement.hardware.device import CostRequest, MeasurementPlan
 
-        requests = tuple(CostRequest(d.backbone, d.exits, d.setting) for d in designs)
-        done = len(self.store.costs(session=session))
-        plan = MeasurementPlan(session, requests, first_row=done, seed=self._seed(1))
+        rows = self.store.costs(session=session)
+        done = [CostRequest(row.backbone, self._exits(row), row.requested) for row in rows]
+        valid = {request for request, row in zip(done, rows, strict=True) if row.valid}
+        wanted = [CostRequest(d.backbone, d.exits, d.setting) for d in designs]
+        requests = (*done, *(request for request in wanted if request not in valid))
+        plan = MeasurementPlan(session, requests, first_row=len(done), seed=self._seed(1))
         for record in self.parts.device.measure(plan):
             self.store.add_cost(record)
             progress(phase, record.row_no + 1, len(requests))
+
+    def _exits(self, row: CostRecord) -> Exits:
+        return exits_from_heads(
+            row.heads, first_exit=self.parts.space.first_exit, n_blocks=row.backbone.n_blocks
+        )
 
     # -- predicting, searching, suggesting -----------------------------------------------------
 
@@ -205,15 +238,17 @@ class Study:
     def _fitted(self, r: int, accuracy: Sequence[AccuracyRecord], progress: ProgressCallback) -> PredictorSet:
         from ..surrogates.predictor_set import PredictorSet
 
-        directory = self.directory / "models" / self.config.study / f"round-{r}"
-        if self.findings.event(f"fit:{r}") is not None and directory.exists():
+        costs = self.findings.cost_records(r + 1)
+        seed, candidates = self._seed(3, r), self.config.surrogates.candidates
+        # Models are found again by what they were fitted to, not by whose they are.
+        fit_id = content_digest(accuracy, costs, seed, candidates)
+        directory = self.directory / "models" / self.config.study / f"round-{r}-{fit_id}"
+        if directory.exists():
             return PredictorSet.load(directory, self.parts.space, self.parts.table)
         progress("fitting the predictors", 0, 1)
-        costs = self.findings.cost_records(r + 1)
         predictors = PredictorSet.fit(
             self.parts.space, self.parts.table, accuracy, costs,
-            n_classes=self.parts.data.n_classes, seed=self._seed(3, r),
-            candidates=self.config.surrogates.candidates,
+            n_classes=self.parts.data.n_classes, seed=seed, candidates=candidates,
         )  # fmt: skip
         predictors.save(directory)
         if self.findings.event(f"fit:{r}") is None:
@@ -253,9 +288,17 @@ class Study:
         )  # fmt: skip
 
     def suggest(self, n: int | None = None, progress: ProgressCallback = _silent) -> None:
-        """Plan the next round: the points most worth measuring per second, with predictions to check."""
+        """Plan the next round: the points most worth measuring per second, with predictions to check.
+
+        Does nothing if a plan is open and no ``n`` is asked for.
+
+        Raises:
+            StudyError: nothing is measured yet, or ``n`` is asked for while a plan is open.
+        """
         r = self._latest()
         if self.findings.n_planned_rounds > r + 1:
+            if n is not None:
+                self._refuse_second_plan(r + 1)
             return
         suggestions = self._suggestions(n or self.config.learning.batch, progress)
         why = [{"expected_gain": s.expected_gain, "cost_s": s.cost_s, "why": s.why} for s in suggestions]
@@ -285,14 +328,19 @@ class Study:
             costs=self.findings.unit_costs(),
             batch=n,
             # What the last round learns no later round can use.
-            information_share=0.0 if r + 1 >= learning.rounds else learning.information_share,
+            information_share=0.0
+            if self.findings.n_suggested_rounds() + 1 >= learning.rounds
+            else learning.information_share,
         )
 
-    def _plan(self, label: int | str, designs: Sequence[Design], why: Sequence[dict[str, Any]]) -> None:
+    def _plan(
+        self, r: int, designs: Sequence[Design], why: Sequence[dict[str, Any]], *, asked_for: bool = False
+    ) -> None:
         n_draws, seed = N_CHECK_DRAWS, self._seed(7, self._latest())
         self._journal(
-            f"plan:{label}",
+            f"plan:{r}",
             {
+                "asked_for": asked_for,
                 "designs": [design_to_json(d.backbone, d.exits, d.setting) for d in designs],
                 "suggestions": list(why),
                 "predictions": self.worlds().predictions(designs, n_draws=n_draws, seed=seed),
@@ -307,12 +355,17 @@ class Study:
         """
         r = self._latest()
         if self.findings.n_planned_rounds > r + 1:
-            raise StudyError(
-                f"study '{self.config.study}': round {r + 1} is planned already; run: hadas measure"
-            )
+            self._refuse_second_plan(r + 1)
+        known = {point.design for point in self.findings.loop_points()}
+        for design in designs:
+            if design in known:
+                raise StudyError(f"study '{self.config.study}': {design} is measured already")
         self.fit(progress)
-        asked = {"expected_gain": None, "cost_s": None, "why": "asked for"}
-        self._plan(r + 1, designs, [asked] * len(designs))
+        asked = {"expected_gain": None, "cost_s": None, "why": ASKED_FOR}
+        self._plan(r + 1, designs, [asked] * len(designs), asked_for=True)
+
+    def _refuse_second_plan(self, r: int) -> NoReturn:
+        raise StudyError(f"study '{self.config.study}': round {r} is planned already; run: hadas measure")
 
     # -- the whole loop ------------------------------------------------------------------------
 
@@ -324,7 +377,8 @@ class Study:
             for summary in self.findings.summaries()[shown:]:
                 yield summary
                 shown += 1
-            if self.findings.n_measured_rounds > self.config.learning.rounds:
+            open_plan = self.findings.n_planned_rounds > self.findings.n_measured_rounds
+            if not open_plan and self.findings.n_suggested_rounds() >= self.config.learning.rounds:
                 break
             self.suggest(None, progress)
             self.measure(progress)
@@ -336,7 +390,7 @@ class Study:
         """Measure what the baselines propose, as many points each as the loop suggested."""
         from ..search import baselines
 
-        n = len(self.findings.loop_points()) - len(self.findings.points(0))
+        n = sum(point.strategy == "hadas" for point in self.findings.loop_points())
         if n == 0 or all(self.findings.event(f"measured:{name}") for name in BASELINES):
             return
         space, settings = self.parts.space, self.parts.search_settings

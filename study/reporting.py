@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from .assembly import ProgressCallback
+from .findings import ASKED_FOR
 from .journal import MeasuredPoint, RoundSummary
 from .loop import BASELINES, Study
 
@@ -98,12 +99,14 @@ def _saving(study: Study) -> str | None:
     ratio = cost / base
     ratio_se = ratio * math.hypot(cost_se / cost, base_se / base)
     simulated = " (SIMULATED)" if study.simulated else ""
+    clocks = " at maximum clocks" if default.clocks_hz else ""
     return (
         f"{_described(study, chosen.design)} needs {cost:.2f} {unit} at {100 * chosen.controller.accuracy:.1f} % "
-        f"accuracy; the most accurate seed, {study.findings.name(best.design.backbone)} without exits at maximum "
-        f"clocks, {base:.2f} {unit} at {100 * bar.accuracy:.1f} ± {100 * bar.accuracy_se:.1f} %: "
-        f"{100 * (1 - ratio):.0f} ± {100 * ratio_se:.0f} % less {what}{simulated}, at an accuracy at most one "
-        "standard error lower (both on the split that the search may use)."
+        f"accuracy; the most accurate seed, {study.findings.name(best.design.backbone)} without exits{clocks}, "
+        f"{base:.2f} {unit} at {100 * bar.accuracy:.1f} ± {100 * bar.accuracy_se:.1f} %: "
+        f"{100 * (1 - ratio):.1f} ± {100 * ratio_se:.1f} % less {what}{simulated}, at an accuracy at most one "
+        "standard error lower. (Picked as the cheapest such point, on the split that the search may use; "
+        "the report judges it on the test split.)"
     )
 
 
@@ -121,37 +124,32 @@ def _cost(policy: PolicyCost) -> tuple[float, float, str, str]:
 
 
 def _comparisons(study: Study) -> list[str]:
-    """Hypervolume of the loop against each baseline at the same number of measurements."""
-    from ..search.metrics import hypervolume_standard_error, ratio_of_dominance
+    """Hypervolume of the loop against each baseline, after equally many measurements."""
+    from ..search.metrics import ratio_of_dominance
 
     findings = study.findings
-    seeds = findings.points(0) if findings.n_measured_rounds else []
-    loop = findings.loop_points()
+    groups = _measured_groups(study)
+    seeds, own = groups.get("seed", []), groups.get("hadas", [])
     found = []
     for name in BASELINES:
-        if findings.event(f"measured:{name}") is None:
+        rival = groups.get(name, [])
+        n = min(len(own), len(rival))
+        if n == 0:
             continue
-        rival = seeds + findings.points(name)
-        volumes, errors, values = [], [], []
-        for i, points in enumerate((loop, rival)):
-            objectives, standard_errors = findings.objectives(points)
-            values.append(objectives)
-            volumes.append(findings.reference.hypervolume(objectives))
-            errors.append(
-                hypervolume_standard_error(
-                    objectives, standard_errors, findings.reference, seed=study.config.seed + i
-                )
-            )
+        sides = [seeds + own[:n], seeds + rival[:n]]
+        volumes = [findings.hypervolume(points) for points in sides]
+        errors = [findings.hypervolume_standard_error(points) for points in sides]
+        fronts = [findings.objectives(points)[0] for points in sides]
         gain, gain_se = volumes[0] - volumes[1], math.hypot(*errors)
         if abs(gain) <= 1.96 * gain_se:
             verdict = "the difference lies inside its 95 % interval, so neither is shown to be better"
         else:
             verdict = f"the {'gain' if gain > 0 else 'loss'} exceeds its 95 % interval"
         found.append(
-            f"Hypervolume {volumes[0]:.3f} ± {errors[0]:.3f} against {volumes[1]:.3f} ± {errors[1]:.3f} of the baseline "
-            f"'{name}', each with {len(loop) - len(seeds)} points beyond the seeds: {verdict}. "
-            f"Ratio of dominance {ratio_of_dominance(values[0], values[1]):.0%} against "
-            f"{ratio_of_dominance(values[1], values[0]):.0%}."
+            f"Hypervolume {volumes[0]:.3f} ± {errors[0]:.3f} against {volumes[1]:.3f} ± {errors[1]:.3f} of the "
+            f"baseline '{name}', each from the same {len(seeds)} seeds and its first {n} points: {verdict}. "
+            f"{ratio_of_dominance(*fronts):.0%} of the loop's front dominate some point of the baseline's, "
+            f"{ratio_of_dominance(*reversed(fronts)):.0%} the other way round."
         )
     return found
 
@@ -164,7 +162,9 @@ def write_study_report(study: Study, progress: ProgressCallback) -> Path:
     from ..search.report import write_report
 
     progress("writing the report", 0, 1)
-    path = write_report(report_content(study), study.directory)
+    # The report of study.yaml lies beside it; those of other files have a folder of their own.
+    folder = study.directory if study.path.stem == "study" else study.directory / study.path.stem
+    path = write_report(report_content(study), folder)
     progress("writing the report", 1, 1)
     return path
 
@@ -206,8 +206,8 @@ def _measured_groups(study: Study) -> dict[str, list[MeasuredPoint]]:
     findings = study.findings
     loop = findings.loop_points()
     groups = {
-        "seed": [p for p in loop if p.strategy == "seed"],
-        "hadas": [p for p in loop if p.strategy == "hadas"],
+        strategy: [point for point in loop if point.strategy == strategy]
+        for strategy in ("seed", "hadas", ASKED_FOR)
     }
     for name in BASELINES:
         if findings.event(f"measured:{name}") is not None:
@@ -267,7 +267,7 @@ def _traces(study: Study, groups: dict[str, list[MeasuredPoint]]) -> list[Hyperv
     seeds = groups.get("seed", [])
     traces = []
     for name, points in groups.items():
-        if name == "seed":
+        if name in ("seed", ASKED_FOR):
             continue
         counts = tuple(range(len(seeds), len(seeds) + len(points) + 1))
         ordered = seeds + points

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .journal import RoundSummary, design_from_json
-from .loop import Study
+from .loop import BASELINES, Study
 
 if TYPE_CHECKING:
     from ..search.designs import Design
@@ -55,7 +55,7 @@ def front_rows(study: Study, n_rounds: int | None = None) -> list[list[str]]:
                 *design_cells(study, point.design),
                 f"{100 * cost.accuracy:.1f} ± {100 * cost.accuracy_se:.1f}",
                 *energy,
-                f"{cost.latency_ms:.2f}",
+                f"{cost.latency_ms:.2f} ± {cost.latency_se:.2f}",
             ]
         )
     return rows
@@ -81,7 +81,7 @@ def predicted_columns(study: Study) -> list[str]:
     return [names.get(column.name, column.name) for column in study.search().columns]
 
 
-def round_line(summary: RoundSummary) -> str:
+def round_line(summary: RoundSummary, *, simulated: bool) -> str:
     """One sentence on a round."""
     parts = [
         f"round {summary.round}: {summary.n_measured} points measured, "
@@ -93,7 +93,10 @@ def round_line(summary: RoundSummary) -> str:
             for quantity, share in summary.coverage_90.items()
         )
         parts.append(f"measured inside the predicted 90 % interval: {shares}")
-    parts.append(f"{summary.device_seconds:.0f} s of device, {summary.training_seconds:.0f} s of training")
+    mark = "SIMULATED " if simulated else ""
+    parts.append(
+        f"{summary.device_seconds:.0f} s of {mark}device, {summary.training_seconds:.0f} s of training"
+    )
     return "; ".join(parts)
 
 
@@ -135,16 +138,17 @@ def status_rows(study: Study) -> list[tuple[str, str]]:
     trained = findings.event("supernet")
     if trained is not None:
         rows.append(("supernet", f"trained in {trained['seconds']:.0f} s"))
-    costs = [row for r in range(planned) for row in study.store.costs(session=findings.session(r))]
+    sessions: list[int | str] = [*range(planned), *BASELINES]
+    costs = [row for label in sessions for row in study.store.costs(session=findings.session(label))]
     failed = [row for row in costs if not row.valid]
-    rows.append(("cost rows", f"{len(costs)}, {len(failed)} of them invalid"))
+    rows.append(("cost rows", f"{len(costs)} with the baselines', {len(failed)} of them invalid"))
     rows += [(f"  row {row.row_no} of {row.session}", row.reason) for row in failed]
     if trained is not None and costs:
         accuracy = findings.accuracy_records([row.backbone for row in costs]).values()
         bad = [record for record in accuracy if not record.valid]
         rows.append(("accuracy rows", f"{len(accuracy)}, {len(bad)} of them invalid"))
         rows += [(f"  {record.backbone.arch_id}", record.reason) for record in bad]
-    rows += [("", round_line(summary)) for summary in findings.summaries()]
+    rows += [("", round_line(summary, simulated=study.simulated)) for summary in findings.summaries()]
     rows.append(("next", _next_step(study)))
     return rows
 
@@ -158,4 +162,8 @@ def _next_step(study: Study) -> str:
         return "hadas fit"
     if findings.event(f"search:{r}") is None:
         return "hadas search"
-    return "hadas suggest" if r < study.config.learning.rounds else "hadas report"
+    if findings.n_suggested_rounds() < study.config.learning.rounds:
+        return "hadas suggest"
+    if study.config.baselines and any(findings.event(f"measured:{name}") is None for name in BASELINES):
+        return "hadas run (measures the baselines and reports)"
+    return "hadas report"

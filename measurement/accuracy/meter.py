@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Protocol
 
 from ...datasets.records import AccuracyRecord
@@ -20,7 +20,7 @@ class AccuracyMeter(Protocol):
     def split_id(self) -> str: ...
     def measure(
         self, backbones: Sequence[Backbone], *, session: str, first_row: int = 0
-    ) -> Iterator[AccuracyRecord]:
+    ) -> Generator[AccuracyRecord, None, None]:
         """Yield one record per backbone; row numbers count from ``first_row``.
 
         The record of a backbone depends on the backbone, the weights and the recipe alone,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 
 import numpy as np
@@ -58,7 +58,7 @@ class SupernetMeter:
 
     def measure(
         self, backbones: Sequence[Backbone], *, session: str, first_row: int = 0
-    ) -> Iterator[AccuracyRecord]:
+    ) -> Generator[AccuracyRecord, None, None]:
         """Yield one record per backbone; one that fails yields an invalid record with the reason."""
         jobs: deque[Future[AccuracyRecord]] = deque()
         with one_thread_workers(self._recipe.threads) as pool:

@@ -44,4 +44,6 @@ def test_a_round_counts_what_fell_inside_and_on_which_side():
     assert summary.bias["energy_mj"] == pytest.approx((0.0 + 1.0 - 1.0 + 2.5) / 4)
     assert summary.n_checked == {"energy_mj": 4, "accuracy": 1}
     assert RoundSummary.from_json(summary.to_json()) == summary
-    assert "energy_mj 75% of 4 (bias +0.6 sd)" in round_line(summary)
+    line = round_line(summary, simulated=True)
+    assert "energy_mj 75% of 4 (bias +0.6 sd)" in line
+    assert "60 s of SIMULATED device" in line
