@@ -1,4 +1,4 @@
-"""Quality of fronts: hypervolume with a frozen reference, ratio of dominance, pooled fronts.
+"""Quality of fronts: hypervolume with a frozen reference, and ratio of dominance.
 
 All points are minimised.  Columns marked ``log`` (costs) are compared on a natural-log scale,
 so that saving a tenth of the energy counts the same for small and large networks.
@@ -101,12 +101,6 @@ def _transform(points: FloatArray, log: tuple[bool, ...]) -> FloatArray:
         raise StudyError("a cost that is compared on a log scale must be positive")
     values[..., on_log] = np.log(values[..., on_log])
     return values
-
-
-def pooled_front(*fronts: FloatArray) -> FloatArray:
-    """The non-dominated points of several (q_i, m) sets together, in order of first appearance."""
-    points = np.concatenate(fronts)
-    return points[front_indices(points)]
 
 
 def ratio_of_dominance(a: FloatArray, b: FloatArray) -> float:

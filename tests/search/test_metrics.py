@@ -11,7 +11,6 @@ from hadas.search.metrics import (
     HypervolumeReference,
     greedy_subset,
     hypervolume_standard_error,
-    pooled_front,
     ratio_of_dominance,
 )
 from hadas.search.objectives import Column
@@ -43,12 +42,10 @@ def test_hypervolume_equals_counting_cells(points):
 
 @given(small_sets, small_sets)
 @settings(max_examples=200, deadline=None)
-def test_ratio_of_dominance_and_pooled_front_equal_brute_force(a, b):
+def test_ratio_of_dominance_equals_brute_force(a, b):
     front_a, front_b = front_of(a), front_of(b)
     share = np.mean([any(dominates(p, q) for q in front_b) for p in front_a])
     assert ratio_of_dominance(a, b) == pytest.approx(share)
-    pooled = {tuple(p) for p in front_of(np.concatenate([a, b]))}
-    assert {tuple(p) for p in pooled_front(a, b)} == pooled
 
 
 def test_reference_lies_1_1_ranges_beyond_the_nadir_of_the_front_on_the_log_scale():
