@@ -130,7 +130,8 @@ def suggest(
         batch: designs wanted.
         pending_draws: (s, p, m) draws of designs that are being measured; they count as if
             they had come out as drawn.
-        information_share: share of the batch chosen by predictive variance instead of gain.
+        information_share: share of the batch chosen by predictive variance instead of gain, rounded
+            down to whole designs: at 0.25 one of four, none of two.
 
     Returns:
         At most ``batch`` suggestions, improvements first; fewer only if the pool is smaller.
@@ -138,7 +139,8 @@ def suggest(
     if not 0.0 <= information_share <= 1.0:
         raise StudyError(f"information_share = {information_share}: must lie between 0 and 1")
     n_wanted = min(batch, len(pool))
-    n_information = min(n_wanted, round(information_share * batch))
+    # 0.29 * 100 is a little below 29 in binary; what is meant is 29.
+    n_information = min(n_wanted, math.floor(information_share * batch + 1e-9))
     improver = _Improver(pool_draws, measured, pending_draws, reference)
     price = _Prices([design.backbone.arch_id for design in pool], measured_backbones, costs)
     chosen = [

@@ -123,6 +123,18 @@ def test_information_share_takes_the_widest_designs_of_new_backbones(pool, draws
     assert len({s.design for s in got}) == 4
 
 
+@pytest.mark.parametrize(
+    ("share", "batch", "n_information"), [(0.25, 4, 1), (0.25, 2, 0), (0.25, 6, 1), (0.5, 3, 1), (1.0, 3, 3)]
+)
+def test_information_share_is_rounded_down(pool, draws, share, batch, n_information):
+    got = suggest(
+        pool, draws, measured=MEASURED, reference=REFERENCE, measured_backbones=set(), costs=UnitCosts(1, 1),
+        batch=batch, information_share=share,
+    )  # fmt: skip
+    assert len(got) == batch
+    assert [s.why for s in got].count("information") == n_information
+
+
 def test_when_nothing_improves_the_batch_is_filled_with_information(pool, draws):
     hopeless = draws * [1.0, 50.0]
     got = suggest(
