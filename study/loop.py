@@ -171,7 +171,8 @@ class Study:
         designs = [design_from_json(document) for document in plan["designs"]]
         self._measure_accuracy([design.backbone for design in designs], f"accuracy, {name}", progress)
         mark = " (SIMULATED)" if self.simulated else ""
-        self._measure_cost(designs, self.findings.session(label), f"cost{mark}, {name}", progress)
+        for _ in range(2):  # a design whose row came out invalid is queued once more
+            self._measure_cost(designs, self.findings.session(label), f"cost{mark}, {name}", progress)
 
     def _measure_accuracy(
         self, backbones: Sequence[Backbone], phase: str, progress: ProgressCallback
@@ -190,7 +191,7 @@ class Study:
     def _measure_cost(
         self, designs: Sequence[Design], session: str, phase: str, progress: ProgressCallback
     ) -> None:
-        """Measure designs in order; those whose only rows are invalid are measured once more as new rows."""
+        """Measure the designs that have no valid row, in order; invalid rows stay, new ones follow them."""
         from ..measurement.hardware.device import CostRequest, MeasurementPlan
 
         rows = self.store.costs(session=session)

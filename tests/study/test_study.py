@@ -1,0 +1,144 @@
+"""What a study keeps apart, tries again and refuses."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from hadas.errors import HadasError, StudyError
+from hadas.spaces import CLOCK_TABLES, Exits, mini_space
+from hadas.study import Study
+from hadas.study.config import template
+
+
+@pytest.fixture
+def study_file(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(template("study.yaml", "smoke"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    path = tmp_path_factory.mktemp("study") / "study.yaml"
+    path.write_text(template("study.yaml", "smoke").replace("baselines: true", "baselines: false"))
+    Study.open(path).measure()
+    return path
+
+
+class FailsOnce:
+    """A simulated device whose first row of every session fails."""
+
+    def __init__(self, device):
+        self._device = device
+
+    def __getattr__(self, name):
+        return getattr(self._device, name)
+
+    def measure(self, plan):
+        for record in self._device.measure(plan):
+            failed = replace(
+                record, valid=False, reason="over-current", stages=(), latency_ms=None, energy_mj=None
+            )
+            yield failed if record.row_no == 0 else record
+
+
+def test_a_failed_row_is_kept_and_measured_again(study_file):
+    study = Study.open(study_file)
+    study.parts.device = FailsOnce(study.parts.device)
+    study.measure()
+    rows = study.store.costs(session=study.findings.session(0))
+    assert [row.valid for row in rows] == [False] + [True] * (len(rows) - 1)
+    assert rows[0].reason == "over-current"
+    assert (rows[-1].backbone, rows[-1].requested) == (rows[0].backbone, rows[0].requested)
+    assert len(study.findings.points(0)) == len(rows) - 1
+
+
+def test_a_round_of_failures_stays_open_until_it_succeeds(study_file):
+    class AlwaysFails(FailsOnce):
+        def measure(self, plan):
+            for record in self._device.measure(plan):
+                yield replace(record, valid=False, reason="hot", stages=(), latency_ms=None, energy_mj=None)
+
+    study = Study.open(study_file)
+    device = study.parts.device
+    study.parts.device = AlwaysFails(device)
+    with pytest.raises(StudyError, match="no design has both"):
+        study.measure()
+    study.parts.device = device
+    study.measure()
+    rows = study.store.costs(session=study.findings.session(0))
+    n = len(rows) // 3
+    assert [row.valid for row in rows] == [False] * (2 * n) + [True] * n
+
+
+def test_models_of_other_rows_are_not_used(measured):
+    """Models beside the study file are found by what they were fitted to, not by the study's name."""
+    study = Study.open(measured)
+    study.fit()
+    before = sorted(p.name for p in (measured.parent / "models" / "smoke").iterdir())
+    other = measured.parent / "other.yaml"
+    document = {**yaml.safe_load(measured.read_text()), "store": "other.sqlite", "seed": 8}
+    other.write_text(yaml.safe_dump(document))
+    second = Study.open(other)
+    second.measure()
+    second.fit()
+    after = sorted(p.name for p in (measured.parent / "models" / "smoke").iterdir())
+    assert len(after) == len(before) + 1
+
+
+def test_own_designs_are_kept_apart(measured):
+    """They are measured and trained on, and belong neither to the loop's rounds nor to its comparisons."""
+    from hadas.search.designs import Design
+
+    study = Study.open(measured)
+    backbone = mini_space().presets["m1"]
+    exits = Exits.at([5], first_exit=mini_space().first_exit, n_blocks=backbone.n_blocks)
+    study.plan([Design(backbone, exits, CLOCK_TABLES["tx2-pascal-gpu"].default)])
+    with pytest.raises(StudyError, match="round 1 is planned already"):
+        study.suggest(2)
+    study.measure()
+    assert [point.strategy for point in study.findings.points(1)] == ["asked for"]
+    assert study.findings.n_suggested_rounds() == 0
+    list(study.run())
+    assert study.findings.n_suggested_rounds() == 1
+    with pytest.raises(StudyError, match="measured already"):
+        study.plan([study.findings.points(1)[0].design])
+
+
+def test_another_process_at_work_is_named(study_file):
+    first, second = Study.open(study_file), Study.open(study_file)
+    first.lock()
+    with pytest.raises(StudyError, match="another hadas"):
+        second.lock()
+
+
+def test_a_typo_does_not_begin_a_study(study_file):
+    """What is wrong is said before anything is stored or trained, and the mended file works."""
+    good = study_file.read_text()
+    for old, new, message in (
+        ("name: tx2-pascal-gpu", "name: tx2-pascal-gpuu", "tx2-pascal-gpuu"),
+        ("clocks: null", "clocks: absent.json", r"absent\.json"),
+        ("checkpoint: null", "checkpoint: absent.pt", r"absent\.pt"),
+    ):
+        assert old in good
+        study_file.write_text(good.replace(old, new))
+        with pytest.raises(HadasError, match=message):
+            Study.open(study_file)
+    study_file.write_text(good)
+    assert Study.open(study_file).store.study_config("smoke") is None
+
+
+def test_a_changed_clock_file_is_noticed(study_file):
+    clocks = study_file.parent / "clocks.json"
+    domains = {"gpu": [854_250_000, 1_300_500_000], "emc": [1_600_000_000, 1_866_000_000]}
+    clocks.write_text(json.dumps({"name": "few", "domains": domains}))
+    study_file.write_text(study_file.read_text().replace("clocks: null", "clocks: clocks.json"))
+    study = Study.open(study_file)
+    study._check_clocks()
+    clocks.write_text(
+        json.dumps({"name": "few", "domains": {**domains, "gpu": [114_750_000, 1_300_500_000]}})
+    )
+    with pytest.raises(StudyError, match="another clock table"):
+        Study.open(study_file).measure()
