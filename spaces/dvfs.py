@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 
 from ..errors import ConfigError, OffTableFrequencyError
+from .userfile import read_user_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,18 +170,28 @@ PINNED = ClockTable("pinned", ())
 """The table of a device whose clocks are not controlled: exactly one setting."""
 
 
+def unit_hint(frequency: int) -> str:
+    """What to do about a positive frequency too low to be one in Hz; empty if it may be one.
+
+    Clocks of edge processors and their memories run between 10 MHz and 10 GHz, so the three
+    usual units do not overlap.
+    """
+    if frequency <= 0 or frequency >= 10_000_000:
+        return ""
+    unit, factor = ("MHz", 1_000_000) if frequency < 10_000 else ("kHz", 1_000)
+    return f"Hz expected, this looks like {unit}; multiply by {factor}"
+
+
 def load_clock_table(path: Path) -> ClockTable:
     """Read a clock table from a user's JSON file.
 
     The file holds ``{"name": "...", "domains": {"gpu": [Hz, ...], "emc": [Hz, ...]}}``.
 
     Raises:
-        ConfigError: a missing file, bad JSON, or a bad field (named).
+        ConfigError: a missing or unreadable file, bad JSON, or a bad field (named).
     """
     try:
-        document = json.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"clock table {path}: {error.strerror}") from error
+        document = json.loads(read_user_text(path, "clock table"))
     except json.JSONDecodeError as error:
         raise ConfigError(f"clock table {path}, line {error.lineno}: not JSON ({error.msg})") from error
     if (
@@ -193,11 +204,8 @@ def load_clock_table(path: Path) -> ClockTable:
     for name, frequencies in document["domains"].items():
         if not isinstance(frequencies, list) or not all(type(f) is int for f in frequencies):
             raise ConfigError(f"clock table {path}: 'domains.{name}' must be a list of integers in Hz")
-        if frequencies and max(frequencies) < 10_000_000:
-            raise ConfigError(
-                f"clock table {path}: 'domains.{name}' peaks at {max(frequencies)} Hz; that looks like kHz. "
-                "Multiply by 1000."
-            )
+        if frequencies and (hint := unit_hint(max(frequencies))):
+            raise ConfigError(f"clock table {path}: 'domains.{name}' peaks at {max(frequencies)}: {hint}")
         try:
             domains.append(ClockDomain(name, tuple(frequencies)))
         except ConfigError as error:

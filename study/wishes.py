@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from ..errors import ConfigError, HadasError
 from ..spaces import Backbone, ClockTable, Exits, MBConvSpace, genome_from_values
+from ..spaces.dvfs import unit_hint
+from ..spaces.userfile import read_user_text
+from .config import parse_yaml
 
 if TYPE_CHECKING:
     from ..search.designs import Design
@@ -28,24 +29,28 @@ def read_designs(path: Path, space: MBConvSpace, table: ClockTable) -> list[Desi
     """Read and check designs.
 
     Raises:
-        ConfigError: missing file, bad YAML, or a bad field; names the file and the entry.
+        ConfigError: missing, empty or unreadable file, bad YAML, a bad field or a repeated design; names the
+            file and the entry.
         SpaceError, OffTableFrequencyError: with file and entry in front.
     """
-    try:
-        document = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"design file {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"design file {path}: not YAML ({error})") from error
+    what = f"design file {path}"
+    document = parse_yaml(read_user_text(path, "design file"), what)
     entries = document if isinstance(document, list) else [document]
-    designs = []
+    if document is None or not entries:
+        raise ConfigError(f"{what}: lists no design; examples/designs.yaml shows how one is written")
+    designs: list[Design] = []
     for i, entry in enumerate(entries):
         try:
-            designs.append(_read_entry(entry, space, table))
+            design = _read_entry(entry, space, table)
         except HadasError as error:
             # The type stays; only the place is added.  These errors carry their text as sole argument.
-            error.args = (f"design file {path}, entry {i}: {error}",)
+            error.args = (f"{what}, entry {i}: {error}",)
             raise
+        if design in designs:
+            raise ConfigError(
+                f"{what}, entry {i}: the same design as entry {designs.index(design)}; remove one"
+            )
+        designs.append(design)
     return designs
 
 
@@ -66,18 +71,26 @@ def _backbone(entry: Mapping[str, Any], space: MBConvSpace) -> Backbone:
     if ("preset" in entry) == ("genes" in entry):
         raise ConfigError("needs exactly one of 'preset' and 'genes'")
     if "preset" in entry:
-        if entry["preset"] not in space.presets:
+        if not isinstance(entry["preset"], str) or entry["preset"] not in space.presets:
             raise ConfigError(
                 f"'preset' = {entry['preset']!r}: space '{space.name}' names {sorted(space.presets)}"
             )
         return space.presets[entry["preset"]]
     if not isinstance(entry["genes"], dict):
         raise ConfigError("'genes' must map gene names to values")
+    for name, value in entry["genes"].items():
+        if type(value) is not int:
+            raise ConfigError(f"gene '{name}' = {value!r}: must be an integer")
     return space.decode(genome_from_values(space, entry["genes"]))
 
 
 def _clocks(clocks: Any, table: ClockTable) -> dict[str, int]:
     names = [domain.name for domain in table.domains]
     if not isinstance(clocks, dict) or set(clocks) != set(names):
-        raise ConfigError(f"'clocks_hz' must give {names}, each an integer in Hz")
+        raise ConfigError(f"'clocks_hz' must give {names}, each an integer in Hz; got {clocks!r}")
+    for name, hz in clocks.items():
+        if type(hz) is not int:
+            raise ConfigError(f"'clocks_hz.{name}' = {hz!r}: must be an integer in Hz")
+        if hint := unit_hint(hz):
+            raise ConfigError(f"'clocks_hz.{name}' = {hz}: {hint}")
     return clocks

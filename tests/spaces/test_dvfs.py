@@ -57,7 +57,8 @@ def test_user_file(tmp_path):
     [
         ("{", "line 1"),
         ('{"domains": {}}', "domains"),
-        ('{"domains": {"gpu": [204000, 665600]}}', "kHz"),
+        ('{"domains": {"gpu": [204000, 665600]}}', r"Hz expected.*kHz; multiply by 1000$"),
+        ('{"domains": {"gpu": [204, 665]}}', r"Hz expected.*MHz; multiply by 1000000$"),
         ('{"domains": {"gpu": [200000000, 100000000]}}', "ascend"),
         ('{"domains": {"gpu": ["fast"]}}', r"domains\.gpu"),
     ],
@@ -68,6 +69,16 @@ def test_bad_user_file_names_file_and_field(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message) as caught:
         clock_table(str(path))
     assert "board.json" in str(caught.value)
+
+
+def test_unreadable_user_files(tmp_path):
+    latin = tmp_path / "latin.json"
+    latin.write_bytes(b'{"name": "caf\xe9"}')
+    folder = tmp_path / "folder.json"
+    folder.mkdir()
+    for path, message in ((latin, "UTF-8"), (folder, "is a folder"), (tmp_path / "absent.json", "no such")):
+        with pytest.raises(ConfigError, match=message):
+            clock_table(str(path))
 
 
 @pytest.mark.skipif(not SHARED_TABLES.exists(), reason="recorded frequency tables are not here")
