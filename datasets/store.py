@@ -10,7 +10,8 @@ SQLite (write-ahead log, one writer at a time) by default; any SQLAlchemy URL wo
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,11 @@ _events = sa.Table(
 )
 
 
+_REMEDY = (
+    "See that the database is whole, its disk not full and its server up; then run the same command again."
+)
+
+
 class Store:
     """All records and journals behind one database URL.
 
@@ -97,9 +103,10 @@ class Store:
             StoreError: not a database, unreachable, or of another schema version.
         """
         self.url = url if "://" in url else f"sqlite:///{Path(url)}"
-        if self.url.startswith("sqlite:///"):
-            Path(self.url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        remedy = "Name a new file, or a database that this user may write."
         try:
+            if self.url.startswith("sqlite:///"):
+                Path(self.url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
             self._engine = sa.create_engine(self.url)
             if self._engine.dialect.name == "sqlite":
                 sa.event.listen(self._engine, "connect", _configure_sqlite)
@@ -107,9 +114,25 @@ class Store:
             self._check_schema()
         except sa.exc.SQLAlchemyError as error:
             raise StoreError(
-                f"store {self.url}: cannot be opened ({_first_line(error)}). "
-                "Name a new file, or a database that this user may write."
+                f"store {self._name}: cannot be opened ({_first_line(error)}). {remedy}"
             ) from error
+        except OSError as error:
+            raise StoreError(
+                f"store {self._name}: its folder cannot be made ({error.strerror}). {remedy}"
+            ) from error
+        except ModuleNotFoundError as error:
+            raise StoreError(
+                f"store {self._name}: the database driver '{error.name}' is not installed. "
+                "Install it, or name an SQLite file."
+            ) from error
+
+    @property
+    def _name(self) -> str:
+        """The URL as messages show it: without its password."""
+        try:
+            return sa.make_url(self.url).render_as_string(hide_password=True)
+        except sa.exc.ArgumentError:
+            return self.url
 
     def _check_schema(self) -> None:
         with self._engine.begin() as connection:
@@ -118,12 +141,23 @@ class Store:
                 connection.execute(_meta.insert().values(schema_version=SCHEMA_VERSION))
             elif found != SCHEMA_VERSION:
                 raise StoreError(
-                    f"store {self.url}: schema version {found}; this hadas reads version {SCHEMA_VERSION}"
+                    f"store {self._name}: schema version {found}; this hadas reads version {SCHEMA_VERSION}. Name a new file."
                 )
 
     def close(self) -> None:
         """Release the database."""
         self._engine.dispose()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        """A connection for queries; every read goes through here."""
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except sa.exc.SQLAlchemyError as error:
+            raise StoreError(
+                f"store {self._name}: cannot be read ({_first_line(error)}). {_REMEDY}"
+            ) from error
 
     def _write(self, statements: Sequence[sa.Executable]) -> None:
         """Run statements in one transaction.  The only place where rows are written."""
@@ -132,9 +166,14 @@ class Store:
                 for statement in statements:
                     connection.execute(statement)
         except sa.exc.IntegrityError as error:
-            raise StoreError(f"store {self.url}: row exists already ({_first_line(error)})") from error
-        except sa.exc.OperationalError as error:
-            raise StoreError(f"store {self.url}: cannot write ({_first_line(error)})") from error
+            raise StoreError(
+                f"store {self._name}: row exists already ({_first_line(error)}). Another hadas seems to be "
+                "measuring this study; let it finish, then run the same command again."
+            ) from error
+        except sa.exc.SQLAlchemyError as error:
+            raise StoreError(
+                f"store {self._name}: cannot be written ({_first_line(error)}). {_REMEDY}"
+            ) from error
 
     # -- cost ---------------------------------------------------------------------------------
 
@@ -170,7 +209,7 @@ class Store:
 
     def _has_target(self, target_id: str) -> bool:
         query = sa.select(_targets.c.target_id).where(_targets.c.target_id == target_id)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return connection.execute(query).first() is not None
 
     def costs(self, *, session: str | None = None, target_id: str | None = None) -> tuple[CostRecord, ...]:
@@ -184,7 +223,7 @@ class Store:
             query = query.where(_costs.c.session == session)
         if target_id is not None:
             query = query.where(_costs.c.target_id == target_id)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return tuple(_cost_from_json(row, target) for row, target in connection.execute(query))
 
     # -- accuracy -----------------------------------------------------------------------------
@@ -234,20 +273,20 @@ class Store:
             )
             .order_by(_accuracies.c.valid, _accuracies.c.session, _accuracies.c.row_no)
         )
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             records = [_accuracy_from_row(row._mapping) for row in connection.execute(query)]
         found = {record.backbone.arch_id: record for record in records}
         return {arch_id: found[arch_id] for arch_id in arch_ids if arch_id in found}
 
     def n_accuracy_rows(self) -> int:
         """Number of accuracy rows of all studies."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return int(connection.execute(sa.select(sa.func.count()).select_from(_accuracies)).scalar_one())
 
     def next_accuracy_row(self, session: str) -> int:
         """First free row number of a session."""
         query = sa.select(sa.func.max(_accuracies.c.row_no)).where(_accuracies.c.session == session)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             last = connection.execute(query).scalar_one()
         return 0 if last is None else int(last) + 1
 
@@ -256,7 +295,7 @@ class Store:
     def study_config(self, study_id: str) -> dict[str, Any] | None:
         """The configuration a study was created with, or ``None`` if there is no such study."""
         query = sa.select(_studies.c.config).where(_studies.c.study_id == study_id)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             found: dict[str, Any] | None = connection.execute(query).scalar_one_or_none()
         return found
 
@@ -281,14 +320,14 @@ class Store:
     def event(self, study_id: str, key: str) -> dict[str, Any] | None:
         """Payload of one event, or ``None``."""
         query = sa.select(_events.c.payload).where(_events.c.study_id == study_id, _events.c.key == key)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             found: dict[str, Any] | None = connection.execute(query).scalar_one_or_none()
         return found
 
     def event_keys(self, study_id: str) -> tuple[str, ...]:
         """Keys of all events of a study, oldest first."""
         query = sa.select(_events.c.key).where(_events.c.study_id == study_id).order_by(_events.c.event_no)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return tuple(connection.execute(query).scalars())
 
 

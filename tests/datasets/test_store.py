@@ -1,6 +1,7 @@
 """The store keeps what was measured, whole or not at all, and refuses what cannot be."""
 
 import math
+import sqlite3
 from dataclasses import replace
 
 import numpy as np
@@ -101,7 +102,7 @@ def test_impossible_latency_is_refused_and_the_store_untouched(store, value):
 
 def test_a_row_is_never_overwritten(store):
     store.add_cost(cost_record())
-    with pytest.raises(StoreError, match="exists already"):
+    with pytest.raises(StoreError, match=r"exists already.*[Aa]nother hadas"):
         store.add_cost(replace(cost_record(), device_seconds=1.0))
     assert store.costs() == (cost_record(),)
 
@@ -121,6 +122,43 @@ def test_not_a_store(tmp_path):
     path.write_text("this is no database, only a long enough text to be read as one " * 50)
     with pytest.raises(StoreError, match=r"store\.sqlite"):
         Store(str(path))
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("file.txt/store.sqlite", "folder cannot be made"),
+        ("folder", "cannot be opened"),
+        ("nosuch://user:secret@host/db", "cannot be opened"),
+        ("oracle+oracledb://user:secret@host/db", "driver 'oracledb' is not installed"),
+    ],
+)
+def test_an_impossible_place_names_the_remedy(tmp_path, place, message):
+    (tmp_path / "file.txt").write_text("a file, not a folder")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StoreError, match=rf"{message}.*(?:Name a new file|Install it)") as caught:
+        Store(place if "://" in place else str(tmp_path / place))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_damaged_store_is_an_error_of_the_store(store):
+    """Tables that vanish under an open store end in a message, for reads and for writes."""
+    store.add_cost(cost_record())
+    with sqlite3.connect(store.url.removeprefix("sqlite:///")) as connection:
+        for table in ("cost_rows", "accuracy_rows", "events", "studies"):
+            connection.execute(f"DROP TABLE {table}")
+    for action in (
+        store.costs,
+        store.n_accuracy_rows,
+        lambda: store.study_config("a"),
+        lambda: store.event_keys("a"),
+        lambda: store.next_accuracy_row("s"),
+        lambda: store.accuracy(["x"], weights_id="w", recipe_id="r", split_id="d"),
+    ):
+        with pytest.raises(StoreError, match="cannot be read"):
+            action()
+    with pytest.raises(StoreError, match="cannot be written"):
+        store.add_cost(cost_record(row_no=1))
 
 
 @given(st.integers(2, 12), st.integers(0, 1000))
