@@ -2,7 +2,7 @@
 
 Three engines stand behind one interface.  :class:`Exhaustive` computes every choice and is
 exact.  :class:`ArrayNSGA2` is NSGA-II (Deb et al., 2002) as plain array code over all
-backbones in lockstep.  :class:`PymooNSGA2` runs pymoo's NSGA-II and exists as a cross-check.
+backbones in lockstep.  :class:`PymooNSGA2` runs pymoo's NSGA-II, an independent implementation.
 What an engine finds on a backbone depends on the backbone, its tables and the seed, not on
 the other backbones in the call.
 """
@@ -272,7 +272,14 @@ def _key(mask: BoolArray, setting: int) -> bytes:
 
 @dataclass(frozen=True)
 class PymooNSGA2:
-    """pymoo's NSGA-II with its default integer operators, one run per backbone: a cross-check."""
+    """pymoo's NSGA-II with uniform crossover and polynomial mutation, one run per backbone.
+
+    Slower than :class:`ArrayNSGA2`; for whoever wants the reference implementation or a second opinion.
+
+    Attributes:
+        population: candidates per generation and backbone.
+        generations: including the first, random one.
+    """
 
     population: int
     generations: int
@@ -295,15 +302,16 @@ class PymooNSGA2:
         def split(genes: NDArray[Any]) -> tuple[BoolArray, IntArray]:
             masks = np.zeros((len(genes), tables.max_positions), dtype=bool)
             masks[:, :p] = genes[:, :p] == 1
-            return masks, genes[:, p].astype(np.int64)
+            settings = genes[:, p].astype(np.int64)
+            if objective.needs_exit:
+                # Genes without an exit stand for one exit, at a place that the setting decides.
+                empty = np.flatnonzero(~masks.any(axis=1))
+                masks[empty, settings[empty] % p] = True
+            return masks, settings
 
         def objectives(genes: NDArray[Any]) -> FloatArray:
             masks, settings = split(genes)
-            points = evaluate(objective, tables, np.full(len(genes), backbone), masks, settings)
-            if objective.needs_exit:
-                # A choice without exits has no value here: worse than any real one.
-                points[~masks.any(axis=1)] = 1e9
-            return points
+            return evaluate(objective, tables, np.full(len(genes), backbone), masks, settings)
 
         class _Choices(Problem):  # type: ignore[misc]
             def _evaluate(self, x: NDArray[Any], out: dict[str, Any], *_: Any, **__: Any) -> None:
@@ -335,7 +343,7 @@ class Hybrid:
     """
 
     exact_limit: int
-    nsga2: ArrayNSGA2
+    nsga2: ArrayNSGA2 | PymooNSGA2
 
     def run(self, tables: Tables, objective: Objective, seed: int) -> tuple[InnerFront, ...]:
         """Fronts of all backbones, in the tables' order."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,11 +18,16 @@ from ..errors import ConfigError, StudyError
 from ..spaces import Backbone, BackboneSpace, ClockTable, Exits, IntArray
 from .designs import Design
 from .genetics import genome_key, offspring, random_genomes
-from .inner import ArrayNSGA2, Hybrid, InnerEngine, InnerFront
+from .inner import ArrayNSGA2, Hybrid, InnerEngine, InnerFront, PymooNSGA2
 from .metrics import HypervolumeReference
 from .objectives import Column, Objective, objective_by_name
 from .ranking import best_first, front_indices, pareto_ranks
 from .tables import FloatArray, StaticFitness, SupportsTables
+
+InnerEngineName = Literal["array", "pymoo"]
+INNER_ENGINES: dict[InnerEngineName, type[ArrayNSGA2] | type[PymooNSGA2]] = {
+    "array": ArrayNSGA2, "pymoo": PymooNSGA2,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class SearchSettings:
         generations: including the first, random one.
         survivors: backbones per generation that the first selection hands to the inner engine.
         inner_population, inner_generations: inner NSGA-II budget per backbone.
+        inner_engine: implementation of the inner NSGA-II: ``array`` (all backbones in lockstep) or
+            ``pymoo`` (one run per backbone; slower).
         exact_limit: a backbone with at most this many (exits, setting) choices (and at most 16 exit
             positions) is enumerated exhaustively instead; 0 = never.
         objective: ``expected`` or ``hadas-2d``.
@@ -46,6 +53,7 @@ class SearchSettings:
     survivors: int = 10
     inner_population: int = 10
     inner_generations: int = 5
+    inner_engine: InnerEngineName = "array"
     exact_limit: int = 0
     objective: str = "expected"
     with_latency: bool = False
@@ -59,6 +67,10 @@ class SearchSettings:
             raise ConfigError(
                 f"search setting 'survivors' = {self.survivors}: at most the population, {self.population}"
             )
+        if self.inner_engine not in INNER_ENGINES:
+            raise ConfigError(
+                f"search setting 'inner_engine' = {self.inner_engine!r}: known are {sorted(INNER_ENGINES)}"
+            )
         self.make_objective()
 
     def make_objective(self) -> Objective:
@@ -67,7 +79,8 @@ class SearchSettings:
 
     def make_inner(self) -> InnerEngine:
         """The inner engine that the settings describe."""
-        return Hybrid(self.exact_limit, ArrayNSGA2(self.inner_population, self.inner_generations))
+        engine = INNER_ENGINES[self.inner_engine]
+        return Hybrid(self.exact_limit, engine(self.inner_population, self.inner_generations))
 
 
 SEARCH_PRESETS: dict[str, SearchSettings] = {

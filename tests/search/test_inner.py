@@ -74,9 +74,9 @@ def test_nsga2_reaches_nearly_all_of_the_exact_hypervolume(synthetic_world, obje
     assert max(shares) <= 1 + 1e-9
 
 
-def test_nsga2_is_fixed_by_the_seed_and_blind_to_its_neighbours(random_tables):
+@pytest.mark.parametrize("engine", [ArrayNSGA2(12, 5), PymooNSGA2(12, 5)])
+def test_nsga2_is_fixed_by_the_seed_and_blind_to_its_neighbours(random_tables, engine):
     tables = random_tables(4, n_backbones=3, n_positions=(5, 6, 6))
-    engine = ArrayNSGA2(12, 5)
     together = engine.run(tables, Expected(), 9)
     alone = engine.run(tables.take([1]), Expected(), 9)[0]
     assert np.array_equal(together[1].objectives, alone.objectives)
@@ -93,6 +93,17 @@ def test_nsga2_never_evaluates_a_candidate_twice_and_can_exhaust_a_small_space(r
         for front, truth, n in zip(fronts, exact, n_exits_choices, strict=True):
             assert front.n_evaluated == 2 * n
             assert naive_front(front.objectives) == naive_front(truth.objectives)
+
+
+@pytest.mark.parametrize("objective", [Expected(), Hadas2D()])
+@pytest.mark.parametrize("engine", [ArrayNSGA2(1, 3), PymooNSGA2(1, 3), ArrayNSGA2(6, 3), PymooNSGA2(6, 3)])
+def test_nsga2_copes_with_one_parent_and_with_a_space_smaller_than_its_population(
+    random_tables, engine, objective
+):
+    tables = random_tables(0, n_settings=1, n_positions=(1, 1))
+    for front in engine.run(tables, objective, 0):
+        assert 1 <= len(front.settings) <= 2
+        assert front.masks.any(axis=1).all() or not objective.needs_exit
 
 
 def test_hybrid_enumerates_what_is_small_and_searches_the_rest(random_tables):

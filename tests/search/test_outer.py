@@ -69,6 +69,21 @@ def test_initial_backbones_are_looked_at_first_and_callbacks_see_each_generation
     assert len(seen[0].front) == len(found.front)
 
 
+def test_the_inner_engine_is_the_one_asked_for(synthetic_world):
+    small = {"population": 4, "survivors": 4, "generations": 1, "inner_population": 24}
+    found = {
+        engine: nested_search(
+            synthetic_world.space, synthetic_world,
+            search_settings("smoke", small | {"inner_generations": 8, "inner_engine": engine}), seed=2,
+        )
+        for engine in ("array", "pymoo")
+    }  # fmt: skip
+    assert {b.arch_id for b in found["array"].population} == {b.arch_id for b in found["pymoo"].population}
+    # Same backbones and budget, other implementation: another way to nearly the same front.
+    assert found["array"].front != found["pymoo"].front
+    assert found["pymoo"].history[-1] == pytest.approx(found["array"].history[-1], rel=0.1)
+
+
 def test_offspring_are_new_valid_and_resemble_their_parents():
     space, rng = mini_space(), np.random.default_rng(0)
     parents = random_genomes(space, 5, rng, set())
@@ -94,6 +109,7 @@ def test_settings_are_checked():
         ({"population": 0, "survivors": 0}, "must be at least 1"),
         ({"survivors": 1000}, "at most the population"),
         ({"objective": "speed"}, "no objective 'speed'"),
+        ({"inner_engine": "numpy"}, "known are .'array', 'pymoo'"),
     ):
         with pytest.raises(ConfigError, match=message):
             search_settings("demo", overrides)
