@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Symbol = Literal["circle", "diamond", "square", "triangle", "cross"]
+Symbol = Literal["circle", "diamond", "square", "triangle", "star", "cross"]
 Interval = tuple[float, float]
 """(down, up): lengths of an error bar, both >= 0."""
 
@@ -114,7 +114,8 @@ def cost_axis(title: str, values: tuple[float, ...]) -> Axis:
 
 
 _PLOTLY_SYMBOLS: dict[Symbol, str] = {
-    "circle": "circle", "diamond": "diamond", "square": "square", "triangle": "triangle-up", "cross": "x",
+    "circle": "circle", "diamond": "diamond", "square": "square", "triangle": "triangle-up", "star": "star",
+    "cross": "x",
 }  # fmt: skip
 
 

@@ -14,8 +14,8 @@ from typing import Literal
 from ...datasets.records import Target
 from ...spaces import Setting
 
-LedgerKind = Literal["device", "training", "computing"]
-"""Who was busy: the target device, the accuracy side (training and evaluation), or the host."""
+LedgerKind = Literal["device", "training"]
+"""Who was busy: the target device, or the accuracy side (training and evaluation)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class DesignRow:
 
     Attributes:
         strategy: who proposed it: ``hadas``, ``seed``, or the name of a baseline such as
-            ``presets optimized``, ``backbone only`` or ``random``.
+            ``presets optimized``, ``backbone only`` or ``random``; ``asked for`` if the user named it.
         name: short name for people, such as ``m3`` or ``hadas 7``.
         arch_id, backbone: identity of the backbone, and its values in one line.
         exits: block indices of the exits in use, ascending.
@@ -80,11 +80,17 @@ class RoundRow:
 
 @dataclass(frozen=True, slots=True)
 class HypervolumeTrace:
-    """Hypervolume of one strategy's measured points after each number of measurements (same lengths)."""
+    """Hypervolume of one strategy's measured points after each number of measurements (same lengths).
+
+    Attributes:
+        strategy: ``hadas`` or the name of another; all begin with the same seeds.
+        hypervolume_standard_error: of the last value; ``None`` where it was not estimated.
+    """
 
     strategy: str
     n_measurements: tuple[int, ...]
     hypervolume: tuple[float, ...]
+    hypervolume_standard_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +214,11 @@ class ReportContent:
         """Whether energy is the cost axis (else latency is)."""
         return bool(self.designs) and all(row.energy_mj is not None for row in self.designs)
 
-    @property
-    def truth(self) -> str:
-        """The mark that every table carries: ``SIMULATED`` or ``measured``."""
-        return "SIMULATED" if self.simulated else "measured"
+    def truth(self, *, holds_costs: bool = True) -> str:
+        """``SIMULATED`` or ``measured``, the mark of every row of a table.
+
+        Args:
+            holds_costs: whether a number of the row depends on a device's costs; accuracy and
+                the time of training are measured whatever the device is.
+        """
+        return "SIMULATED" if self.simulated and holds_costs else "measured"

@@ -43,7 +43,7 @@ def write_report(content: ReportContent, directory: Path) -> Path:
 
 
 def csv_tables(content: ReportContent) -> dict[str, list[dict[str, Cell]]]:
-    """Every table by file name, values unrounded; the last column says whether costs are simulated."""
+    """Every table by file name, values unrounded; the last column says which rows hold simulated costs."""
     tables: dict[str, list[dict[str, Cell]]] = {
         "designs": _designs(content),
         "rounds": _rounds(content),
@@ -56,6 +56,7 @@ def csv_tables(content: ReportContent) -> dict[str, list[dict[str, Cell]]]:
             {
                 "quantity": c.quantity, "unit": c.unit, "arch_id": c.arch_id, "round": c.round,
                 "predicted": c.predicted, "low_90": c.low_90, "high_90": c.high_90, "measured": c.measured,
+                "truth": content.truth(holds_costs=c.quantity != "accuracy"),
             }
             for c in content.checks
         ],
@@ -63,12 +64,18 @@ def csv_tables(content: ReportContent) -> dict[str, list[dict[str, Cell]]]:
             {
                 "what": row.what, "count": row.count, "seconds": row.seconds,
                 "unit_cost_s": row.unit_cost_s, "kind": row.kind,
+                "truth": content.truth(holds_costs=row.kind == "device"),
             }
             for row in content.ledger
         ],
         "chosen": _chosen(content),
     }  # fmt: skip
-    return {name: [{**row, "truth": content.truth} for row in rows] for name, rows in tables.items() if rows}
+    # Rows that do not say otherwise hold costs.
+    return {
+        name: [{**row, "truth": row.get("truth", content.truth())} for row in rows]
+        for name, rows in tables.items()
+        if rows
+    }
 
 
 def _designs(content: ReportContent) -> list[dict[str, Cell]]:
@@ -133,7 +140,7 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Cell]]) -> None:
 
 # -- PNG -------------------------------------------------------------------------------------
 
-_MARKERS = {"circle": "o", "diamond": "D", "square": "s", "triangle": "^", "cross": "X"}
+_MARKERS = {"circle": "o", "diamond": "D", "square": "s", "triangle": "^", "star": "*", "cross": "X"}
 _INK, _MUTED, _GRID = "#1d2430", "#5d6878", "#e6e8eb"
 
 

@@ -15,12 +15,15 @@ Z_90 = 1.645
 
 LOOP = "hadas"
 SEED = "seed"
+ASKED_FOR = "asked for"
+"""Strategy of the designs that the user asked to be measured."""
 
 _STRATEGIES: dict[str, tuple[str, Symbol, bool]] = {
     SEED: ("#85b0ea", "circle", False),
     "random": ("#8b949e", "triangle", True),
     "backbone only": ("#8e6bd8", "square", True),
     "presets optimized": ("#e8871e", "diamond", True),
+    ASKED_FOR: ("#2f9e6e", "star", True),
     LOOP: ("#2b7de9", "circle", True),
 }
 """Colour, symbol and filling of each strategy, in drawing order (the loop on top)."""
@@ -31,7 +34,7 @@ _OTHER_QUANTITY = "#5b7083"
 _INSIDE = "#5b7f9e"
 _OUTSIDE = "#d64545"
 _REFERENCE_LINE = "#8b949e"
-_KINDS = {"device": "#4f79a8", "training": "#93b3d1", "computing": "#c9b27c"}
+_KINDS = {"device": "#4f79a8", "training": "#93b3d1"}
 
 
 def strategy_style(strategy: str) -> tuple[str, Symbol, bool]:
@@ -79,11 +82,11 @@ def front_chart(content: ReportContent) -> Chart:
     for name in strategies:
         rows = [row for row in content.designs if row.strategy == name]
         series.append(_points([r for r in rows if not r.on_front], has_energy, on_front=False))
-        # Seeds belong to the loop, so its front runs through both.
-        owners = {LOOP, SEED} if name == LOOP else {name} if name != SEED or LOOP not in strategies else set()
-        front = [r for r in content.designs if r.strategy in owners and r.on_front]
-        if front:
-            x, y = staircase([(_cost(r, has_energy), 100 * r.accuracy) for r in front], right)
+        # Every strategy begins with the seeds, so every line runs through the best of both; the
+        # seeds' own line is drawn only while there is no other.
+        if name != SEED or strategies == [SEED]:
+            reached = [r for r in content.designs if r.strategy in (name, SEED)]
+            x, y = staircase([(_cost(r, has_energy), 100 * r.accuracy) for r in reached], right)
             series.append(Series(name, strategy_style(name)[0], x, y, kind="line", opacity=0.8))
         series.append(_points([r for r in rows if r.on_front], has_energy, on_front=True))
     cost = "energy per image [mJ]" if has_energy else "latency per image [ms]"
@@ -96,8 +99,9 @@ def front_chart(content: ReportContent) -> Chart:
     return Chart(
         "front",
         "Pareto fronts of the measured points",
-        "Up and to the left is better: each line is the best accuracy that a strategy reached at or below "
-        "a cost; bars are 90 % intervals, so where bars overlap the order is open.",
+        "Up and to the left is better: each line is the best accuracy that the seeds, from which all begin, and "
+        "a strategy's own points reached at or below a cost; bars are 90 % intervals, so where bars overlap the "
+        "order is open.",
         (panel,),
         _strategy_legend(strategies),
         height_px=470,
@@ -403,7 +407,7 @@ def ledger_chart(ledger: Sequence[LedgerRow]) -> Chart:
     )
 
 
-_KIND_NAMES = {"device": "device", "training": "training and evaluation", "computing": "search and models"}
+_KIND_NAMES = {"device": "device", "training": "training and evaluation"}
 
 
 def _ledger_hover(row: LedgerRow) -> str:

@@ -10,6 +10,7 @@ from .assets import SCRIPT, STYLE
 from .charts import MARK, Chart, LegendEntry, plotly_panel
 from .chosen import chosen_section
 from .content import ReportContent
+from .gain import HypervolumeGain, hypervolume_gain
 from .markup import badge, escaped, section, table
 from .wording import duration, percent, quantity_label, significant, with_error
 
@@ -105,13 +106,9 @@ def _facts(content: ReportContent) -> list[tuple[str, str]]:
         facts.append((str(last.n_measured), f"points measured by the loop in {len(content.rounds)} rounds"))
     if content.chosen:
         facts.append((str(len(content.chosen)), "networks on the final front"))
-    finals = {t.strategy: t.hypervolume[-1] for t in content.traces if t.hypervolume}
-    others = {name: value for name, value in finals.items() if name not in ("hadas", "seed")}
-    if "hadas" in finals and others:
-        best = max(others, key=lambda name: others[name])
-        if others[best] > 0:
-            gain = finals["hadas"] / others[best] - 1
-            facts.append((f"{100 * gain:+.1f} %", f"hypervolume against the best baseline ({best})"))
+    gain = hypervolume_gain(content.traces)
+    if gain is not None:
+        facts.append(_gain_fact(gain))
     if content.rounds:
         device = sum(row.device_seconds for row in content.rounds)
         simulated = "simulated device time" if content.simulated else "device time"
@@ -127,6 +124,17 @@ def _facts(content: ReportContent) -> list[tuple[str, str]]:
             )
         )
     return facts
+
+
+def _gain_fact(gain: HypervolumeGain) -> tuple[str, str]:
+    low, high = (100 * (gain.relative + sign * gain.half_width_95) for sign in (-1, 1))
+    interval = f"95 % interval {low:+.1f} to {high:+.1f} %"
+    against = (
+        f"hypervolume against the best baseline ({gain.baseline}) at {gain.n_measurements} measurements each"
+    )
+    if abs(gain.relative) <= gain.half_width_95:
+        return "inside its interval", f"{against}: {100 * gain.relative:+.1f} %, {interval}"
+    return f"{100 * gain.relative:+.1f} %", f"{against}, {interval}"
 
 
 def _findings(content: ReportContent) -> str:
@@ -164,6 +172,7 @@ _SHAPES = {
     "diamond": '<path d="M7 1.2 12.8 7 7 12.8 1.2 7Z"/>',
     "square": '<rect x="2.5" y="2.5" width="9" height="9"/>',
     "triangle": '<path d="M7 1.8 12.6 11.8 1.4 11.8Z"/>',
+    "star": '<path d="M7 .8 8.7 5.1 13.4 5.4 9.8 8.4 10.9 13 7 10.4 3.1 13 4.2 8.4.6 5.4 5.3 5.1Z"/>',
     "cross": '<path d="M3 1.5 7 5.5 11 1.5 12.5 3 8.5 7 12.5 11 11 12.5 7 8.5 3 12.5 1.5 11 5.5 7 1.5 3Z"/>',
     "line": '<rect x="0" y="6" width="14" height="2"/>',
     "bar": '<rect x="1" y="2" width="12" height="10" rx="2"/>',

@@ -27,7 +27,9 @@ from hadas.search.report import (
     RoundRow,
     write_report,
 )
-from hadas.search.report.figures import all_charts, staircase, wilson_interval
+from hadas.search.report.figures import all_charts, staircase, strategy_style, wilson_interval
+from hadas.search.report.gain import hypervolume_gain
+from hadas.search.report.page import render_page
 from hadas.search.report.wording import duration, percent, significant
 from hadas.spaces import CLOCK_TABLES, PINNED, mini_space
 
@@ -57,7 +59,7 @@ def sample_content(*, simulated: bool = True, energy: bool = True) -> ReportCont
     )  # fmt: skip
     counts = tuple(range(4, 43))
     traces = tuple(
-        HypervolumeTrace(name, counts[: n - 3], tuple(float(top * (1 - np.exp(-c / 11))) for c in counts[: n - 3]))
+        HypervolumeTrace(name, counts[: n - 3], tuple(float(top * (1 - np.exp(-c / 11))) for c in counts[: n - 3]), 0.008)
         for name, top, n in (("hadas", 0.55, 42), ("presets optimized", 0.47, 18), ("backbone only", 0.49, 24), ("random", 0.44, 42))
     )  # fmt: skip
     target = Target("jetson-tx2", "pascal-gpu", "a1b2c3d4", "simulator 1", "fp32", 1)
@@ -71,8 +73,6 @@ def sample_content(*, simulated: bool = True, energy: bool = True) -> ReportCont
             LedgerRow("networks measured on the device", 42, 2250.0, 53.6, "device"),
             LedgerRow("supernet training", 1, 96.0, None, "training"),
             LedgerRow("exits trained and evaluated", 17, 68.0, 4.0, "training"),
-            LedgerRow("fits of the predictors", 4, 21.0, None, "computing"),
-            LedgerRow("searches", 4, 33.0, None, "computing"),
         ),
         chosen=tuple(_sample_chosen(row, energy) for row in designs if row.strategy == "hadas" and row.on_front),
         statements=(
@@ -88,7 +88,8 @@ def _sample_designs(rng: np.random.Generator, energy: bool) -> tuple[DesignRow, 
     presets = list(mini_space().presets.values())
     rows: list[DesignRow] = []
     for strategy, n, handicap in (
-        ("seed", 16, 4.0), ("random", 12, 3.0), ("backbone only", 8, 1.8), ("presets optimized", 7, 2.2), ("hadas", 18, 0.0),
+        ("seed", 16, 4.0), ("random", 12, 3.0), ("backbone only", 8, 1.8), ("presets optimized", 7, 2.2),
+        ("asked for", 3, 1.0), ("hadas", 18, 0.0),
     ):  # fmt: skip
         cost = np.sort(rng.uniform(9.0, 70.0, n))
         accuracy = (95 - 60 / cost**0.6 * 1.2 - handicap - rng.exponential(1.5, n)) / 100
@@ -299,7 +300,10 @@ def test_simulated_costs_are_marked_everywhere(simulated: Path) -> None:
     tables = sorted(simulated.parent.glob("*.csv"))
     assert [t.stem for t in tables] == ["chosen", "designs", "hypervolume", "ledger", "predictions", "rounds"]
     for table in tables:
-        assert {row["truth"] for row in _csv(table)} == {"SIMULATED"}
+        for row in _csv(table):
+            real = row.get("kind") == "training" or row.get("quantity") == "accuracy"
+            assert row["truth"] == ("measured" if real else "SIMULATED")
+    assert {row["truth"] for row in _csv(simulated.parent / "ledger.csv")} == {"SIMULATED", "measured"}
 
 
 def test_measured_costs_are_not_marked(measured: Path) -> None:
@@ -372,6 +376,75 @@ def test_same_content_gives_same_files(simulated: Path, tmp_path: Path) -> None:
     write_report(sample_content(), tmp_path)
     for path in simulated.parent.iterdir():
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
+
+
+def _trace(name: str, last: int, top: float, error: float | None) -> HypervolumeTrace:
+    counts = tuple(range(4, last + 1))
+    return HypervolumeTrace(name, counts, tuple(top * (0.5 + n / 40) for n in counts), error)
+
+
+def test_gain_is_taken_at_equal_numbers_of_measurements() -> None:
+    gain = hypervolume_gain([_trace("random", 10, 0.4, 0.03), _trace("hadas", 20, 0.5, 0.04)])
+    assert gain is not None
+    assert (gain.baseline, gain.n_measurements) == ("random", 10)
+    # Both at 10: 0.375 against 0.3; the errors 0.03 and 0.04 combine to 0.05.
+    assert gain.relative == pytest.approx(0.25)
+    assert gain.half_width_95 == pytest.approx(1.96 * 0.05 / 0.3)
+
+
+def test_gain_is_that_over_the_strongest_baseline() -> None:
+    loop = _trace("hadas", 20, 0.5, 0.01)
+    others = [_trace("random", 20, 0.3, 0.01), _trace("backbone only", 8, 0.45, 0.01), _trace("asked for", 20, 0.6, 0.01)]  # fmt: skip
+    gain = hypervolume_gain([*others, loop])
+    assert gain is not None
+    assert gain.baseline == "backbone only"
+    assert hypervolume_gain([loop]) is None
+    assert hypervolume_gain(others) is None
+    assert hypervolume_gain([loop, replace(others[1], hypervolume_standard_error=None)]) is None
+
+
+def test_headline_tells_a_gain_from_noise() -> None:
+    content = sample_content()
+
+    def tiles(error: float | None) -> str:
+        traces = tuple(replace(trace, hypervolume_standard_error=error) for trace in content.traces)
+        page = render_page(replace(content, traces=traces), ())
+        return page.split('<div class="facts">')[1].split("</header>")[0]
+
+    # 0.55 against 0.49 of the strongest baseline, backbone only, at 24 measurements each.
+    assert "<b>+12.2 %</b>" in tiles(0.005)
+    assert "best baseline (backbone only) at 24 measurements each" in tiles(0.005)
+    assert "<b>inside its interval</b>" in tiles(0.05)
+    assert "hypervolume" not in tiles(None)
+
+
+def test_every_line_of_the_front_runs_through_the_seeds() -> None:
+    content = sample_content()
+
+    def design(strategy: str, accuracy: float, energy_mj: float) -> DesignRow:
+        return replace(
+            content.designs[0], strategy=strategy, accuracy=accuracy, energy_mj=energy_mj, on_front=False
+        )
+
+    designs = (
+        design("seed", 0.5, 10.0), design("seed", 0.4, 12.0), design("hadas", 0.7, 20.0),
+        design("random", 0.6, 15.0), design("asked for", 0.65, 20.0), design("asked for", 0.3, 30.0),
+    )  # fmt: skip
+    front = all_charts(replace(content, designs=designs))[0]
+    lines = {s.name: [*zip(s.x, s.y, strict=True)] for s in front.panels[0].series if s.kind == "line"}
+    assert set(lines) == {"hadas", "random", "asked for"}
+    for name, cost, accuracy in (("hadas", 20.0, 70.0), ("random", 15.0, 60.0), ("asked for", 20.0, 65.0)):
+        expected = [(10.0, 50.0), (cost, 50.0), (cost, accuracy), (30.9, accuracy)]
+        np.testing.assert_allclose(lines[name], expected)
+    seeds_only = all_charts(replace(content, designs=designs[:2]))[0].panels[0].series
+    assert [s.name for s in seeds_only if s.kind == "line"] == ["seed"]
+
+
+def test_what_the_user_asked_for_looks_like_no_other_strategy() -> None:
+    named = ["seed", "random", "backbone only", "presets optimized", "hadas", "made up", "asked for"]
+    styles = [strategy_style(name) for name in named]
+    assert len({colour for colour, _, _ in styles}) == len(named)
+    assert [symbol for _, symbol, _ in styles].count(styles[-1][1]) == 1
 
 
 def test_a_dominated_point_leaves_no_corner_on_the_front() -> None:
