@@ -130,7 +130,7 @@ _TEMPLATE = """\
 # A hadas study: one target, one data set, one configuration.  `hadas run {name}` does the whole loop.
 study: {study}  # name of the study in its store
 store: {store}  # SQLite file (relative to this one) or any SQLAlchemy URL; studies may share it
-seed: {seed}  # fixes the whole run
+seed: {seed}  # fixes the run, given the supernet (its own seed: accuracy.supernet: {{seed: ...}})
 space: {space}  # mini | attentivenas
 data:
   name: {data.name}  # digits (embedded) | cifar10 | cifar100

@@ -272,7 +272,8 @@ def _traces(study: Study, groups: dict[str, list[MeasuredPoint]]) -> list[Hyperv
         counts = tuple(range(len(seeds), len(seeds) + len(points) + 1))
         ordered = seeds + points
         volumes = tuple(study.findings.hypervolume(ordered[:n]) for n in counts)
-        traces.append(HypervolumeTrace(name, counts, volumes))
+        error = study.findings.hypervolume_standard_error(ordered)
+        traces.append(HypervolumeTrace(name, counts, volumes, error))
     return traces
 
 
