@@ -5,10 +5,10 @@ from __future__ import annotations
 STYLE = """
 :root { color-scheme: light dark;
   --page: #f7f7f5; --panel: #ffffff; --ink: #1d2430; --muted: #5d6878; --rule: #e0e3e7; --grid: #e9ebee;
-  --accent: #1f63bf; --shade: #f1f4f8; --warn: #fff1d6; --warn-ink: #6b4300; --warn-rule: #e2a93b; }
+  --accent: #1f63bf; --shade: #f1f4f8; --edge: rgba(29, 36, 48, .30); --warn: #fff1d6; --warn-ink: #6b4300; --warn-rule: #e2a93b; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #11151a; --panel: #181e25; --ink: #e4e7eb; --muted: #9aa5b4; --rule: #2b333d; --grid: #29313a;
-  --accent: #7db1f5; --shade: #1e262f; --warn: #3b2c0c; --warn-ink: #ffd98a; --warn-rule: #b98420; } }
+  --accent: #7db1f5; --shade: #1e262f; --edge: rgba(0, 0, 0, .85); --warn: #3b2c0c; --warn-ink: #ffd98a; --warn-rule: #b98420; } }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; scroll-padding-top: 3.5rem; }
 body { margin: 0; background: var(--page); color: var(--ink);
@@ -39,12 +39,23 @@ section { background: var(--panel); border: 1px solid var(--rule); border-radius
   display: inline-flex; align-items: center; gap: .4rem; min-height: 2rem; }
 .legend button[aria-pressed="false"] { opacity: .42; text-decoration: line-through; }
 .legend svg { width: 14px; height: 14px; flex: none; }
-.scroll { overflow-x: auto; -webkit-overflow-scrolling: touch; }
-.tall { max-height: 28rem; overflow: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; }
+/* A shadow at the edge says that a table goes on: it stays where it is, and the cover above it,
+   which moves with the table, hides it at the end. */
+.scroll { --reach: .9rem; overflow-x: auto; -webkit-overflow-scrolling: touch; background:
+  linear-gradient(to left, var(--panel) 45%, transparent) right / calc(2.7 * var(--reach)) 100% no-repeat local,
+  linear-gradient(to left, var(--edge), transparent) right / var(--reach) 100% no-repeat scroll, var(--panel); }
+/* Part of this shadow lies below the scroll bar. */
+.scroll.tall { --reach: 1.9rem; max-height: 28rem; overflow: auto; }
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .42rem .65rem; border-bottom: 1px solid var(--rule); vertical-align: top; }
-thead th { font-weight: 600; color: var(--muted); white-space: nowrap; background: var(--panel); }
-.tall thead th { position: sticky; top: 0; }
+thead th { font-weight: 600; color: var(--muted); white-space: nowrap; }
+.tall thead th { position: sticky; top: 0; z-index: 1; background: var(--panel); }
+/* The first column, which says what a row is, stays in sight. */
+.scroll td:first-child, .scroll thead tr:last-child th:first-child { position: sticky; left: 0;
+  background: var(--panel); box-shadow: 1px 0 0 var(--rule); max-width: 40vw; overflow-wrap: break-word; }
+.scroll.tall thead th:first-child { z-index: 2; }
+#chosen td:first-child, #points td:first-child { white-space: nowrap; }
+#points .mono { display: block; min-width: 20rem; }
 tbody tr:last-child td { border-bottom: 0; }
 td.n, th.n { text-align: right; white-space: nowrap; }
 td.nowrap { white-space: nowrap; }
@@ -56,7 +67,6 @@ code, .mono { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monosp
 .card p { margin: .5rem 0 0; font-size: .84rem; line-height: 1.4; }
 .own { font-weight: 650; } .bound { font-style: italic; color: var(--muted); }
 th.group { text-align: center; border-bottom: 1px solid var(--rule); }
-#chosen td:first-child, #chosen tr:last-child th:first-child { position: sticky; left: 0; background: var(--panel); }
 .shares { margin: .5rem 0 0; font-size: .82rem; }
 .shares div.bar { display: flex; height: 12px; border-radius: 3px; overflow: hidden; margin: .15rem 0 .1rem; gap: 1px; }
 .shares div.bar i { display: block; min-width: 1px; }

@@ -128,12 +128,12 @@ def _facts(content: ReportContent) -> list[tuple[str, str]]:
 
 def _gain_fact(gain: HypervolumeGain) -> tuple[str, str]:
     low, high = (100 * (gain.relative + sign * gain.half_width_95) for sign in (-1, 1))
-    interval = f"95 % interval {low:+.1f} to {high:+.1f} %"
+    interval = f"95\u00a0% interval {low:+.1f} to {high:+.1f}\u00a0%"
     against = (
         f"hypervolume against the best baseline ({gain.baseline}) at {gain.n_measurements} measurements each"
     )
     if abs(gain.relative) <= gain.half_width_95:
-        return "inside its interval", f"{against}: {100 * gain.relative:+.1f} %, {interval}"
+        return "inside its interval", f"{against}: {100 * gain.relative:+.1f}\u00a0%, {interval}"
     return f"{100 * gain.relative:+.1f} %", f"{against}, {interval}"
 
 
