@@ -58,7 +58,7 @@ thead th { font-weight: 600; color: var(--muted); white-space: nowrap; }
 #points .mono { display: block; min-width: 20rem; }
 tbody tr:last-child td { border-bottom: 0; }
 td.n, th.n { text-align: right; white-space: nowrap; }
-td.nowrap { white-space: nowrap; }
+.nowrap { white-space: nowrap; }
 code, .mono { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: .86em; }
 .mono { color: var(--muted); overflow-wrap: anywhere; }
 .cards { display: grid; gap: .9rem; grid-template-columns: repeat(auto-fill, minmax(min(320px, 100%), 1fr)); }

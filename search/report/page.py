@@ -253,7 +253,8 @@ def _designs(content: ReportContent) -> str:
             cells.append(with_error(row.energy_mj, row.energy_se))
         cells += [
             significant(row.latency_ms), escaped(", ".join(map(str, row.exits)) or "none"),
-            escaped(row.setting), f'<span class="mono">{escaped(row.arch_id)}: {escaped(row.backbone)}</span>',
+            f'<span class="nowrap">{escaped(row.setting)}</span>',
+            f'<span class="mono">{escaped(row.arch_id)}: {escaped(row.backbone)}</span>',
         ]  # fmt: skip
         rows.append(cells)
     note = (
