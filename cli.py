@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from . import __version__
@@ -35,6 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console()
+_INTERRUPTED = 130
 
 StudyFile = Annotated[Path, typer.Argument(help="The study's YAML file (write one with `hadas init`).")]
 Adopt = Annotated[
@@ -77,9 +79,39 @@ def _progress() -> Iterator[ProgressCallback]:
 
 
 def _open(path: Path, adopt: bool = False) -> Study:
+    """Open a study to work on it, as the only process that does."""
     from .study import Study
 
-    return Study.open(path, adopt=adopt)
+    study = Study.open(path, adopt=adopt)
+    study.lock()
+    return study
+
+
+def _print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = Table(*map(escape, columns), title=escape(title))
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
+
+
+def _write_study_file(path: Path, preset: str) -> None:
+    """Write a preset's study file and the folders above it.
+
+    Raises:
+        ConfigError: no such preset (then nothing is written), or no place for a file.
+    """
+    from .study.config import template
+
+    text = template(path.name, preset)
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; name a file in it, e.g. {path / 'study.yaml'}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be written ({error.strerror}: {error.filename}); name a file in a folder of yours"
+        ) from error
 
 
 @app.command(epilog="Example:  hadas init my.yaml --preset demo")
@@ -91,14 +123,10 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a commented study file."""
-    from .study.config import template
-
-    if study.exists() and not force:
+    if study.is_file() and not force:
         raise ConfigError(f"{study} exists; --force overwrites it")
-    text = template(study.name, preset)
-    study.parent.mkdir(parents=True, exist_ok=True)
-    study.write_text(text)
-    console.print(f"Wrote {study}. Next: hadas run {study}", soft_wrap=True)
+    _write_study_file(study, preset)
+    console.print(escape(f"Wrote {study}. Next: hadas run {study}"), soft_wrap=True)
 
 
 @app.command(epilog="Example:  hadas measure my.yaml")
@@ -118,10 +146,8 @@ def fit(study: StudyFile, adopt: Adopt = False) -> None:
     opened = _open(study, adopt)
     with _progress() as progress:
         opened.fit(progress)
-    table = Table("quantity", "model", "rows", "cross-validated scores", title="predictors")
-    for row in model_rows(opened):
-        table.add_row(*row)
-    console.print(table)
+    columns = ("quantity", "model", "rows", "cross-validated scores")
+    _print_table(f"predictors{_mark(opened)}", columns, model_rows(opened))
 
 
 @app.command(epilog="Example:  hadas search my.yaml")
@@ -133,10 +159,7 @@ def search(study: StudyFile, adopt: Adopt = False) -> None:
     with _progress() as progress:
         opened.search(progress)
     columns = (*design_columns(opened), *predicted_columns(opened))
-    table = Table(*columns, title=f"predicted front{_mark(opened)}")
-    for row in predicted_front_rows(opened):
-        table.add_row(*row)
-    console.print(table)
+    _print_table(f"predicted front{_mark(opened)}", columns, predicted_front_rows(opened))
 
 
 @app.command(epilog="Example:  hadas suggest my.yaml -n 8")
@@ -155,17 +178,17 @@ def suggest(
     from .study.tables import design_columns, suggestion_rows
     from .study.wishes import read_designs
 
+    if n is not None and design is not None:
+        raise ConfigError("-n and --design exclude each other: a file is planned whole; drop one of the two")
     opened = _open(study, adopt)
     with _progress() as progress:
         if design is None:
             opened.suggest(n, progress)
         else:
             opened.plan(read_designs(design, opened.parts.space, opened.parts.table), progress)
-    table = Table(*design_columns(opened), "expected gain", "cost, s", "why", title="measure next")
-    for row in suggestion_rows(opened):
-        table.add_row(*row)
-    console.print(table)
-    console.print(f"Next: hadas measure {study}", soft_wrap=True)
+    columns = (*design_columns(opened), "expected gain", "cost, s", "why")
+    _print_table(f"measure next{_mark(opened)}", columns, suggestion_rows(opened))
+    console.print(escape(f"Next: hadas measure {study}"), soft_wrap=True)
 
 
 @app.command(epilog="Example:  hadas run my.yaml      (interrupt at any time; the same command continues)")
@@ -177,12 +200,13 @@ def run(study: StudyFile, adopt: Adopt = False) -> None:
 @app.command(epilog="Example:  hadas status my.yaml")
 def status(study: StudyFile) -> None:
     """Say what the study has measured, what it cost, and what comes next."""
-    opened = _open(study)
-    table = Table(title=f"study {opened.config.study}{_mark(opened)}", show_header=False)
+    from .study import Study
     from .study.tables import status_rows
 
+    opened = Study.open(study)
+    table = Table(title=f"study {opened.config.study}{_mark(opened)}", show_header=False)
     for name, value in status_rows(opened):
-        table.add_row(name, value)
+        table.add_row(escape(name), escape(value))
     console.print(table)
 
 
@@ -193,7 +217,10 @@ def report(study: StudyFile, adopt: Adopt = False) -> None:
 
     with _progress() as progress:
         page = write_study_report(_open(study, adopt), progress)
-    console.print(f"Report: {page}", soft_wrap=True)
+    console.print(escape(f"Report: {page}"), soft_wrap=True)
+
+
+_DEMO_TAKES = {"demo": "about 5 minutes on 2 cores", "smoke": "less than a minute on 2 cores"}
 
 
 @app.command(epilog="Example:  hadas demo")
@@ -204,16 +231,22 @@ def demo(
     preset: Annotated[str, typer.Option(help="demo: about 5 minutes on 2 cores; smoke: seconds.")] = "demo",
 ) -> None:
     """Run the whole loop on the bundled digits images and a simulated Jetson TX2 GPU."""
-    from .study.config import template
+    from .study.config import PRESETS, load_config, validate_config
 
     path = directory / "study.yaml"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(template(path.name, preset))
+    if preset not in _DEMO_TAKES:
+        raise ConfigError(f"no preset '{preset}'; known: {sorted(_DEMO_TAKES)}")
+    takes = _DEMO_TAKES[preset]
+    if not path.is_file():
+        _write_study_file(path, preset)
+    elif load_config(path) != validate_config(PRESETS[preset], source=f"preset {preset}"):
+        takes = f"{path} is there and differs from preset '{preset}', so the study in it continues"
     console.print(
-        f"The whole loop on real images (scikit-learn's digits) and a [bold]SIMULATED[/] Jetson TX2 GPU: "
-        f"about 5 minutes on 2 cores, nothing more to download. Interrupt at any time; the same command continues. "
-        f"Study file: {path}",
+        "The whole loop on real images (scikit-learn's digits) and a [bold]SIMULATED[/] Jetson TX2 GPU: "
+        + escape(
+            f"{takes}, nothing more to download. Interrupt at any time; the same command continues. "
+            f"Study file: {path}"
+        ),
         soft_wrap=True,
     )
     _run(_open(path))
@@ -222,7 +255,7 @@ def demo(
 @app.command(epilog="Example:  hadas space attentivenas")
 def space(
     name: Annotated[str, typer.Argument(help="attentivenas or mini")],
-    classes: Annotated[int, typer.Option(help="Classes of the classifier.")] = 1000,
+    classes: Annotated[int, typer.Option(min=2, help="Classes of the classifier.")] = 1000,
 ) -> None:
     """Describe a backbone space: its size, its genes, its named backbones and their work."""
     from .spaces import space_by_name
@@ -232,30 +265,22 @@ def space(
         f"{name}: {chosen.cardinality:,} backbones of up to {chosen.max_blocks} blocks, "
         f"{len(chosen.variables)} genes, exits after block {chosen.first_exit} or later"
     )
-    genes = Table("gene", "choices")
-    for variable in chosen.variables:
-        genes.add_row(variable.name, " ".join(map(str, variable.choices)))
-    console.print(genes)
-    presets = Table(
-        "preset",
-        "blocks",
-        "exit positions",
-        "MACs, M",
-        "parameters, M",
-        "resolution",
-        title=f"at {classes} classes",
-    )
+    _print_table("", ("gene", "choices"), ((v.name, " ".join(map(str, v.choices))) for v in chosen.variables))
+    presets = []
     for preset, backbone in chosen.presets.items():
         work = chosen.workload(backbone, n_classes=classes)
-        presets.add_row(
-            preset,
-            str(backbone.n_blocks),
-            str(work.n_positions),
-            f"{work.macs / 1e6:.1f}",
-            f"{work.params / 1e6:.2f}",
-            str(backbone.resolution),
+        presets.append(
+            (
+                preset,
+                str(backbone.n_blocks),
+                str(work.n_positions),
+                f"{work.macs / 1e6:.1f}",
+                f"{work.params / 1e6:.2f}",
+                str(backbone.resolution),
+            )
         )
-    console.print(presets)
+    columns = ("preset", "blocks", "exit positions", "MACs, M", "parameters, M", "resolution")
+    _print_table(f"at {classes} classes", columns, presets)
 
 
 def _mark(study: Study) -> str:
@@ -270,30 +295,33 @@ def _run(study: Study) -> None:
             _print_round(study, summary)
         page = write_study_report(study, progress)
     for line in statements(study):
-        console.print(f"- {line}", soft_wrap=True, highlight=False)
-    console.print(f"Report: {page}", soft_wrap=True)
+        console.print(escape(f"- {line}"), soft_wrap=True, highlight=False)
+    console.print(escape(f"Report: {page}"), soft_wrap=True)
 
 
 def _print_round(study: Study, summary: RoundSummary) -> None:
     from .study.tables import cost_columns, design_columns, front_rows, round_line
 
     columns = (*design_columns(study), "accuracy, %", *cost_columns(study))
-    table = Table(*columns, title=f"round {summary.round}: measured front{_mark(study)}")
-    for row in front_rows(study, summary.round + 1):
-        table.add_row(*row)
-    console.print(table)
-    console.print(round_line(summary), soft_wrap=True, highlight=False)
+    title = f"round {summary.round}: measured front{_mark(study)}"
+    _print_table(title, columns, front_rows(study, summary.round + 1))
+    console.print(escape(round_line(summary, simulated=study.simulated)), soft_wrap=True, highlight=False)
 
 
 def main() -> None:
-    """Entry point: errors of the input end with one line and exit status 2."""
+    """Entry point: errors of the input end with one line and exit status 2, an interrupt with 130."""
     # GPyTorch and BoTorch import a deprecated part of torch; that is none of the user's business.
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.jit.*")
+    errors = Console(stderr=True, highlight=False)
     try:
         app(standalone_mode=True)
     except HadasError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {error}", soft_wrap=True)
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+            errors.print("interrupted; the same command continues")
+        raise
 
 
 if __name__ == "__main__":

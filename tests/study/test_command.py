@@ -1,0 +1,107 @@
+"""What the command line says and refuses, without a measured study."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from hadas.cli import main
+from hadas.study import Study
+from hadas.study.config import template
+
+
+@pytest.fixture
+def hadas(monkeypatch, capsys):
+    """Run a command in this process; returns exit status, output and errors, each on one line."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hadas", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        written = capsys.readouterr()
+        return int(end.value.code or 0), " ".join(written.out.split()), " ".join(written.err.split())
+
+    return run
+
+
+def test_brackets_in_an_error_are_printed_as_they_are(hadas, tmp_path):
+    code, _, said = hadas("fit", tmp_path / "[bold]a[/red].yaml")
+    assert code == 2
+    assert "[bold]a[/red].yaml" in said
+
+
+def test_init_where_no_file_can_be(hadas, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("keep me")
+    for place, message in ((tmp_path, "is a folder"), (file / "study.yaml", "cannot be written")):
+        for force in ((), ("--force",)):
+            code, _, said = hadas("init", place, *force)
+            assert (code, message in said, "name a file in" in said) == (2, True, True)
+    assert hadas("init", file)[2].endswith("--force overwrites it")
+    assert file.read_text() == "keep me"
+
+
+def test_demo_with_an_unknown_preset_leaves_nothing_behind(hadas, tmp_path):
+    code, _, said = hadas("demo", "--directory", tmp_path / "new", "--preset", "smok")
+    assert code == 2
+    assert "known: ['demo', 'smoke']" in said
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("existing", "asked"), [("smoke", "demo"), ("demo", "smoke")])
+def test_demo_says_when_another_study_continues(hadas, tmp_path, existing, asked):
+    """Another process holds the study, so the command ends after it has said what it would do."""
+    path = tmp_path / "study.yaml"
+    path.write_text(template(path.name, existing))
+    held = Study.open(path)
+    held.lock()
+    code, said, error = hadas("demo", "--directory", tmp_path, "--preset", asked)
+    assert code == 2
+    assert "another hadas" in error
+    assert f"differs from preset '{asked}', so the study in it continues" in said
+    assert "minute" not in said
+    code, said, _ = hadas("demo", "--directory", tmp_path, "--preset", existing)
+    assert "continues," not in said
+    assert ("5 minutes" in said) == (existing == "demo")
+
+
+def test_only_status_works_beside_another_process(hadas, tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(template(path.name, "smoke"))
+    held = Study.open(path)
+    held.lock()
+    for command in ("measure", "fit", "search", "suggest", "run", "report"):
+        code, _, said = hadas(command, path)
+        assert (code, "another hadas" in said) == (2, True), command
+    assert hadas("status", path)[0] == 0
+
+
+def test_a_number_and_a_file_of_designs_exclude_each_other(hadas, tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(template(path.name, "smoke"))
+    code, _, said = hadas("suggest", path, "-n", 2, "--design", tmp_path / "designs.yaml")
+    assert code == 2
+    assert "exclude each other" in said
+
+
+def test_a_classifier_has_at_least_two_classes(hadas):
+    assert hadas("space", "mini", "--classes", 1)[0] == 2
+    code, said, _ = hadas("space", "mini", "--classes", 2)
+    assert code == 0
+    assert "at 2 classes" in said
+
+
+def test_an_interrupt_ends_in_one_line(tmp_path):
+    path = tmp_path / "study.yaml"
+    document = yaml.safe_load(template(path.name, "smoke"))
+    path.write_text(yaml.safe_dump({**document, "accuracy": {"supernet": {"steps": 100_000}}}))
+    command = [sys.executable, "-u", "-c", "from hadas.cli import main; main()", "measure", str(path)]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    assert "(100000)" in running.stdout.readline()  # the training has begun
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert errors.strip() == "interrupted; the same command continues"
