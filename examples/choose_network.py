@@ -4,10 +4,17 @@ python examples/choose_network.py runs/demo/study.yaml --accuracy 0.88
 """
 
 import argparse
+import sys
 from pathlib import Path
 
-from hadas.search.designs import evaluate_measured
+from hadas.errors import HadasError
+from hadas.search.designs import PolicyCost, evaluate_measured
 from hadas.study import Study
+
+
+def cost_of(mean: PolicyCost) -> float:
+    """Energy where the device measures it, else latency; one or the other for all points of a study."""
+    return mean.latency_ms if mean.energy_mj is None else mean.energy_mj
 
 
 def main() -> None:
@@ -25,7 +32,7 @@ def main() -> None:
     if not able:
         best = max(point.outcome.controller.accuracy for point in front)
         parser.error(f"no measured network reaches {arguments.accuracy}; the best reaches {best:.3f}")
-    chosen = able[0]  # the front ascends in accuracy, and so in cost
+    chosen = min(able, key=lambda point: cost_of(point.outcome.controller))
 
     # The split that no decision has seen tells what to expect in use.
     expected = evaluate_measured(chosen.design, chosen.accuracy, chosen.cost, split="test").controller
@@ -42,4 +49,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HadasError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
