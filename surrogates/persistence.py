@@ -118,24 +118,31 @@ def load_parts(directory: Path, space: BackboneSpace, table: ClockTable) -> Part
         summary = tuple(_summary(document) for document in manifest["summary"])
         cost = CostModel(table, baseline, models["log_latency"], models.get("log_power"))
         return space, models["final_accuracy"], models["exit_fractions"], cost, summary, provenance
+    except ModelError as error:
+        raise ModelError(f"{error}. {_remedy(directory)}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"{directory / MANIFEST}: damaged or incomplete ({error!r})") from error
+        raise ModelError(
+            f"{directory / MANIFEST}: damaged or incomplete ({error!r}). {_remedy(directory)}"
+        ) from error
+
+
+def _remedy(directory: Path) -> str:
+    return f"Delete the folder {directory}; the next fit writes it anew."
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
+    remedy = _remedy(path.parent)
     try:
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ModelError(f"{path}: cannot read the predictors ({error.strerror})") from error
+        raise ModelError(f"{path}: cannot read the predictors ({error.strerror}). {remedy}") from error
     except ValueError as error:
-        raise ModelError(f"{path}: not a predictor manifest ({error})") from error
+        raise ModelError(f"{path}: not a predictor manifest ({error}). {remedy}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ModelError(f"{path}: not a predictor manifest")
+        raise ModelError(f"{path}: not a predictor manifest. {remedy}")
     for field, current in (("version", FORMAT_VERSION), ("feature_version", FEATURE_VERSION)):
         if manifest.get(field) != current:
-            raise ModelError(
-                f"{path}: {field} {manifest.get(field)}; this release reads {current}. Fit the predictors again."
-            )
+            raise ModelError(f"{path}: {field} {manifest.get(field)}; this release reads {current}. {remedy}")
     return manifest
 
 

@@ -149,7 +149,7 @@ def _fraction(recipe: object, *fields: str) -> None:
     for field in fields:
         if not 0 <= getattr(recipe, field) < 1:
             raise ConfigError(
-                f"{type(recipe).__name__}.{field} = {getattr(recipe, field)!r}: must be in 0 .. 1"
+                f"{type(recipe).__name__}.{field} = {getattr(recipe, field)!r}: must be at least 0 and below 1"
             )
 
 

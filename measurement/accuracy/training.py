@@ -82,7 +82,9 @@ def load_supernet(path: str | Path, space: MBConvSpace, n_classes: int) -> tuple
     content = _read(Path(path))
     _check_owner(content, Path(path), space, n_classes)
     if not content["finished"]:
-        raise CheckpointError(f"{path}: an unfinished training; call train_supernet to go on with it")
+        raise CheckpointError(
+            f"{path}: the training of this supernet is not finished; name a finished checkpoint"
+        )
     supernet = Supernet(space, n_classes, seed=0)
     supernet.load_tensors(content["tensors"], str(path))
     return supernet, TrainedSupernet(Path(path), supernet.weights_id, content["seconds"])
@@ -228,6 +230,13 @@ def _save(path: Path, content: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
+_OTHER_FILE = "name another file, or move this one away if hadas wrote it, to train again"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -235,10 +244,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such checkpoint; train one, or correct the path") from error
     except Exception as error:  # torch raises many kinds for a file that is not its own
         raise CheckpointError(
-            f"{path}: not a readable checkpoint ({error}); delete it to train again"
+            f"{path}: not a readable checkpoint, or cut short ({_first_line(error)}); {_OTHER_FILE}"
         ) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise CheckpointError(f"{path}: not a hadas supernet checkpoint; delete it to train again")
+        raise CheckpointError(f"{path}: not a hadas supernet checkpoint; {_OTHER_FILE}")
     return content
 
 

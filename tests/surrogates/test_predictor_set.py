@@ -300,8 +300,9 @@ def test_damaged_files_are_named(saved, toy, tmp_path):
             "no predictor 'os",
         ),
     ):
-        with pytest.raises(ModelError, match=message):
+        with pytest.raises(ModelError, match=message) as caught:
             PredictorSet.load(broken(name, content), toy.space, toy.table)
+        assert "the next fit writes it anew" in str(caught.value)
 
 
 def test_manifest_cannot_reach_outside_its_directory(saved, toy, tmp_path):
