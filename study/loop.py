@@ -129,8 +129,9 @@ class Study:
 
     def measure(self, progress: ProgressCallback = _silent) -> None:
         """Measure what the latest plan asks for and close its round; does nothing if none is open."""
+        trained = self.parts.trained_supernet(progress)
         self._check_clocks()
-        self._check_weights(self.parts.trained_supernet(progress))
+        self._check_weights(trained)
         if self.findings.n_planned_rounds == 0:
             seeds = seed_designs(self.parts, self._seed(0))
             self._journal("plan:0", {"designs": seeds, "predictions": []})

@@ -248,6 +248,9 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise CheckpointError(f"{path}: not a hadas supernet checkpoint; {_OTHER_FILE}")
+    for key in ("space", "n_classes", "tensors", "finished", "seconds"):
+        if key not in content:
+            raise CheckpointError(f"{path}: lacks '{key}', so it is damaged; {_OTHER_FILE}")
     return content
 
 
