@@ -97,11 +97,19 @@ def test_an_interrupt_ends_in_one_line(tmp_path):
     path = tmp_path / "study.yaml"
     document = yaml.safe_load(template(path.name, "smoke"))
     path.write_text(yaml.safe_dump({**document, "accuracy": {"supernet": {"steps": 100_000}}}))
-    command = [sys.executable, "-u", "-c", "from hadas.cli import main; main()", "measure", str(path)]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert running.stdout is not None
-    assert "(100000)" in running.stdout.readline()  # the training has begun
-    running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=60)
+    # A test run started in the background inherits an ignored SIGINT; a terminal's does not.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from hadas.cli import main; main()"
+    )
+    command = [sys.executable, "-u", "-c", program, "measure", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout is not None
+            assert "(100000)" in running.stdout.readline()  # the training has begun
+            running.send_signal(signal.SIGINT)
+            _, errors = running.communicate(timeout=60)
+        finally:
+            running.kill()
     assert running.returncode == 130
     assert errors.strip() == "interrupted; the same command continues"
