@@ -4,7 +4,8 @@
 in the store under a key, and every decision depends only on the seed and on rows that were
 measured before it; so the same command after an interruption continues to the same result.
 
-Journal keys: ``supernet`` (what training cost), ``reference`` (of the hypervolume),
+Journal keys: ``supernet`` (its weights, what training cost), ``clocks`` (the table it began with),
+``reference`` (of the hypervolume),
 ``plan:r`` (what round r measures, and why), ``measured:r`` (what round r found), ``fit:r`` and
 ``search:r`` (on the rows of rounds 0..r), ``plan:NAME`` and ``measured:NAME`` of each baseline.
 """
@@ -71,10 +72,11 @@ class Study:
 
     @classmethod
     def open(cls, path: Path, *, adopt: bool = False) -> Self:
-        """Open a study file; creates the study in its store the first time.
+        """Open a study file; the study enters its store with its first decision, not before.
 
         Raises:
-            ConfigError: a file that does not validate.
+            ConfigError, SpaceError, CheckpointError, OffTableFrequencyError: a file that does not
+                validate, or that names parts which do not exist.
             StudyError: the file differs from what the study began with (the fields are listed),
                 unless ``adopt``.
         """
