@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch.nn import functional
 
 from ...datasets.images import ImageSplit
 from ...datasets.records import OutcomeMatrix
-from .network import EarlyExitNetwork, images_to_input
+from .network import EarlyExitNetwork, Normalization, images_to_input
 
 
 @contextmanager
@@ -43,15 +44,28 @@ def one_thread_workers(workers: int) -> Iterator[ThreadPoolExecutor]:
             pool.shutdown(cancel_futures=True)
 
 
-def input_batches(images: np.ndarray, batch_size: int) -> Iterator[Tensor]:
+class ImageConsumer(Protocol):
+    """A network or a supernet: it knows where it lies and what input it expects."""
+
+    @property
+    def normalization(self) -> Normalization: ...
+    @property
+    def device(self) -> torch.device: ...
+
+
+def input_batches(images: np.ndarray, batch_size: int, consumer: ImageConsumer) -> Iterator[Tensor]:
     """Network inputs, (batch_size, 3, h, w) float32, of (n, 3, h, w) uint8 images in order."""
     for start in range(0, len(images), batch_size):
-        yield to_channels_last(images[start : start + batch_size])
+        yield network_input(images[start : start + batch_size], consumer)
 
 
-def to_channels_last(images: np.ndarray) -> Tensor:
-    """Network input of (n, 3, h, w) uint8 images in the layout that convolutions on CPUs run fastest."""
-    x = images_to_input(torch.from_numpy(np.ascontiguousarray(images)))
+def network_input(images: np.ndarray, consumer: ImageConsumer) -> Tensor:
+    """Network input of (n, 3, h, w) uint8 images, on the consumer's device.
+
+    Its layout is the one that convolutions run fastest on, on CPUs and on tensor cores.
+    """
+    stored = torch.from_numpy(np.ascontiguousarray(images)).to(consumer.device)
+    x = images_to_input(stored, consumer.normalization)
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -91,7 +105,7 @@ def evaluate(network: EarlyExitNetwork, split: ImageSplit, batch_size: int) -> O
     """
     network.eval()
     parts: list[tuple[Tensor, ...]] = []
-    for batch in input_batches(split.images, batch_size):
+    for batch in input_batches(split.images, batch_size, network):
         log_p = functional.log_softmax(network(batch), dim=2)
         p = log_p.exp()
         top = p.topk(2, dim=2)
@@ -99,7 +113,7 @@ def evaluate(network: EarlyExitNetwork, split: ImageSplit, batch_size: int) -> O
         parts.append(
             (top.values[..., 0], top.values[..., 0] - top.values[..., 1], entropy, top.indices[..., 0])
         )
-    columns = [torch.cat(column).numpy() for column in zip(*parts, strict=True)]
+    columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
     confidence, margin, spread, predicted = columns
     return OutcomeMatrix(
         correct=np.asarray(predicted == split.labels[:, None]),

@@ -65,7 +65,7 @@ def _cached_features(
     network.eval()
     kept: list[list[Tensor]] = []
     teacher = []
-    for batch in input_batches(train.images[rows], batch_size):
+    for batch in input_batches(train.images[rows], batch_size, network):
         seen, final = network.features(batch)
         kept.append(seen)
         teacher.append(functional.softmax(final, dim=1))

@@ -9,6 +9,8 @@ Shapes: n images, c channels, s x s pixels, C classes, L blocks, P = L - first_e
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,16 +21,33 @@ from ...spaces.macro import MacroArchitecture
 from ...spaces.mbconv import BlockPlan, block_plans
 
 
-def images_to_input(images: Tensor) -> Tensor:
+class Normalization(StrEnum):
+    """How pixel values become network input; part of what weights were trained on."""
+
+    SYMMETRIC = "symmetric"
+    """0 .. 255 to -1 .. 1."""
+    IMAGENET = "imagenet"
+    """0 .. 255 to 0 .. 1, then each channel less its ImageNet mean, over its standard deviation."""
+
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_SD = (0.229, 0.224, 0.225)
+
+
+def images_to_input(images: Tensor, normalization: Normalization = Normalization.SYMMETRIC) -> Tensor:
     """Network input from stored images.
 
     Args:
-        images: (n, 3, h, w) uint8.
+        images: (n, 3, h, w) uint8, on any device.
 
     Returns:
-        (n, 3, h, w) float32 in -1 .. 1.
+        (n, 3, h, w) float32 on the same device.
     """
-    return images.to(torch.float32).mul_(2.0 / 255.0).sub_(1.0)
+    x = images.to(torch.float32)
+    if normalization is Normalization.SYMMETRIC:
+        return x.mul_(2.0 / 255.0).sub_(1.0)
+    mean, sd = (x.new_tensor(v).view(1, 3, 1, 1) for v in (_IMAGENET_MEAN, _IMAGENET_SD))
+    return x.div_(255.0).sub_(mean).div_(sd)
 
 
 def resize_square(x: Tensor, resolution: int) -> Tensor:
@@ -91,8 +110,9 @@ class MBConvBlock(nn.Module):
         if self.se is not None:
             hidden = self.se(hidden)
         out: Tensor = self.project(hidden)
-        # Ceil mode gives ceil(side / stride), as the padded strided convolution does.
-        skip = functional.avg_pool2d(x, self.stride, ceil_mode=True) if self.stride > 1 else x
+        # An odd side is padded, so that the pooled path is as large as the strided convolution's.
+        padding = x.shape[-1] % 2
+        skip = functional.avg_pool2d(x, self.stride, padding=padding) if self.stride > 1 else x
         return out + (skip if self.shortcut is None else self.shortcut(skip))
 
 
@@ -132,6 +152,7 @@ class EarlyExitNetwork(nn.Module):
 
     Attributes:
         backbone, n_classes: what it was built for.
+        normalization: of the images that its weights expect.
         stem: 3x3 convolution, (n, 3, r, r) -> (n, c, s, s) at the backbone's resolution r.
         blocks: the L MBConv blocks.
         tail: everything after the last block.
@@ -139,12 +160,19 @@ class EarlyExitNetwork(nn.Module):
         first_exit: 0-based block index of the first exit position.
     """
 
-    def __init__(self, macro: MacroArchitecture, backbone: Backbone, n_classes: int) -> None:
+    def __init__(
+        self,
+        macro: MacroArchitecture,
+        backbone: Backbone,
+        n_classes: int,
+        normalization: Normalization = Normalization.SYMMETRIC,
+    ) -> None:
         super().__init__()
         plans = block_plans(macro, backbone)
         last = plans[-1].out_channels
         self.backbone = backbone
         self.n_classes = n_classes
+        self.normalization = normalization
         self.first_exit = macro.first_exit
         self.stem = ConvNorm(3, backbone.width[0], 3, macro.stem_stride)
         self.blocks = nn.ModuleList(MBConvBlock(plan) for plan in plans)
@@ -152,6 +180,11 @@ class EarlyExitNetwork(nn.Module):
         self.heads = nn.ModuleList(
             ExitHead(plan.out_channels, macro.head_width, n_classes) for plan in plans[macro.first_exit :]
         )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.stem.conv.weight.device
 
     def features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Run the backbone.
@@ -185,7 +218,12 @@ class EarlyExitNetwork(nn.Module):
         return torch.stack([*exits, final], dim=1)
 
 
-def build_network(macro: MacroArchitecture, backbone: Backbone, n_classes: int) -> EarlyExitNetwork:
+def build_network(
+    macro: MacroArchitecture,
+    backbone: Backbone,
+    n_classes: int,
+    normalization: Normalization = Normalization.SYMMETRIC,
+) -> EarlyExitNetwork:
     """An early-exit network with freshly initialised weights.
 
     The initialisation reads torch's global generator; where weights matter they are loaded
@@ -203,7 +241,7 @@ def build_network(macro: MacroArchitecture, backbone: Backbone, n_classes: int) 
             f"{backbone.arch_id}: the last block is {plans[-1].out_side} x {plans[-1].out_side} pixels; "
             "an exit head needs at least 3 x 3: raise the resolution or lower the strides"
         )
-    return EarlyExitNetwork(macro, backbone, n_classes)
+    return EarlyExitNetwork(macro, backbone, n_classes, normalization)
 
 
 def stage_module(network: EarlyExitNetwork, stage: Stage) -> nn.Module:

@@ -14,6 +14,9 @@ TRAINING_VERSION = 1
 """Raised whenever the code of this folder changes what a recipe gives."""
 
 
+PRECISIONS = ("float32", "bfloat16")
+
+
 @dataclass(frozen=True, slots=True)
 class SupernetRecipe:
     """How a supernet is trained.
@@ -29,6 +32,16 @@ class SupernetRecipe:
         sampled: random backbones per step between the largest and the smallest.
         max_shift: pixels by which training images move at random, either way.
         mirror: whether training images are mirrored at random.
+        sampling: how the random backbones are chosen: ``uniform``; or, at a random target of MACs,
+            the ``best`` or ``worst`` of ``candidates`` by the loss on the step's images.
+        candidates: backbones that such a choice compares.
+        distillation: ``kl`` or ``alpha``, the adaptive alpha-divergence.
+        alpha_min, alpha_max, alpha_clip: of the alpha-divergence: its two exponents, and the bound
+            on the ratio of probabilities.
+        dropout: before the classifier of the largest backbone.
+        drop_connect: share of samples that skip a residual branch in the largest backbone's last two
+            stages, growing to this at the last block.
+        precision: of the forward and backward passes; weights stay ``float32``.
         seed: with the step's number it fixes all randomness.
         threads: backbones whose gradients are computed side by side; changes no result.
     """
@@ -44,12 +57,26 @@ class SupernetRecipe:
     sampled: int = 2
     max_shift: int = 0
     mirror: bool = False
+    sampling: str = "uniform"
+    candidates: int = 3
+    distillation: str = "kl"
+    alpha_min: float = -1.0
+    alpha_max: float = 1.0
+    alpha_clip: float = 5.0
+    dropout: float = 0.0
+    drop_connect: float = 0.0
+    precision: str = "float32"
     seed: int = 0
     threads: int = 2
 
     def __post_init__(self) -> None:
-        _positive(self, "steps", "batch_size", "learning_rate", "clip_norm", "threads")
-        _fraction(self, "warmup_fraction", "momentum", "label_smoothing")
+        _positive(
+            self, "steps", "batch_size", "learning_rate", "clip_norm", "threads", "candidates", "alpha_clip"
+        )
+        _fraction(self, "warmup_fraction", "momentum", "label_smoothing", "dropout", "drop_connect")
+        _one_of(self, "sampling", ("uniform", "best", "worst"))
+        _one_of(self, "distillation", ("kl", "alpha"))
+        _one_of(self, "precision", PRECISIONS)
         _not_negative(self, "weight_decay", "sampled", "max_shift", "seed")
 
     @property
@@ -72,9 +99,20 @@ class ExitRecipe:
         train_images: training images whose features the heads learn from.
         epochs: passes of the heads over these.
         batch_size: images per step of the heads.
-        learning_rate: Adam's, at its peak; cosine decay after a linear warm-up.
+        optimizer: ``adam``, or ``sgd`` with momentum 0.9.
+        learning_rate: at its peak.
+        schedule: decay after a linear warm-up, ``cosine`` or ``linear``.
         warmup_fraction: share of the steps that warm up.
         weight_decay: on convolution and linear weights of the heads.
+        clip_norm: bound on the norm of all heads' gradient; 0 = none.
+        max_shift, mirror: random changes of the training images, as in :class:`SupernetRecipe`.
+        backbone_norm: ``calibrated``: the frozen backbone's batch norm stays in evaluation mode;
+            ``batch``: it runs on the statistics of each batch while exits train, as HADAS's code does.
+        cache_features: run the frozen backbone once and keep what the heads read, instead of once per
+            step; needs memory for all of it, unchanged images and calibrated batch norm.
+        temperature: ``one``, or ``fitted``: divide each exit's logits by the temperature that
+            minimises its loss on the calibration split; accuracy does not change.
+        precision: of the backbone's and heads' passes on a GPU; weights stay ``float32``.
         evaluation_batch_size: images per forward pass without gradients.
         seed: with the backbone's identity it fixes all randomness.
         threads: backbones measured side by side; changes no result.
@@ -85,9 +123,18 @@ class ExitRecipe:
     train_images: int = 2560
     epochs: int = 6
     batch_size: int = 128
+    optimizer: str = "adam"
     learning_rate: float = 2e-2
+    schedule: str = "cosine"
     warmup_fraction: float = 0.1
     weight_decay: float = 1e-5
+    clip_norm: float = 0.0
+    max_shift: int = 0
+    mirror: bool = False
+    backbone_norm: str = "calibrated"
+    cache_features: bool = True
+    temperature: str = "one"
+    precision: str = "float32"
     evaluation_batch_size: int = 256
     seed: int = 0
     threads: int = 2
@@ -98,7 +145,20 @@ class ExitRecipe:
         )
         _positive(self, "learning_rate", "evaluation_batch_size", "threads")
         _fraction(self, "warmup_fraction")
-        _not_negative(self, "weight_decay", "seed")
+        _not_negative(self, "weight_decay", "clip_norm", "max_shift", "seed")
+        _one_of(self, "optimizer", ("adam", "sgd"))
+        _one_of(self, "schedule", ("cosine", "linear"))
+        _one_of(self, "backbone_norm", ("calibrated", "batch"))
+        _one_of(self, "temperature", ("one", "fitted"))
+        _one_of(self, "precision", PRECISIONS)
+        changes = {"max_shift": self.max_shift > 0, "mirror": self.mirror}
+        changes["backbone_norm"] = self.backbone_norm == "batch"
+        for field, changing in changes.items():
+            if changing and self.cache_features:
+                raise ConfigError(
+                    f"ExitRecipe.{field} = {getattr(self, field)!r}: features differ from epoch to epoch then; "
+                    "set cache_features to false"
+                )
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -153,6 +213,13 @@ def _fraction(recipe: object, *fields: str) -> None:
             )
 
 
+def _one_of(recipe: object, field: str, known: tuple[str, ...]) -> None:
+    if getattr(recipe, field) not in known:
+        raise ConfigError(
+            f"{type(recipe).__name__}.{field} = {getattr(recipe, field)!r}: must be one of {list(known)}"
+        )
+
+
 DEMO_SUPERNET = SupernetRecipe()
 DEMO_EXITS = ExitRecipe()
 """For two CPU cores and the digits: a spread between backbones worth searching in."""
@@ -160,3 +227,10 @@ DEMO_EXITS = ExitRecipe()
 SMOKE_SUPERNET = SupernetRecipe(steps=8, batch_size=32, threads=1)
 SMOKE_EXITS = ExitRecipe(calibration_batches=2, train_images=256, epochs=1, threads=1)
 """For tests: everything is real, nothing is good.  One thread, because tests run side by side."""
+
+HADAS_CODE_EXITS = ExitRecipe(
+    calibration_batches=64, calibration_batch_size=64, train_images=10**9, epochs=30, batch_size=64,
+    optimizer="sgd", learning_rate=0.01, schedule="linear", warmup_fraction=5 / 30, weight_decay=1e-5,
+    clip_norm=1.0, backbone_norm="batch", cache_features=False,
+)  # fmt: skip
+"""What HADAS's released code does: 30 epochs of SGD over all images, batch statistics while exits train."""

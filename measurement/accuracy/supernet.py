@@ -2,7 +2,8 @@
 
 The weights have the shapes of the largest backbone.  A smaller one takes the first channels of
 every tensor, the centre of every depthwise kernel, and the first blocks of every stage, as in
-AttentiveNAS.  The network of a backbone is :class:`EarlyExitNetwork` itself, run on the sliced
+AttentiveNAS, and the weights bear the names of its published checkpoints (:mod:`.checkpoints`).
+The network of a backbone is :class:`EarlyExitNetwork` itself, run on the sliced
 weights, so a trained slice and the extracted network cannot differ.
 
 Batch norm always uses batch statistics here; none are tracked, because every backbone has its
@@ -11,7 +12,6 @@ own.  An extracted network needs :func:`hadas.measurement.accuracy.evaluation.re
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 from functools import lru_cache
@@ -23,9 +23,9 @@ from torch.func import functional_call
 from ...errors import CheckpointError
 from ...spaces import Backbone, MBConvSpace
 from ...spaces.macro import MacroArchitecture
-from .network import EarlyExitNetwork, build_network
-
-Tensors = dict[str, Tensor]
+from ...spaces.mbconv import block_plans
+from .checkpoints import Tensors, published_name, tensors_id
+from .network import EarlyExitNetwork, Normalization, build_network
 
 
 def leading_slice(weight: Tensor, shape: torch.Size) -> Tensor:
@@ -58,39 +58,64 @@ def _skeleton_of_thread(
 
 
 def shared_shapes(space: MBConvSpace, n_classes: int) -> dict[str, torch.Size]:
-    """Name and shape of every shared weight.
+    """Name, as our networks have it, and shape of every shared weight.
 
-    Those of the largest backbone, and a shortcut convolution on the first block of every stage:
-    the largest backbone needs none where two of its neighbouring stages happen to be equally wide.
+    Those of the largest backbone, and a shortcut convolution on every block, as published
+    checkpoints have them: the first block of a stage needs one where its neighbour's width
+    differs; on the others it is never used.
     """
     macro = space.macro
     largest = _skeleton(macro, space.largest, n_classes)
     shapes = {n: p.shape for n, p in largest.named_parameters() if not n.startswith("heads.")}
-    in_channels, block = max(macro.stem_widths), 0
-    for stage in macro.stages:
-        shapes[f"blocks.{block}.shortcut.weight"] = torch.Size((max(stage.widths), in_channels, 1, 1))
-        in_channels, block = max(stage.widths), block + max(stage.depths)
+    for block, plan in enumerate(block_plans(macro, space.largest)):
+        shapes[f"blocks.{block}.shortcut.weight"] = torch.Size((plan.out_channels, plan.in_channels, 1, 1))
     return shapes
 
 
 class Supernet(nn.Module):
     """All backbones of one space behind one set of weights.
 
+    Its ``state_dict`` has the names and shapes of the published AttentiveNAS checkpoints, their
+    batch-norm statistics included.  These are carried along, never used: batch norm is calibrated
+    per backbone.
+
     Attributes:
         space, n_classes: what it is made for.
-        shared: the weights, named as in the largest :class:`EarlyExitNetwork` with ``.`` as ``/``;
-            block i of stage s has the index that it has in the deepest backbone.  Exit heads are
-            not part of it: they are trained per backbone.
+        normalization: of the images that its weights expect.
+        shared: the weights by the names that :class:`EarlyExitNetwork` gives them; block i of
+            stage s has the index that it has in the deepest backbone.  Exit heads are not part of
+            it: they are trained per backbone.
     """
 
-    def __init__(self, space: MBConvSpace, n_classes: int, *, seed: int) -> None:
+    def __init__(
+        self,
+        space: MBConvSpace,
+        n_classes: int,
+        *,
+        seed: int,
+        normalization: Normalization = Normalization.SYMMETRIC,
+    ) -> None:
         super().__init__()
         self.space = space
         self.n_classes = n_classes
+        self.normalization = normalization
+        self.shared: dict[str, nn.Parameter] = {}
         generator = torch.Generator().manual_seed(seed)
-        self.shared = nn.ParameterDict()
         for name, shape in shared_shapes(space, n_classes).items():
-            self.shared[_key(name)] = nn.Parameter(initial_weight(name, shape, generator))
+            published = published_name(name)
+            owner, role = _container(self, published)
+            self.shared[name] = nn.Parameter(initial_weight(name, shape, generator))
+            owner.register_parameter(role, self.shared[name])
+            if published.endswith("bn.bn.weight"):
+                _register_statistics(owner, shape.numel())
+                for tracking in ("0", "1"):
+                    path = published.removesuffix("bn.weight") + f"bn_tracking.{tracking}.unused"
+                    _register_statistics(_container(self, path)[0], shape.numel())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.shared["stem.conv.weight"].device
 
     def weights(self, backbone: Backbone) -> Tensors:
         """The slice of a backbone: views into the shared weights, by the network's own names."""
@@ -104,7 +129,7 @@ class Supernet(nn.Module):
             if name.startswith("blocks."):
                 _, block, rest = name.split(".", 2)
                 shared_name = f"blocks.{index[int(block)]}.{rest}"
-            weights[name] = leading_slice(self.shared[_key(shared_name)], parameter.shape)
+            weights[name] = leading_slice(self.shared[shared_name], parameter.shape)
         return weights
 
     def forward(self, images: Tensor, backbone: Backbone) -> Tensor:
@@ -123,8 +148,8 @@ class Supernet(nn.Module):
         Exit heads get a fixed initialisation of their own.
         """
         with torch.device("meta"):
-            network = build_network(self.space.macro, backbone, self.n_classes)
-        network.to_empty(device="cpu")
+            network = build_network(self.space.macro, backbone, self.n_classes, self.normalization)
+        network.to_empty(device=self.device)
         generator = torch.Generator().manual_seed(0)
         weights = self.weights(backbone)
         with torch.no_grad():
@@ -148,21 +173,26 @@ class Supernet(nn.Module):
         return index
 
     def tensors(self) -> Tensors:
-        """The shared weights by name, detached, for a checkpoint."""
-        return {name.replace("/", "."): value.detach() for name, value in self.shared.items()}
+        """Everything that a checkpoint holds, by published name, detached."""
+        return {name: value.detach() for name, value in self.state_dict().items()}
 
     def load_tensors(self, tensors: Tensors, source: str) -> None:
-        """Take weights from a checkpoint.
+        """Take weights from a checkpoint: exactly the names and shapes of this supernet.
+
+        Args:
+            tensors: by published name, without prefix.
+            source: where they came from, for messages.
 
         Raises:
             CheckpointError: a name is missing or unknown, or a shape differs; names it.
         """
         own = self.tensors()
-        for name in sorted(own.keys() ^ tensors.keys()):
-            fault = "lacks" if name in own else "has an unknown"
-            raise CheckpointError(
-                f"{source}: {fault} weight '{name}'; it is not a checkpoint of space '{self.space.name}'"
-            )
+        kind = f"a checkpoint of space '{self.space.name}'"
+        missing, unknown = own.keys() - tensors.keys(), tensors.keys() - own.keys()
+        for names, fault in ((missing, "lacks"), (unknown, "has an unknown")):
+            if names:
+                more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+                raise CheckpointError(f"{source}: {fault} weight '{min(names)}'{more}; it is not {kind}")
         for name, value in tensors.items():
             if value.shape != own[name].shape:
                 raise CheckpointError(
@@ -175,12 +205,25 @@ class Supernet(nn.Module):
 
     @property
     def weights_id(self) -> str:
-        """SHA-256 over all names and values (first 16 hex digits)."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.tensors().items()):
-            digest.update(name.encode())
-            digest.update(value.contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """SHA-256 over names and values of all trained weights (first 16 hex digits)."""
+        return tensors_id({name: parameter.detach() for name, parameter in self.named_parameters()})
+
+
+def _container(root: nn.Module, path: str) -> tuple[nn.Module, str]:
+    """The module that owns ``path``'s last part, made on the way where it is missing."""
+    *folders, leaf = path.split(".")
+    for folder in folders:
+        if not hasattr(root, folder):
+            root.add_module(folder, nn.Module())
+        root = root.get_submodule(folder)
+    return root, leaf
+
+
+def _register_statistics(owner: nn.Module, channels: int) -> None:
+    """Running statistics as a fresh batch norm has them."""
+    owner.register_buffer("running_mean", torch.zeros(channels))
+    owner.register_buffer("running_var", torch.ones(channels))
+    owner.register_buffer("num_batches_tracked", torch.tensor(0))
 
 
 class _FinalOnly(nn.Module):
@@ -196,11 +239,6 @@ class _FinalOnly(nn.Module):
 
 def _prefixed(weights: Tensors) -> Tensors:
     return {f"network.{name}": value for name, value in weights.items()}
-
-
-def _key(name: str) -> str:
-    """Parameter containers do not allow dots in names."""
-    return name.replace(".", "/")
 
 
 def initial_weight(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:

@@ -115,7 +115,7 @@ class SupernetMeter:
         rng = np.random.default_rng(_seed(recipe.seed, backbone))
         n_calibration = min(len(train), recipe.calibration_batches * recipe.calibration_batch_size)
         rows = rng.choice(len(train), n_calibration, replace=False)
-        batches = input_batches(train.images[rows], recipe.calibration_batch_size)
+        batches = input_batches(train.images[rows], recipe.calibration_batch_size, network)
         recalibrate_batch_norm(network, network.final_logits, batches)
         seconds["calibrate"] = time.perf_counter() - began
         began = time.perf_counter()

@@ -6,7 +6,6 @@ Recipe: AttentiveNAS (Wang et al., CVPR 2021) after BigNAS (Yu et al., ECCV 2020
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -22,14 +21,14 @@ from torch.nn import functional
 from ...datasets.images import ImageData, ImageSplit
 from ...errors import CheckpointError
 from ...spaces import Backbone, MBConvSpace
-from .evaluation import one_thread_workers, to_channels_last
+from .augmentation import augment
+from .checkpoints import CLASSIFIER, StoredWeights, Tensors, read_checkpoint, write_checkpoint
+from .evaluation import network_input, one_thread_workers
 from .recipes import SupernetRecipe, content_id, warmup_cosine
-from .supernet import Supernet, Tensors
+from .supernet import Supernet
 
 Progress = Callable[[int, int, float], None]
 """Called after every step with (steps done, steps in all, loss of the largest backbone)."""
-
-_FORMAT = "hadas-supernet-1"
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,8 @@ class TrainedSupernet:
 
 def train_supernet(
     space: MBConvSpace, data: ImageData, recipe: SupernetRecipe, *, directory: str | Path,
-    progress: Progress | None = None, save_every_s: float = 15.0,
+    start: StoredWeights | None = None, device: str = "cpu", progress: Progress | None = None,
+    save_every_s: float = 15.0,
 ) -> TrainedSupernet:  # fmt: skip
     """Train a supernet, or find the finished one, or go on with an unfinished one.
 
@@ -57,49 +57,74 @@ def train_supernet(
     again ends with exactly the weights of one that was not.
 
     Args:
-        directory: where checkpoints live; the file's name is a hash of space, splits, recipe and
-            training code.
+        directory: where checkpoints live; the file's name is a hash of space, splits, recipe,
+            starting weights and training code.
+        start: weights to fine-tune, of ours or published; a classifier for another number of
+            classes is replaced by a fresh one.  Without it all weights start fresh.
+        device: torch's name of where to compute.
         save_every_s: seconds between saves of an unfinished training; changes no result.
 
     Raises:
-        CheckpointError: the file of that name is not this supernet.
+        CheckpointError: the file of that name is not this supernet, or ``start`` is of another space.
     """
-    identity = _identity(space, data, recipe)
+    identity = _identity(space, data, recipe, start)
     path = Path(directory) / f"{content_id('supernet', identity)}.pt"
     if path.exists():
         return load_supernet(path, space, data.n_classes)[1]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    supernet = starting_supernet(space, data.n_classes, recipe.seed, start).to(device)
     with one_thread_workers(recipe.threads) as pool:
-        return _train(space, data, recipe, path, identity, progress, save_every_s, pool)
+        return _train(supernet, data, recipe, path, identity, progress, save_every_s, pool)
 
 
-def load_supernet(path: str | Path, space: MBConvSpace, n_classes: int) -> tuple[Supernet, TrainedSupernet]:
-    """Read a finished supernet.
+def load_supernet(
+    path: str | Path, space: MBConvSpace, n_classes: int, *, ema: bool = False
+) -> tuple[Supernet, TrainedSupernet]:
+    """Read a finished supernet: one that hadas trained, or a published checkpoint.
+
+    Args:
+        ema: take the exponential moving average of a published file.
 
     Raises:
-        CheckpointError: not a finished hadas supernet, or one of another space or number of classes.
+        CheckpointError: not a finished supernet, or one of another space or number of classes.
     """
-    content = _read(Path(path))
-    _check_owner(content, Path(path), space, n_classes)
-    if not content["finished"]:
+    stored = read_checkpoint(path, ema=ema)
+    _check_owner(stored, space, n_classes)
+    if stored.record is not None and not stored.record["finished"]:
         raise CheckpointError(
             f"{path}: the training of this supernet is not finished; name a finished checkpoint"
         )
-    supernet = Supernet(space, n_classes, seed=0)
-    supernet.load_tensors(content["tensors"], str(path))
-    return supernet, TrainedSupernet(Path(path), supernet.weights_id, content["seconds"])
+    supernet = Supernet(space, n_classes, seed=0, normalization=stored.normalization)
+    supernet.load_tensors(stored.tensors, str(path))
+    seconds = 0.0 if stored.record is None else float(stored.record["seconds"])
+    return supernet, TrainedSupernet(Path(path), supernet.weights_id, seconds)
+
+
+def starting_supernet(space: MBConvSpace, n_classes: int, seed: int, start: StoredWeights | None) -> Supernet:
+    """A supernet with the weights that a training starts from.
+
+    Raises:
+        CheckpointError: ``start`` is of another space; names the weight.
+    """
+    if start is None:
+        return Supernet(space, n_classes, seed=seed)
+    supernet = Supernet(space, n_classes, seed=seed, normalization=start.normalization)
+    tensors = dict(start.tensors)
+    if start.n_classes != n_classes:
+        fresh = supernet.tensors()
+        tensors.update({name: fresh[name].clone() for name in CLASSIFIER})
+    supernet.load_tensors(tensors, str(start.path))
+    return supernet
 
 
 def _train(
-    space: MBConvSpace, data: ImageData, recipe: SupernetRecipe, path: Path, identity: dict[str, Any],
+    supernet: Supernet, data: ImageData, recipe: SupernetRecipe, path: Path, identity: dict[str, Any],
     progress: Progress | None, save_every_s: float, pool: Executor,
 ) -> TrainedSupernet:  # fmt: skip
-    supernet = Supernet(space, data.n_classes, seed=recipe.seed)
     optimizer = _sgd(supernet, recipe)
     unfinished = path.with_suffix(".part")
     first_step, seconds = 0, 0.0
     if unfinished.exists():
-        first_step, seconds = _restore(supernet, optimizer, unfinished, space, data.n_classes)
+        first_step, seconds = _restore(supernet, optimizer, unfinished)
     began = saved = time.perf_counter()
     for step in range(first_step, recipe.steps):
         loss = _step(supernet, optimizer, data.train, recipe, step, pool)
@@ -109,13 +134,16 @@ def _train(
         if now - saved > save_every_s:
             spent = {"step": step + 1, "seconds": seconds + now - began, "finished": False}
             momentum = _momentum(supernet, optimizer)
-            _save(unfinished, {**identity, **spent, "tensors": supernet.tensors(), "momentum": momentum})
+            _save(unfinished, supernet, {**identity, **spent, "momentum": momentum})
             saved = now
     seconds += time.perf_counter() - began
-    spent = {"step": recipe.steps, "seconds": seconds, "finished": True}
-    _save(path, {**identity, **spent, "tensors": supernet.tensors()})
+    _save(path, supernet, {**identity, "step": recipe.steps, "seconds": seconds, "finished": True})
     unfinished.unlink(missing_ok=True)
     return TrainedSupernet(path, supernet.weights_id, seconds)
+
+
+def _save(path: Path, supernet: Supernet, record: dict[str, Any]) -> None:
+    write_checkpoint(path, supernet.tensors(), supernet.normalization, record)
 
 
 def _step(
@@ -126,8 +154,10 @@ def _step(
     space = supernet.space
     rng = np.random.default_rng([recipe.seed, step])
     rows = rng.choice(len(train), size=min(recipe.batch_size, len(train)), replace=False)
-    images = to_channels_last(augment(train.images[rows], recipe, rng))
-    labels = torch.from_numpy(train.labels[rows])
+    images = network_input(
+        augment(train.images[rows], rng, max_shift=recipe.max_shift, mirror=recipe.mirror), supernet
+    )
+    labels = torch.from_numpy(train.labels[rows]).to(supernet.device)
     students = [space.decode(genome) for genome in space.sample(recipe.sampled, rng)]
     for group in optimizer.param_groups:
         group["lr"] = recipe.learning_rate * warmup_cosine(step, recipe.steps, recipe.warmup_fraction)
@@ -140,17 +170,17 @@ def _step(
         jobs.append(pool.submit(_student_gradients, supernet, images, student, teacher))
     optimizer.zero_grad(set_to_none=True)
     for job in jobs:  # in this order, whichever ends first: sums in another order round differently
-        for parameter, gradient in zip(supernet.parameters(), job.result(), strict=True):
+        for parameter, gradient in zip(supernet.shared.values(), job.result(), strict=True):
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-    torch.nn.utils.clip_grad_norm_(supernet.parameters(), recipe.clip_norm)
+    torch.nn.utils.clip_grad_norm_(supernet.shared.values(), recipe.clip_norm)
     optimizer.step()
     return float(loss.detach())
 
 
 def _gradients(supernet: Supernet, loss: Tensor) -> tuple[Tensor | None, ...]:
     """One gradient per shared weight; ``None`` for weights that the backbone does not use."""
-    return torch.autograd.grad(loss, list(supernet.parameters()), allow_unused=True)
+    return torch.autograd.grad(loss, list(supernet.shared.values()), allow_unused=True)
 
 
 def _student_gradients(
@@ -160,25 +190,9 @@ def _student_gradients(
     return _gradients(supernet, functional.cross_entropy(supernet(images, student), teacher))
 
 
-def augment(images: np.ndarray, recipe: SupernetRecipe, rng: np.random.Generator) -> np.ndarray:
-    """Mirror and shift (n, 3, h, w) images at random, as far as the recipe asks; edges repeat."""
-    if recipe.mirror:
-        flip = rng.random(len(images)) < 0.5
-        images = np.where(flip[:, None, None, None], images[..., ::-1], images)
-    if recipe.max_shift:
-        m = recipe.max_shift
-        height, width = images.shape[2:]
-        padded = np.pad(images, ((0, 0), (0, 0), (m, m), (m, m)), mode="edge")
-        y = rng.integers(0, 2 * m + 1, len(images))[:, None] + np.arange(height)
-        x = rng.integers(0, 2 * m + 1, len(images))[:, None] + np.arange(width)
-        n = np.arange(len(images))[:, None, None]
-        images = padded[n, :, y[:, :, None], x[:, None, :]].transpose(0, 3, 1, 2)
-    return images
-
-
 def _sgd(supernet: Supernet, recipe: SupernetRecipe) -> torch.optim.SGD:
-    decayed = [p for p in supernet.parameters() if p.dim() > 1]
-    others = [p for p in supernet.parameters() if p.dim() == 1]
+    decayed = [p for p in supernet.shared.values() if p.dim() > 1]
+    others = [p for p in supernet.shared.values() if p.dim() == 1]
     groups = [
         {"params": decayed, "weight_decay": recipe.weight_decay},
         {"params": others, "weight_decay": 0.0},
@@ -189,24 +203,21 @@ def _sgd(supernet: Supernet, recipe: SupernetRecipe) -> torch.optim.SGD:
 def _momentum(supernet: Supernet, optimizer: torch.optim.Optimizer) -> Tensors:
     """Momentum buffers by the names of their weights; a weight that no step has used has none."""
     buffers = {}
-    for name, parameter in supernet.named_parameters():
+    for name, parameter in supernet.shared.items():
         buffer = optimizer.state[parameter].get("momentum_buffer") if parameter in optimizer.state else None
         if buffer is not None:
             buffers[name] = buffer
     return buffers
 
 
-def _restore(
-    supernet: Supernet, optimizer: torch.optim.Optimizer, unfinished: Path, space: MBConvSpace, n_classes: int
-) -> tuple[int, float]:
+def _restore(supernet: Supernet, optimizer: torch.optim.Optimizer, unfinished: Path) -> tuple[int, float]:
     """Weights and momentum of an unfinished training; returns (steps done, seconds spent)."""
-    content = _read(unfinished)
-    _check_owner(content, unfinished, space, n_classes)
-    supernet.load_tensors(content["tensors"], str(unfinished))
-    parameters = dict(supernet.named_parameters())
-    for name, buffer in content["momentum"].items():
-        optimizer.state[parameters[name]]["momentum_buffer"] = buffer
-    return int(content["step"]), float(content["seconds"])
+    stored = read_checkpoint(unfinished)
+    record = _check_owner(stored, supernet.space, supernet.n_classes)
+    supernet.load_tensors(stored.tensors, str(unfinished))
+    for name, buffer in record["momentum"].items():
+        optimizer.state[supernet.shared[name]]["momentum_buffer"] = buffer.to(supernet.device)
+    return int(record["step"]), float(record["seconds"])
 
 
 def space_digest(space: MBConvSpace) -> str:
@@ -214,51 +225,26 @@ def space_digest(space: MBConvSpace) -> str:
     return f"{space.name}-{hashlib.sha256(repr(space.macro).encode()).hexdigest()[:8]}"
 
 
-def _identity(space: MBConvSpace, data: ImageData, recipe: SupernetRecipe) -> dict[str, Any]:
+def _identity(
+    space: MBConvSpace, data: ImageData, recipe: SupernetRecipe, start: StoredWeights | None
+) -> dict[str, Any]:
     return {
         "space": space_digest(space),
         "n_classes": data.n_classes,
         "split_id": data.split_id,
         "recipe": recipe.definition,
+        "start": None if start is None else start.content_id,
     }
 
 
-def _save(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint so that a reader, or a kill, sees the old file or the new one, never a part."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    torch.save({"format": _FORMAT, **content}, temporary)
-    os.replace(temporary, path)
-
-
-_OTHER_FILE = "name another file, or move this one away if hadas wrote it, to train again"
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such checkpoint; train one, or correct the path") from error
-    except Exception as error:  # torch raises many kinds for a file that is not its own
+def _check_owner(stored: StoredWeights, space: MBConvSpace, n_classes: int) -> dict[str, Any]:
+    """What hadas wrote beside the weights; refuses weights of another space or number of classes."""
+    record, wanted = stored.record or {}, space_digest(space)
+    if record.get("space", wanted) != wanted:
+        raise CheckpointError(f"{stored.path}: a checkpoint of space '{record['space']}', not of '{wanted}'")
+    if stored.n_classes != n_classes:
         raise CheckpointError(
-            f"{path}: not a readable checkpoint, or cut short ({_first_line(error)}); {_OTHER_FILE}"
-        ) from error
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise CheckpointError(f"{path}: not a hadas supernet checkpoint; {_OTHER_FILE}")
-    for key in ("space", "n_classes", "tensors", "finished", "seconds"):
-        if key not in content:
-            raise CheckpointError(f"{path}: lacks '{key}', so it is damaged; {_OTHER_FILE}")
-    return content
-
-
-def _check_owner(content: dict[str, Any], path: Path, space: MBConvSpace, n_classes: int) -> None:
-    wanted = space_digest(space)
-    if content["space"] != wanted:
-        raise CheckpointError(f"{path}: a checkpoint of space '{content['space']}', not of '{wanted}'")
-    if content["n_classes"] != n_classes:
-        raise CheckpointError(
-            f"{path}: a checkpoint for {content['n_classes']} classes; {n_classes} are asked for"
+            f"{stored.path}: a checkpoint for {stored.n_classes} classes; {n_classes} are asked for. To fine-tune "
+            "it with a new classifier, name it as 'accuracy.start' instead of 'accuracy.checkpoint'"
         )
+    return record

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from hadas.datasets.images import ImageData, ImageSplit, load_images
 from hadas.errors import CheckpointError, ConfigError
+from hadas.measurement.accuracy.augmentation import augment
 from hadas.measurement.accuracy.evaluation import fixed_threads, recalibrate_batch_norm
 from hadas.measurement.accuracy.network import images_to_input
 from hadas.measurement.accuracy.recipes import SMOKE_SUPERNET, SupernetRecipe, warmup_cosine
 from hadas.measurement.accuracy.supernet import Supernet, leading_slice
-from hadas.measurement.accuracy.training import augment, load_supernet, train_supernet
+from hadas.measurement.accuracy.training import load_supernet, train_supernet
 from hadas.spaces import Backbone, MBConvSpace, attentivenas_space, mini_space
 
 RECIPE = dataclasses.replace(SMOKE_SUPERNET, steps=3, batch_size=16, sampled=1, threads=1)
@@ -40,7 +41,7 @@ def supernet() -> Supernet:
     net = Supernet(mini_space(), 10, seed=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for tensor in net.tensors().values():
+        for tensor in net.parameters():
             tensor.add_(0.1 * torch.randn(tensor.shape, generator=generator))
     return net
 
@@ -79,12 +80,12 @@ def test_a_slice_takes_first_blocks_first_channels_and_the_kernel_centre(superne
     for stage, (start, end) in zip(space.macro.stages, pairwise(starts), strict=True):
         for i in range(end - start):
             taken = network.blocks[start + i].depthwise.conv.weight
-            full = shared[f"blocks.{block + i}.depthwise.conv.weight"]
+            full = shared[f"blocks.{block + i}.mobile_inverted_conv.depth_conv.conv.conv.weight"]
             margin = (full.shape[2] - taken.shape[2]) // 2
             crop = slice(margin, margin + taken.shape[2])
             assert torch.equal(taken, full[: len(taken), :, crop, crop])
             project = network.blocks[start + i].project.conv.weight
-            wide = shared[f"blocks.{block + i}.project.conv.weight"]
+            wide = shared[f"blocks.{block + i}.mobile_inverted_conv.point_linear.conv.conv.weight"]
             assert torch.equal(project, wide[: project.shape[0], : project.shape[1]])
         block += max(stage.depths)
     assert margin == 1
@@ -95,7 +96,7 @@ def test_training_a_small_backbone_moves_its_own_slice_alone(supernet: Supernet)
     supernet.zero_grad()
     supernet(_images(8), space.smallest).square().sum().backward()
     inside = supernet.weights(space.smallest)
-    moved = {n.replace("/", "."): p.grad for n, p in supernet.shared.items() if p.grad is not None}
+    moved = {n: p.grad for n, p in supernet.shared.items() if p.grad is not None}
     last = max(int(name.split(".")[1]) for name in moved if name.startswith("blocks."))
     assert last == sum(max(s.depths) for s in space.macro.stages[:-1])  # mb7's first block in the deepest
     stem = moved["stem.conv.weight"]
@@ -202,11 +203,11 @@ def test_foreign_checkpoints_are_refused_by_name(digits: ImageData, tmp_path: Pa
 
 def test_a_missing_or_misshapen_weight_is_named(supernet: Supernet) -> None:
     tensors = supernet.tensors()
-    lacking = {name: value for name, value in tensors.items() if name != "stem.conv.weight"}
-    with pytest.raises(CheckpointError, match=r"f\.pt: lacks weight 'stem\.conv\.weight'"):
+    lacking = {name: value for name, value in tensors.items() if name != "first_conv.conv.conv.weight"}
+    with pytest.raises(CheckpointError, match=r"f\.pt: lacks weight 'first_conv\.conv\.conv\.weight'"):
         supernet.load_tensors(lacking, "f.pt")
-    with pytest.raises(CheckpointError, match=r"f\.pt: weight 'stem\.bn\.bias' has shape \(1,\)"):
-        supernet.load_tensors({**tensors, "stem.bn.bias": torch.zeros(1)}, "f.pt")
+    with pytest.raises(CheckpointError, match=r"f\.pt: weight 'first_conv\.bn\.bn\.bias' has shape \(1,\)"):
+        supernet.load_tensors({**tensors, "first_conv.bn.bn.bias": torch.zeros(1)}, "f.pt")
 
 
 def test_augmentation_shifts_and_mirrors_without_inventing_pixels() -> None:
