@@ -213,15 +213,14 @@ def test_a_missing_or_misshapen_weight_is_named(supernet: Supernet) -> None:
 def test_augmentation_shifts_and_mirrors_without_inventing_pixels() -> None:
     images = np.zeros((200, 3, 9, 9), dtype=np.uint8)
     images[:, :, 4, 3] = 255
-    recipe = SupernetRecipe(max_shift=2, mirror=True)
-    moved = augment(images, recipe, np.random.default_rng(0))
+    moved = augment(images, np.random.default_rng(0), max_shift=2, mirror=True)
     assert moved.shape == images.shape
     assert (moved.reshape(200, 3, -1).max(axis=2) == 255).all()
     n, y, x = np.nonzero(moved[:, 0])
     assert n.tolist() == list(range(200))
     assert set(y) == set(range(2, 7))
     assert set(x) == set(range(1, 8))  # column 3 or, mirrored, 5, each two either way
-    np.testing.assert_array_equal(augment(images, SupernetRecipe(), np.random.default_rng(0)), images)
+    np.testing.assert_array_equal(augment(images, np.random.default_rng(0)), images)
 
 
 def test_learning_rate_warms_up_and_falls() -> None:
