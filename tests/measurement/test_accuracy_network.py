@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
 
 from hadas.errors import SpaceError
 from hadas.measurement.accuracy.evaluation import fixed_threads
@@ -20,6 +19,8 @@ from hadas.measurement.accuracy.network import (
 )
 from hadas.spaces import Backbone, MBConvSpace, Stage, attentivenas_space, mini_space
 
+from .counting import count_macs
+
 PRESETS = [(attentivenas_space(), "a0", 100), (attentivenas_space(), "a6", 1000)] + [
     (mini_space(), name, 10) for name in mini_space().presets
 ]
@@ -29,25 +30,6 @@ PRESETS = [(attentivenas_space(), "a0", 100), (attentivenas_space(), "a6", 1000)
 def _one_thread() -> Iterator[None]:
     with fixed_threads(1):
         yield
-
-
-def _count_macs(module: nn.Module, inputs: Tensor) -> int:
-    """Multiply-accumulates of convolutions and linear layers, counted while they run."""
-    counted = 0
-
-    def count(layer: nn.Module, _: tuple[Tensor, ...], out: Tensor) -> None:
-        nonlocal counted
-        if isinstance(layer, nn.Conv2d):
-            counted += layer.weight.numel() * out.shape[2] * out.shape[3]
-        elif isinstance(layer, nn.Linear):
-            counted += layer.weight.numel()
-
-    hooks = [layer.register_forward_hook(count) for layer in module.modules()]
-    with torch.no_grad():
-        module(inputs)
-    for hook in hooks:
-        hook.remove()
-    return counted
 
 
 def _random(space: MBConvSpace, seed: int) -> Backbone:
@@ -65,7 +47,7 @@ def test_module_has_the_parameters_and_macs_that_the_workload_counts(
     workload = space.workload(backbone, n_classes=n_classes)
     head_params = sum(head.params for head in workload.heads)
     assert sum(p.numel() for p in network.parameters()) == workload.params + head_params
-    macs = _count_macs(network, torch.zeros(1, 3, backbone.resolution, backbone.resolution))
+    macs = count_macs(network, torch.zeros(1, 3, backbone.resolution, backbone.resolution))
     assert macs == workload.macs + sum(head.macs for head in workload.heads)
 
 
@@ -90,7 +72,7 @@ def test_stages_in_a_row_compute_what_the_network_computes(seed: int, n_position
             module = stage_module(network, stage)
             assert tuple(x.shape[1:]) == stage.units[0].in_shape
             assert sum(p.numel() for p in module.parameters()) == sum(u.params for u in stage.units)
-            assert _count_macs(module, x) == sum(u.macs for u in stage.units)
+            assert count_macs(module, x) == sum(u.macs for u in stage.units)
             out = module(x)
             if stage.kind == "segment" and stage.position < backbone.n_blocks:
                 x = out
