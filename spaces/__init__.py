@@ -19,14 +19,18 @@ SPACES = {"attentivenas": attentivenas_space, "mini": mini_space}
 
 
 def space_by_name(name: str) -> MBConvSpace:
-    """A built-in space.
+    """A built-in space, such as ``mini``, or one with heads of another width, such as ``mini-head16``.
 
     Raises:
         SpaceError: no space of that name.
     """
-    if name not in SPACES:
-        raise SpaceError(f"no space '{name}'; known: {sorted(SPACES)}")
-    return SPACES[name]()
+    base, _, width = name.partition("-head")
+    if base not in SPACES or (name != base and not width.isdecimal()):
+        raise SpaceError(
+            f"no space '{name}'; known: {sorted(SPACES)}, each also with heads of another width, e.g. 'mini-head16'"
+        )
+    space = SPACES[base]()
+    return space if name == base else space.with_head_width(int(width))
 
 
 __all__ = [

@@ -10,7 +10,7 @@ chosen *values*.  ``encode`` and ``decode`` translate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -58,6 +58,7 @@ class MBConvSpace:
     def __init__(self, name: str, macro: MacroArchitecture) -> None:
         self.name = name
         self.macro = macro
+        self._base: MBConvSpace | None = None
         self._presets: dict[str, Backbone] = {}
 
     def __repr__(self) -> str:
@@ -67,6 +68,34 @@ class MBConvSpace:
     def first_exit(self) -> int:
         """0-based block index after which the first exit may stand."""
         return self.macro.first_exit
+
+    @property
+    def base(self) -> MBConvSpace:
+        """The space of the same choices with its own head width: what supernet weights depend on."""
+        return self if self._base is None else self._base
+
+    def with_head_width(self, width: int) -> MBConvSpace:
+        """The same choices and presets with exit heads of another width, under a name that says so.
+
+        The name is part of every ``arch_id``, so costs and accuracies of heads of different width
+        never mix.  The base's own width gives the base itself.
+
+        Args:
+            width: channels of the 3x3 convolution in an exit head.
+
+        Raises:
+            SpaceError: a width below 1.
+        """
+        if width < 1:
+            raise SpaceError(f"head width {width} of space '{self.base.name}': must be at least 1 channel")
+        base = self.base
+        if width == base.macro.head_width:
+            return base
+        space = MBConvSpace(f"{base.name}-head{width}", replace(base.macro, head_width=width))
+        space._base = base
+        for name, backbone in base.presets.items():
+            space.add_preset(name, replace(backbone, space=space.name))
+        return space
 
     @cached_property
     def max_blocks(self) -> int:

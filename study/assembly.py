@@ -64,8 +64,9 @@ class Assembly:
 
     @cached_property
     def space(self) -> MBConvSpace:
-        """The backbone space."""
-        return space_by_name(self.config.space)
+        """The backbone space, with exit heads of the configured width."""
+        space, width = space_by_name(self.config.space), self.config.head_width
+        return space if width is None else space.with_head_width(width)
 
     @cached_property
     def data(self) -> ImageData:

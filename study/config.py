@@ -96,6 +96,7 @@ class StudyConfig(_Section):
     store: str = Field(default="store.sqlite", pattern=r"\S")
     seed: int = Field(default=7, ge=0, le=2**63 - 1)
     space: Literal["mini", "attentivenas"] = "mini"
+    head_width: int | None = Field(default=None, ge=1)
     data: DataConfig = DataConfig()
     device: DeviceConfig = DeviceConfig()
     accuracy: AccuracyConfig = AccuracyConfig()
@@ -132,6 +133,7 @@ study: {study}  # name of the study in its store
 store: {store}  # SQLite file (relative to this one) or any SQLAlchemy URL; studies may share it
 seed: {seed}  # fixes the run, given the supernet (its own seed: accuracy.supernet: {{seed: ...}})
 space: {space}  # mini | attentivenas
+head_width: null  # channels of the convolution in every exit head; null = the space's own (mini 5, attentivenas 224)
 data:
   name: {data.name}  # digits (embedded) | cifar10 | cifar100
   path: null  # cifar: folder with the torchvision or hub-parquet files; nothing is downloaded

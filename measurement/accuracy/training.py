@@ -221,8 +221,12 @@ def _restore(supernet: Supernet, optimizer: torch.optim.Optimizer, unfinished: P
 
 
 def space_digest(space: MBConvSpace) -> str:
-    """Name and hash of a space's choices: two spaces of one name but other choices differ."""
-    return f"{space.name}-{hashlib.sha256(repr(space.macro).encode()).hexdigest()[:8]}"
+    """Name and hash of a space's choices: two spaces of one name but other choices differ.
+
+    Exit heads are no part of a supernet, so their width makes no difference.
+    """
+    base = space.base
+    return f"{base.name}-{hashlib.sha256(repr(base.macro).encode()).hexdigest()[:8]}"
 
 
 def _identity(

@@ -106,3 +106,37 @@ def test_backbone_of_another_space_is_refused():
         attentivenas_space().encode(mini_space().smallest)
     with pytest.raises(SpaceError, match="no space 'resnet'"):
         space_by_name("resnet")
+
+
+@pytest.mark.parametrize(("name", "default"), [("mini", 5), ("attentivenas", 224)])
+def test_head_width_changes_the_heads_work_alone_and_every_identity(name: str, default: int) -> None:
+    space = space_by_name(name)
+    wide = space.with_head_width(16)
+    preset, backbone = next(iter(space.presets.items()))
+    widened = wide.presets[preset]
+    assert wide.name == f"{name}-head16"
+    assert widened.arch_id != backbone.arch_id
+    assert np.array_equal(wide.encode(widened), space.encode(backbone))
+    with pytest.raises(SpaceError, match=f"space '{name}', not to '{name}-head16'"):
+        wide.encode(backbone)
+    before, after = (s.workload(b, n_classes=10) for s, b in ((space, backbone), (wide, widened)))
+    assert after.macs == before.macs
+    for narrow_head, wide_head in zip(before.heads, after.heads, strict=True):
+        channels, side, _ = wide_head.in_shape
+        assert wide_head.macs == channels * 9 * 16 * (side - 2) ** 2 + 16 * 10
+        assert narrow_head.macs == channels * 9 * default * (side - 2) ** 2 + default * 10
+
+
+def test_a_space_with_another_head_width_is_found_by_its_name() -> None:
+    wide = space_by_name("mini-head16")
+    assert wide.macro == mini_space().with_head_width(16).macro
+    assert wide.presets == mini_space().with_head_width(16).presets
+    assert wide.with_head_width(8).name == "mini-head8"
+    for same in (wide.with_head_width(5), mini_space().with_head_width(5), space_by_name("mini-head5")):
+        assert same is mini_space()
+
+
+@pytest.mark.parametrize("name", ["mini-head", "mini-head0", "mini-head-1", "mini-headwide", "resnet-head16"])
+def test_an_impossible_head_width_is_refused(name: str) -> None:
+    with pytest.raises(SpaceError, match=r"mini"):
+        space_by_name(name)
