@@ -1,6 +1,6 @@
-"""Runtime policies, computed offline from outcome matrices: who leaves where, and who is right.
+"""The tabulated controller, which the search counts on, and the oracle beside it.
 
-Two policies.  The *controller* is causal: a sample leaves at the first exit in use whose
+The *controller* is causal: a sample leaves at the first exit in use whose
 largest softmax probability reaches that exit's threshold (MSDNet, Huang et al., ICLR 2018).
 The *ideal mapping* is an oracle: a sample leaves at the first exit in use that is right; no
 controller can know that, so it is only an upper bound.
@@ -15,36 +15,15 @@ Imports with numpy alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ...datasets.records import OutcomeMatrix, cross_fit_folds
-
-BoolArray = NDArray[np.bool_]
-FloatArray = NDArray[np.float64]
+from ....datasets.records import OutcomeMatrix, cross_fit_folds
+from .outcome import BoolArray, FloatArray, PolicyOutcome, first_allowed, outcome_at
 
 DEFAULT_TOLERANCE = 0.01
 MIN_SAMPLES = 20
 """Fewest calibration samples above a threshold: below that, a share of correct ones says little."""
-
-
-@dataclass(frozen=True)
-class PolicyOutcome:
-    """What a policy does with a set of samples.
-
-    Attributes:
-        accuracy: fraction of samples classified correctly.
-        shares: (e,) fraction of samples that leave at each column; 0 at exits not in use.
-        leaves_at: (n,) column where each sample leaves.
-        correct: (n,) bool, whether each sample is classified correctly there.
-    """
-
-    accuracy: float
-    shares: FloatArray
-    leaves_at: NDArray[np.int64]
-    correct: BoolArray
 
 
 class ThresholdFitter:
@@ -108,7 +87,12 @@ def leave_bits(matrix: OutcomeMatrix, thresholds: FloatArray) -> BoolArray:
     Returns:
         (n, e) bool; the last column is True.
     """
-    bits = np.asarray(matrix.confidence, dtype=np.float64) >= thresholds[None, :]
+    return reaching(np.asarray(matrix.confidence, dtype=np.float64), thresholds)
+
+
+def reaching(scores: FloatArray, thresholds: FloatArray) -> BoolArray:
+    """(n, e) whether scores (n, e) reach thresholds (e,); True in the last column."""
+    bits = scores >= thresholds[None, :]
     bits[:, -1] = True
     return bits
 
@@ -165,11 +149,7 @@ def apply_controller(correct: BoolArray, leaves: BoolArray, mask: BoolArray) -> 
         leaves: (n, e) whether a sample may leave there; the last column must be True.
         mask: (P,) exits in use.
     """
-    in_use = np.append(np.asarray(mask, dtype=bool), True)
-    leaves_at = np.argmax(leaves & in_use, axis=1).astype(np.int64)
-    right = np.take_along_axis(correct, leaves_at[:, None], axis=1)[:, 0]
-    shares = np.bincount(leaves_at, minlength=correct.shape[1]) / len(correct)
-    return PolicyOutcome(float(right.mean()), shares, leaves_at, right)
+    return outcome_at(correct, first_allowed(leaves, mask))
 
 
 def ideal_mapping(correct: BoolArray, mask: BoolArray) -> PolicyOutcome:

@@ -1,0 +1,191 @@
+"""One threshold for all exits, chosen so that early exits provably lose little against the full network.
+
+The risk of a threshold is the expected loss of leaving early,
+
+    R = P(the full network is right and the decision where the sample leaves is wrong).
+
+Thresholds of a fixed grid are tested from the safest on, each at level delta, and the last one
+before the first failure is taken: fixed-sequence testing, which keeps the chance that the risk of
+the chosen threshold exceeds epsilon at delta or below, whatever the data (Angelopoulos, Bates,
+Candes, Jordan, Lei: "Learn then Test", 2021; for early exits: Jazbec et al., "Fast yet Safe:
+Early-Exiting with Risk Control", NeurIPS 2024).  The probability is over calibration splits.
+
+Copies of one image are no independent samples, so the loss of an image is the mean over its copies,
+and the risk is that of an image drawn at random.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ....datasets.records import OutcomeMatrix
+from ....errors import ConfigError
+from .outcome import BoolArray, FloatArray, IntArray, checked_mask, first_allowed
+from .thresholds import MAX_SOFTMAX, Score, ThresholdRule, restricted
+
+BoundName = Literal["betting", "hoeffding-bentkus"]
+Excludes = Callable[[FloatArray, float, float], bool]
+
+THRESHOLD_GRID: FloatArray = 1.0 - (np.arange(201) / 200) ** 2
+"""Thresholds tested, safest first: 1 to 0, denser towards 1, where confident networks differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class RiskControlled:
+    """The smallest threshold whose risk is at most ``epsilon``, with confidence ``1 - delta``.
+
+    Where no threshold of the grid passes, nobody leaves early, which has no risk.
+
+    Attributes:
+        epsilon: largest risk, as a fraction of all samples.
+        delta: chance, over calibration splits, that the risk is larger nevertheless.
+        score: what is compared.
+        bound: ``betting`` (Waudby-Smith and Ramdas) or ``hoeffding-bentkus``.
+        seed: of the order in which images are betted on.
+    """
+
+    epsilon: float = 0.02
+    delta: float = 0.1
+    score: Score = MAX_SOFTMAX
+    bound: BoundName = "betting"
+    seed: int = 0
+    causal: bool = True
+
+    def __post_init__(self) -> None:
+        for field, value in (("epsilon", self.epsilon), ("delta", self.delta)):
+            if not 0 < value < 1:
+                raise ConfigError(f"{field} = {value}: must lie between 0 and 1, both excluded")
+        if self.bound not in BOUNDS:
+            raise ConfigError(f"no bound '{self.bound}'; known: {sorted(BOUNDS)}")
+
+    @property
+    def name(self) -> str:
+        """``risk-controlled``, and the score if it is another than max-softmax."""
+        return "risk-controlled" if self.score == MAX_SOFTMAX else f"risk-controlled, {self.score.name}"
+
+    def fit(self, calibration: OutcomeMatrix, mask: BoolArray) -> ThresholdRule:
+        """Test the grid from the safest threshold on, until the first one fails."""
+        used, values = checked_mask(calibration, mask), self.score.values(calibration)
+        safest = math.inf
+        for threshold in THRESHOLD_GRID:
+            leaves = values >= threshold
+            leaves[:, -1] = True
+            losses = self.image_losses(calibration, first_allowed(leaves, used))
+            if not BOUNDS[self.bound](losses, self.epsilon, self.delta):
+                break
+            safest = float(threshold)
+        return ThresholdRule(self.score, restricted(np.full(len(used) + 1, safest), used))
+
+    def upper_bound(self, calibration: OutcomeMatrix, mask: BoolArray) -> float:
+        """Upper confidence bound, at level ``delta``, on the risk of the threshold that :meth:`fit` takes."""
+        leaves_at = self.fit(calibration, mask).leaves_at(calibration)
+        if (leaves_at == calibration.n_exits - 1).all():
+            return 0.0
+        return upper_bound(self.bound, self.image_losses(calibration, leaves_at), self.delta)
+
+    def image_losses(self, matrix: OutcomeMatrix, leaves_at: IntArray) -> FloatArray:
+        """(g,) loss of each image, the mean over its copies, in an order that the seed fixes."""
+        losses = early_losses(matrix, leaves_at)
+        per_image = group_means(losses, matrix.group)
+        return per_image[np.random.default_rng(self.seed).permutation(len(per_image))]
+
+
+def early_losses(matrix: OutcomeMatrix, leaves_at: IntArray) -> FloatArray:
+    """(n,) 1 where the full network is right and the decision at ``leaves_at`` (n,) wrong, else 0."""
+    early = np.take_along_axis(matrix.correct, leaves_at[:, None], axis=1)[:, 0]
+    return np.asarray(matrix.correct[:, -1] & ~early, dtype=np.float64)
+
+
+def group_means(values: FloatArray, group: NDArray[np.int32]) -> FloatArray:
+    """(g,) mean of (n,) values over each group, groups in ascending order."""
+    _, inverse, counts = np.unique(group, return_inverse=True, return_counts=True)
+    return np.bincount(inverse, weights=values) / counts
+
+
+# -- confidence bounds on the mean of independent values in [0, 1] -------------------------------------
+
+
+def hoeffding_bentkus_excludes(losses: FloatArray, risk: float, delta: float) -> bool:
+    """Whether the Hoeffding-Bentkus test rules out, at level ``delta``, a mean above ``risk``.
+
+    With m the mean of n losses, its p-value is the smaller of exp(-n h(min(m, risk), risk)), where
+    h is the relative entropy of two Bernoulli variables, and e P(Binomial(n, risk) <= ceil(n m))
+    (Bates et al., "Distribution-Free, Risk-Controlling Prediction Sets", JACM 2021, section 3.1).
+    """
+    if not 0 < risk < 1:
+        return risk >= 1
+    n, total = len(losses), float(losses.sum())
+    mean = total / n
+    if mean >= risk:
+        return False
+    hoeffding = -n * _bernoulli_divergence(mean, risk)
+    bentkus = 1.0 + _log_binomial_cdf(math.ceil(total - 1e-9), n, risk)
+    return min(hoeffding, bentkus) <= math.log(delta)
+
+
+def betting_excludes(losses: FloatArray, risk: float, delta: float) -> bool:
+    """Whether a gambler who bets against a mean above ``risk`` ever multiplies the stake by 1 / ``delta``.
+
+    The capital after i losses L_1 .. L_i is the product of 1 - nu_j (L_j - risk); the bet is
+    nu_i = min(1, sqrt(2 log(1 / delta) / (n s_{i-1}))), with the running estimates
+    m_i = (1/2 + L_1 + .. + L_i) / (i + 1) and s_i = (1/4 + (L_1 - m_1)^2 + .. + (L_i - m_i)^2) / (i + 1),
+    s_0 = 1/4 (Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting",
+    JRSS B 2024; in this one-sided form Bates et al., 2021, section 3.1).  The capital grows with
+    ``risk``, so the risks that are not excluded form an interval.
+
+    Args:
+        losses: (n,) in [0, 1], in an order that does not depend on them.
+    """
+    n = len(losses)
+    count = np.arange(2, n + 2)
+    mean = (0.5 + np.cumsum(losses)) / count
+    variance = (0.25 + np.cumsum((losses - mean) ** 2)) / count
+    before = np.append(0.25, variance[:-1])
+    bet = np.minimum(1.0, np.sqrt(2.0 * math.log(1.0 / delta) / (n * before)))
+    # A gambler who lost everything (a factor of 0) stays at 0.
+    factors = np.maximum(1.0 - bet * (losses - risk), 0.0)
+    with np.errstate(divide="ignore"):
+        capital = np.cumsum(np.log(factors))
+    return bool(capital.max() >= math.log(1.0 / delta))
+
+
+BOUNDS: dict[BoundName, Excludes] = {
+    "betting": betting_excludes,
+    "hoeffding-bentkus": hoeffding_bentkus_excludes,
+}
+
+
+def upper_bound(bound: BoundName, losses: FloatArray, delta: float) -> float:
+    """Upper confidence bound of level ``delta`` on the mean of (n,) independent losses in [0, 1]."""
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if BOUNDS[bound](losses, middle, delta):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _bernoulli_divergence(p: float, q: float) -> float:
+    """Relative entropy of Bernoulli(p) to Bernoulli(q), in nats, for q in (0, 1)."""
+    first = p * math.log(p / q) if p > 0 else 0.0
+    return first + ((1 - p) * math.log((1 - p) / (1 - q)) if p < 1 else 0.0)
+
+
+def _log_binomial_cdf(k: int, n: int, p: float) -> float:
+    """log P(Binomial(n, p) <= k), summed in logarithms; p in (0, 1)."""
+    if k >= n:
+        return 0.0
+    chosen = np.arange(1, k + 1)
+    log_ways = np.append(0.0, np.cumsum(np.log(n - chosen + 1.0) - np.log(chosen)))
+    successes = np.arange(k + 1)
+    terms = log_ways + successes * math.log(p) + (n - successes) * math.log1p(-p)
+    peak = float(terms.max())
+    return peak + math.log(float(np.exp(terms - peak).sum()))
