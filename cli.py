@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -94,15 +94,15 @@ def _print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str
     console.print(table)
 
 
-def _write_study_file(path: Path, preset: str) -> None:
-    """Write a preset's study file and the folders above it.
+def _write_study_file(path: Path, preset: str, changes: Mapping[str, Any] | None = None) -> None:
+    """Write a preset's study file, with some fields changed, and the folders above it.
 
     Raises:
         ConfigError: no such preset (then nothing is written), or no place for a file.
     """
     from .study.config import template
 
-    text = template(path.name, preset)
+    text = template(path.name, preset, changes)
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; name a file in it, e.g. {path / 'study.yaml'}")
     try:
@@ -114,18 +114,49 @@ def _write_study_file(path: Path, preset: str) -> None:
         ) from error
 
 
-@app.command(epilog="Example:  hadas init my.yaml --preset demo")
+@app.command(
+    epilog="Examples:  hadas init my.yaml --preset demo;  hadas init my.yaml --checkpoint attentive_nas.pth.tar "
+    "--data cifar100 --data-path data"
+)
 def init(
     study: StudyFile,
     preset: Annotated[
-        str, typer.Option(help="demo: minutes on a laptop; smoke: seconds, to try things out.")
-    ] = "demo",
+        str | None,
+        typer.Option(
+            help="demo: minutes on a laptop; smoke: seconds, to try things out; gpu: CIFAR in the AttentiveNAS "
+            "space.  [default: demo, or with --checkpoint what suits it]"
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="A supernet's weights: a published AttentiveNAS file, or one that hadas trained. Used unchanged if "
+            "it is for as many classes as the images have, else fine-tuned with a fresh classifier."
+        ),
+    ] = None,
+    ema: Annotated[bool, typer.Option("--ema", help="Take state_dict_ema of the checkpoint.")] = False,
+    data: Annotated[
+        str | None, typer.Option(help="Images: digits (embedded), cifar10, cifar100, tiny-imagenet.")
+    ] = None,
+    data_path: Annotated[Path | None, typer.Option(help="Folder that holds the images.")] = None,
 ) -> None:
-    """Write a commented study file."""
+    """Write a commented study file; check the checkpoint that it is to start from."""
     if study.is_file() and not force:
         raise ConfigError(f"{study} exists; --force overwrites it")
-    _write_study_file(study, preset)
+    changes: dict[str, Any] = {}
+    if checkpoint is not None:
+        from .study.adoption import adopt_checkpoint
+
+        changes, found = adopt_checkpoint(checkpoint, data=data, data_path=data_path, ema=ema)
+        console.print(escape(found), soft_wrap=True, highlight=False)
+        preset = preset or ("gpu" if changes["space"] == "attentivenas" else "demo")
+    elif ema:
+        raise ConfigError("--ema chooses weights within a checkpoint; name one with --checkpoint FILE")
+    elif data or data_path:
+        folder = None if data_path is None else str(data_path.resolve())
+        changes = {"data": {k: v for k, v in (("name", data), ("path", folder)) if v}}
+    _write_study_file(study, preset or "demo", changes)
     console.print(escape(f"Wrote {study}. Next: hadas run {study}"), soft_wrap=True)
 
 

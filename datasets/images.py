@@ -1,4 +1,6 @@
-"""Images for training and evaluation: bundled digits, CIFAR-10/100 from disk; nothing is downloaded.
+"""Images for training and evaluation: bundled digits, CIFAR and Tiny ImageNet from disk.
+
+Nothing is downloaded.
 
 Every data set comes in three disjoint splits that are the same on every machine and for every
 seed: ``train``, ``calibration`` (what thresholds and the search may look at) and ``test`` (what
@@ -14,7 +16,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,11 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .cifar import CIFAR_CLASSES, read_cifar
 from .distortions import Distortion, distort
+from .parts import ChooseRows, ImageParts
+from .tiny_imagenet import TINY_IMAGENET, read_tiny_imagenet
+
+N_CLASSES = {"digits": 10, **CIFAR_CLASSES}
+"""Classes of every data set that :func:`load_images` knows."""
 
 UInt8Array = NDArray[np.uint8]
 LabelArray = NDArray[np.int64]
@@ -52,7 +58,7 @@ class ImageData:
     """A data set in its three fixed splits.
 
     Attributes:
-        name: ``digits``, ``cifar10`` or ``cifar100``.
+        name: ``digits``, ``cifar10``, ``cifar100`` or ``tiny-imagenet``.
         n_classes, class_names: in order of the labels.
         train, calibration, test: disjoint by underlying image.
         split_id: readable name and a hash of all that defines the splits: the source's content,
@@ -102,38 +108,44 @@ class DigitsRecipe:
 DIGITS = DigitsRecipe()
 """The digits as the demo uses them."""
 
-_CIFAR_CALIBRATION_EVERY = 5
-"""Every fifth training image of a class (file order) belongs to the calibration split of CIFAR."""
+_CALIBRATION_EVERY = 5
+"""Every fifth training image of a class (file order) belongs to the calibration split, where a data
+set comes in a training and a test part."""
 
 
 def load_images(name: str, *, path: str | Path | None = None, limit: int | None = None) -> ImageData:
     """Load a data set by name.
 
     Args:
-        name: ``digits`` (bundled with scikit-learn), ``cifar10`` or ``cifar100``.
-        path: folder that holds CIFAR, in torchvision's own layout or as parquet; ``data`` by default.
+        name: ``digits`` (bundled with scikit-learn), ``cifar10``, ``cifar100`` or ``tiny-imagenet``.
+        path: folder that holds the images, as published or as parquet; ``data`` by default.
         limit: at most this many underlying images per split, spread evenly over the classes.
 
     Raises:
         DataError: unknown name, ``limit`` below the number of classes, missing or corrupt files.
     """
-    loaders: dict[str, Callable[[int | None], ImageData]] = {"digits": load_digits_images}
-    for known in CIFAR_CLASSES:
-        loaders[known] = partial(_load_cifar, known, Path("data") if path is None else Path(path))
-    if name not in loaders:
-        raise DataError(f"no data set '{name}'; known: {sorted(loaders)}")
-    n_classes = CIFAR_CLASSES.get(name, 10)
+    if name == "digits":
+        return load_digits_images(limit)
+    folder = Path("data") if path is None else Path(path)
+    if name in CIFAR_CLASSES:
+        return _load_parts(name, lambda choose: read_cifar(name, folder, choose), limit)
+    if name == TINY_IMAGENET:
+        return _load_parts(name, lambda choose: read_tiny_imagenet(folder, choose), limit)
+    raise DataError(f"no data set '{name}'; known: {sorted(['digits', *CIFAR_CLASSES, TINY_IMAGENET])}")
+
+
+def _check_limit(name: str, limit: int | None, n_classes: int) -> None:
     if limit is not None and limit < n_classes:
         raise DataError(
             f"limit = {limit} images per split: '{name}' has {n_classes} classes, give at least that"
         )
-    return loaders[name](limit)
 
 
 def load_digits_images(limit: int | None = None, recipe: DigitsRecipe = DIGITS) -> ImageData:
     """Scikit-learn's 1797 handwritten digits, upscaled and distorted in graded copies."""
     from sklearn.datasets import load_digits
 
+    _check_limit("digits", limit, 10)
     bundle = load_digits()
     raw = np.asarray(bundle.images, dtype=np.float32)
     labels = np.asarray(bundle.target, dtype=np.int64)
@@ -191,18 +203,21 @@ def _graded_copies(
     )
 
 
-def _load_cifar(name: str, path: Path, limit: int | None) -> ImageData:
+def _load_parts(name: str, read: Callable[[ChooseRows], ImageParts], limit: int | None) -> ImageData:
+    """The splits of a data set that comes in a training and a test part."""
+
     def choose(part: str, labels: LabelArray) -> LabelArray:
+        _check_limit(name, limit, CIFAR_CLASSES.get(name, len(np.unique(labels))))
         ordinal = ordinal_in_class(labels)
         if part == "test":
             return _first_of_each_class(np.arange(len(labels)), ordinal, limit)
-        held_out = ordinal % _CIFAR_CALIBRATION_EVERY == 0
+        held_out = ordinal % _CALIBRATION_EVERY == 0
         kept = [_first_of_each_class(np.flatnonzero(m), ordinal, limit) for m in (~held_out, held_out)]
         return np.sort(np.concatenate(kept))
 
-    parts = read_cifar(name, path, choose)
+    parts = read(choose)
     train, test = parts.train, parts.test
-    held_out = ordinal_in_class(train.all_labels)[train.rows] % _CIFAR_CALIBRATION_EVERY == 0
+    held_out = ordinal_in_class(train.all_labels)[train.rows] % _CALIBRATION_EVERY == 0
     # Test images get group numbers after all training images: a group names one underlying image.
     offset = len(train.all_labels)
 
@@ -210,10 +225,10 @@ def _load_cifar(name: str, path: Path, limit: int | None) -> ImageData:
         rows = train.rows[mask]
         return ImageSplit(train.images[mask], train.all_labels[rows], rows.astype(np.int32))
 
-    definition = {"rule": "every fifth of a class", "every": _CIFAR_CALIBRATION_EVERY, "version": 1}
+    definition = {"rule": "every fifth of a class", "every": _CALIBRATION_EVERY, "version": 1}
     return ImageData(
         name=name,
-        n_classes=CIFAR_CLASSES[name],
+        n_classes=len(parts.class_names),
         class_names=parts.class_names,
         train=split(~held_out),
         calibration=split(held_out),

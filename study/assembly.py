@@ -52,9 +52,10 @@ class Assembly:
             simulated_device(
                 self.config.device.name, space=self.space, n_classes=2, table=self.clock_table_file
             )
-        checkpoint = self._path(self.config.accuracy.checkpoint)
-        if checkpoint is not None and not checkpoint.is_file():
-            raise CheckpointError(f"'accuracy.checkpoint': no file {checkpoint}")
+        for field in ("checkpoint", "start"):
+            weights = self._path(getattr(self.config.accuracy, field))
+            if weights is not None and not weights.is_file():
+                raise CheckpointError(f"'accuracy.{field}': no file {weights}")
 
     @cached_property
     def clock_table_file(self) -> ClockTable | None:
@@ -113,10 +114,7 @@ class Assembly:
         from ..measurement.accuracy import recipes
 
         accuracy = self.config.accuracy
-        if accuracy.preset == "demo":
-            supernet, exits = recipes.DEMO_SUPERNET, recipes.DEMO_EXITS
-        else:
-            supernet, exits = recipes.SMOKE_SUPERNET, recipes.SMOKE_EXITS
+        supernet, exits = recipes.RECIPE_PRESETS[accuracy.preset]
         return (
             _override(supernet, accuracy.supernet, "accuracy.supernet"),
             _override(exits, accuracy.exits, "accuracy.exits"),
@@ -126,18 +124,22 @@ class Assembly:
         """The configured checkpoint, or a supernet trained here (found again if it is finished).
 
         Raises:
-            CheckpointError: a checkpoint of another space or another number of classes.
+            CheckpointError: a checkpoint of another space or, if it is not to be fine-tuned, of
+                another number of classes.
         """
+        from ..measurement.accuracy.checkpoints import read_checkpoint
         from ..measurement.accuracy.training import load_supernet, train_supernet
 
-        checkpoint = self._path(self.config.accuracy.checkpoint)
+        accuracy = self.config.accuracy
+        checkpoint, start = self._path(accuracy.checkpoint), self._path(accuracy.start)
         if checkpoint is not None:
-            return load_supernet(checkpoint, self.space, self.data.n_classes)[1]
+            return load_supernet(checkpoint, self.space, self.data.n_classes, ema=accuracy.ema)[1]
         return train_supernet(
             self.space,
             self.data,
             self.recipes[0],
             directory=self.directory / "weights",
+            start=None if start is None else read_checkpoint(start, ema=accuracy.ema),
             progress=lambda done, total, _: progress("training the supernet", done, total),
         )
 

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import difflib
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..errors import ConfigError
 from ..spaces.userfile import read_user_text
@@ -44,10 +47,22 @@ class DeviceConfig(_Section):
 class AccuracyConfig(_Section):
     """How the supernet and the exits are trained."""
 
-    preset: Literal["demo", "smoke"] = "demo"
+    preset: Literal["demo", "smoke", "gpu"] = "demo"
     checkpoint: OptionalPath = None
+    start: OptionalPath = None
+    ema: bool = False
     supernet: dict[str, Any] = Field(default_factory=dict)
     exits: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_source_of_weights(self) -> Self:
+        if self.checkpoint is not None and self.start is not None:
+            raise ValueError(
+                "'checkpoint' is used unchanged, 'start' is trained further; name one of the two"
+            )
+        if self.ema and self.checkpoint is None and self.start is None:
+            raise ValueError("'ema' chooses weights within a checkpoint, and none is named")
+        return self
 
 
 class SurrogateConfig(_Section):
@@ -124,6 +139,14 @@ PRESETS: dict[str, dict[str, Any]] = {
             "searches_on_draws": 1,
         },
     },
+    "gpu": {
+        "study": "study",
+        "space": "attentivenas",
+        "data": {"name": "cifar100"},
+        "accuracy": {"preset": "gpu"},
+        "search": {"preset": "paper"},
+        "learning": {"seed_backbones": 40, "batch": 8},
+    },
 }
 """Named starting points of ``hadas init --preset``."""
 
@@ -133,22 +156,24 @@ study: {study}  # name of the study in its store
 store: {store}  # SQLite file (relative to this one) or any SQLAlchemy URL; studies may share it
 seed: {seed}  # fixes the run, given the supernet (its own seed: accuracy.supernet: {{seed: ...}})
 space: {space}  # mini | attentivenas
-head_width: null  # channels of the convolution in every exit head; null = the space's own (mini 5, attentivenas 224)
+head_width: {head_width}  # channels of the convolution in every exit head; null = the space's own (mini 5, attentivenas 224)
 data:
   name: {data.name}  # digits (embedded) | cifar10 | cifar100
-  path: null  # cifar: folder with the torchvision or hub-parquet files; nothing is downloaded
-  limit: {limit}  # at most this many underlying images per split, to try things out; null = all
+  path: {data.path}  # cifar: folder with the torchvision or hub-parquet files; nothing is downloaded
+  limit: {data.limit}  # at most this many underlying images per split, to try things out; null = all
 device:
   kind: {device.kind}  # simulator (its results are marked SIMULATED) | host-cpu
   name: {device.name}  # simulator: tx2-pascal-gpu | tx2-denver-cpu | agx-volta-gpu | agx-carmel-cpu
   clocks: null  # JSON file {{"name": ..., "domains": {{"gpu": [Hz, ...], "emc": [Hz, ...]}}}} narrowing the table
 accuracy:
-  preset: {accuracy.preset}  # demo | smoke: how the supernet and the exits are trained
-  checkpoint: null  # a supernet checkpoint of this space and number of classes, instead of training one
+  preset: {accuracy.preset}  # demo | smoke | gpu (CIFAR-sized data, the AttentiveNAS space): how the supernet and the exits are trained
+  checkpoint: {accuracy.checkpoint}  # a supernet of this space and number of classes, used unchanged instead of training one
+  start: {accuracy.start}  # or weights to fine-tune: a hadas or published AttentiveNAS checkpoint, also of other classes
+  ema: {accuracy.ema}  # take state_dict_ema of a published file
   supernet: {{}}  # single fields of the supernet's recipe that differ from the preset, e.g. {{steps: 400}}
   exits: {{}}  # the same for the exits' recipe, e.g. {{epochs: 4}}
 surrogates:
-  candidates: {candidates}  # chosen per quantity by cross-validation
+  candidates: {surrogates.candidates}  # chosen per quantity by cross-validation
 search:
   preset: {search.preset}  # demo | paper | thorough | smoke
   overrides: {{}}  # single settings of the search that differ from the preset, e.g. {{generations: 20}}
@@ -169,24 +194,40 @@ baselines: true  # measure the presets, backbone-only and random baselines too
 _COMMENT_COLUMN = 27
 
 
-def template(name: str, preset: str) -> str:
+def template(name: str, preset: str, changes: Mapping[str, Any] | None = None) -> str:
     """The commented YAML text that ``hadas init`` writes.
 
+    Args:
+        changes: fields that differ from the preset; those of a section as a mapping.
+
     Raises:
-        ConfigError: no preset of that name.
+        ConfigError: no preset of that name, or a change that no study may have.
     """
     if preset not in PRESETS:
         raise ConfigError(f"no preset '{preset}'; known: {sorted(PRESETS)}")
-    config = validate_config(PRESETS[preset], source=f"preset {preset}")
-    limit = "null" if config.data.limit is None else config.data.limit
-    candidates = "[" + ", ".join(config.surrogates.candidates) + "]"
-    text = _TEMPLATE.format(name=name, limit=limit, candidates=candidates, **dict(config))
+    document = dict(PRESETS[preset])
+    for name_, value in (changes or {}).items():
+        document[name_] = {**document.get(name_, {}), **value} if isinstance(value, dict) else value
+    config = validate_config(document, source=f"preset {preset}")
+    fields_as_yaml = {
+        key: SimpleNamespace(**{field: _as_yaml(v) for field, v in value.items()})
+        if isinstance(value, dict)
+        else _as_yaml(value)
+        for key, value in config.model_dump(mode="json").items()
+    }
+    text = _TEMPLATE.format(name=name, **fields_as_yaml)
     return "".join(_with_comment_in_line(line) + "\n" for line in text.splitlines())
+
+
+def _as_yaml(value: Any) -> str:
+    """A value as it stands behind a field's colon."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=math.inf)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _with_comment_in_line(line: str) -> str:
     field, mark, comment = line.partition("  # ")
-    return f"{field.rstrip():<{_COMMENT_COLUMN}}# {comment}" if mark else line
+    return f"{field.rstrip():<{_COMMENT_COLUMN - 2}}  # {comment}" if mark else line
 
 
 def validate_config(document: Any, *, source: str) -> StudyConfig:

@@ -95,7 +95,8 @@ class ExitRecipe:
     """How a backbone's batch norm is calibrated, its exits trained, and all of it evaluated.
 
     Attributes:
-        calibration_batches, calibration_batch_size: training images for the backbone's batch norm.
+        calibration_batches, calibration_batch_size: training images for the batch norm of the backbone
+            and, after their training, of the heads.
         train_images: training images whose features the heads learn from.
         epochs: passes of the heads over these.
         batch_size: images per step of the heads.
@@ -185,6 +186,14 @@ def warmup_cosine(step: int, n_steps: int, warmup_fraction: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, n_steps - warmup)))
 
 
+def warmup_linear(step: int, n_steps: int, warmup_fraction: float) -> float:
+    """Learning-rate factor: as :func:`warmup_cosine`, but along a straight line towards 0."""
+    warmup = max(1, round(n_steps * warmup_fraction))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 1.0 - (step - warmup) / max(1, n_steps - warmup)
+
+
 def _without_threads(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name != "threads"}
 
@@ -227,6 +236,23 @@ DEMO_EXITS = ExitRecipe()
 SMOKE_SUPERNET = SupernetRecipe(steps=8, batch_size=32, threads=1)
 SMOKE_EXITS = ExitRecipe(calibration_batches=2, train_images=256, epochs=1, threads=1)
 """For tests: everything is real, nothing is good.  One thread, because tests run side by side."""
+
+GPU_SUPERNET = SupernetRecipe(
+    steps=12_500, learning_rate=0.02, max_shift=4, mirror=True, dropout=0.2, drop_connect=0.2, clip_norm=1.0,
+    precision="bfloat16",
+)  # fmt: skip
+GPU_EXITS = ExitRecipe(
+    calibration_batches=64, train_images=10**9, epochs=10, batch_size=256, learning_rate=5e-3, max_shift=4,
+    mirror=True, cache_features=False, precision="bfloat16",
+)  # fmt: skip
+"""For one GPU, the AttentiveNAS space and CIFAR: twenty passes over 40,000 images to fine-tune a supernet,
+ten for the exits.  Starting points that no measurement on a GPU has confirmed yet."""
+
+RECIPE_PRESETS = {
+    "demo": (DEMO_SUPERNET, DEMO_EXITS),
+    "smoke": (SMOKE_SUPERNET, SMOKE_EXITS),
+    "gpu": (GPU_SUPERNET, GPU_EXITS),
+}
 
 HADAS_CODE_EXITS = ExitRecipe(
     calibration_batches=64, calibration_batch_size=64, train_images=10**9, epochs=30, batch_size=64,

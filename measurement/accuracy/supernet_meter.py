@@ -13,7 +13,13 @@ import numpy as np
 from ...datasets.images import ImageData
 from ...datasets.records import AccuracyRecord, OutcomeMatrix
 from ...spaces import Backbone, MBConvSpace
-from .evaluation import evaluate, fixed_threads, input_batches, one_thread_workers, recalibrate_batch_norm
+from .evaluation import (
+    evaluate_splits,
+    fixed_threads,
+    input_batches,
+    one_thread_workers,
+    recalibrate_batch_norm,
+)
 from .exits import train_exits
 from .network import EarlyExitNetwork
 from .recipes import ExitRecipe
@@ -35,7 +41,7 @@ class SupernetMeter:
         Raises:
             CheckpointError: it is of another space or number of classes.
         """
-        self._supernet, found = load_supernet(trained.path, space, data.n_classes)
+        self._supernet, found = load_supernet(trained.path, space, data.n_classes, ema=trained.ema)
         self._space = space
         self._data = data
         self._recipe = recipe
@@ -100,9 +106,7 @@ class SupernetMeter:
     def _outcomes(self, backbone: Backbone, seconds: dict[str, float]) -> tuple[OutcomeMatrix, OutcomeMatrix]:
         network = self._trained_network(backbone, seconds)
         began = time.perf_counter()
-        batch_size = self._recipe.evaluation_batch_size
-        calibration = evaluate(network, self._data.calibration, batch_size)
-        test = evaluate(network, self._data.test, batch_size)
+        calibration, test = evaluate_splits(network, self._data.calibration, self._data.test, self._recipe)
         seconds["evaluate"] = time.perf_counter() - began
         return calibration, test
 

@@ -38,12 +38,14 @@ class TrainedSupernet:
     Attributes:
         path: checkpoint.
         weights_id: SHA-256 over all tensors.
-        seconds: wall-clock time its training took, over all sittings.
+        seconds: wall-clock time its training took, over all sittings; 0 for a published file.
+        ema: whether its weights are a published file's exponential moving average.
     """
 
     path: Path
     weights_id: str
     seconds: float
+    ema: bool = False
 
 
 def train_supernet(
@@ -96,7 +98,7 @@ def load_supernet(
     supernet = Supernet(space, n_classes, seed=0, normalization=stored.normalization)
     supernet.load_tensors(stored.tensors, str(path))
     seconds = 0.0 if stored.record is None else float(stored.record["seconds"])
-    return supernet, TrainedSupernet(Path(path), supernet.weights_id, seconds)
+    return supernet, TrainedSupernet(Path(path), supernet.weights_id, seconds, ema)
 
 
 def starting_supernet(space: MBConvSpace, n_classes: int, seed: int, start: StoredWeights | None) -> Supernet:
