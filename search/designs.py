@@ -20,9 +20,11 @@ from ..datasets.records import (
 from ..errors import RecordError
 from ..measurement.accuracy.policies import (
     DEFAULT_TOLERANCE,
+    ExitCosts,
     PolicyOutcome,
     apply_controller,
     cross_fitted_leaves,
+    expected_cost_statistic,
     fit_thresholds,
     ideal_mapping,
     leave_bits,
@@ -138,7 +140,7 @@ def evaluate_measured(
         RecordError: an invalid row, a row of another backbone, exits or clocks, or of no stages.
     """
     calibration, judged = _matrices(design, accuracy, split)
-    latency, energy = _stage_statistics(design, cost)
+    latency, energy = stage_statistics(design, cost)
     mask = design.mask
     thresholds = fit_thresholds(calibration, tolerance)
     if split == "calibration":
@@ -146,8 +148,8 @@ def evaluate_measured(
     else:
         leaves = leave_bits(judged, thresholds)
 
-    def costs(outcome: PolicyOutcome, with_heads: bool = True) -> PolicyCost:
-        return _policy_cost(outcome, mask, judged.group, latency, energy, with_heads)
+    def costs(outcome: PolicyOutcome, evaluated: NDArray[np.bool_] = mask) -> PolicyCost:
+        return policy_cost(outcome, mask, evaluated, judged.group, latency, energy)
 
     nothing = np.zeros_like(mask)
     return DesignOutcome(
@@ -155,7 +157,7 @@ def evaluate_measured(
         split=split,
         controller=costs(apply_controller(judged.correct, leaves, mask)),
         oracle=costs(ideal_mapping(judged.correct, mask)),
-        no_exit=costs(apply_controller(judged.correct, leaves, nothing), with_heads=False),
+        no_exit=costs(apply_controller(judged.correct, leaves, nothing), nothing),
         thresholds=tuple(float(t) for t in thresholds[:-1][mask]),
         n_samples=judged.n_samples,
         n_groups=len(np.unique(judged.group)),
@@ -183,8 +185,12 @@ def _matrices(design: Design, record: AccuracyRecord, split: Split) -> tuple[Out
     return calibration, judged
 
 
-def _stage_statistics(design: Design, record: CostRecord) -> tuple[list[Statistic], list[Statistic] | None]:
-    """Latency and energy of every stage in execution order; energy ``None`` without a counter."""
+def stage_statistics(design: Design, record: CostRecord) -> tuple[list[Statistic], list[Statistic] | None]:
+    """Latency in ms and energy in mJ of every stage in execution order; energy ``None`` without a counter.
+
+    Raises:
+        RecordError: an invalid row, a row of another backbone, exits or clocks, or of no stages.
+    """
     source = f"cost record {record.session}"
     for field, found, wanted in (
         ("backbone", record.backbone.arch_id, design.backbone.arch_id),
@@ -211,19 +217,27 @@ def _stage_statistics(design: Design, record: CostRecord) -> tuple[list[Statisti
     return [stage.latency_ms for stage in record.stages], energies if complete else None
 
 
-def _policy_cost(
+def policy_cost(
     outcome: PolicyOutcome,
     mask: NDArray[np.bool_],
+    evaluated: NDArray[np.bool_],
     group: NDArray[np.int32],
-    latency: list[Statistic],
-    energy: list[Statistic] | None,
-    with_heads: bool,
+    latency: Sequence[Statistic],
+    energy: Sequence[Statistic] | None,
 ) -> PolicyCost:
-    columns = np.append(np.flatnonzero(mask), len(mask))
-    # Place among the exits in use: a sample leaving at place t has run segments and heads 0..t.
-    place = np.searchsorted(columns, outcome.leaves_at)
-    latency_ms, latency_se = _expected(place, group, latency, with_heads)
-    energy_mj, energy_se = (None, None) if energy is None else _expected(place, group, energy, with_heads)
+    """Accuracy and expected cost of what a policy did with samples.
+
+    Args:
+        outcome: who left where; only at exits in use.
+        mask: (P,) exits in use, which the stages belong to.
+        evaluated: (P,) those whose heads a sample runs when it gets there.
+        group: (n,) index of the underlying image.
+        latency, energy: of every stage, in execution order.
+    """
+    latency_ms, latency_se = expected_stage_cost(outcome, mask, evaluated, group, latency)
+    energy_mj, energy_se = (
+        (None, None) if energy is None else expected_stage_cost(outcome, mask, evaluated, group, energy)
+    )
     return PolicyCost(
         accuracy=outcome.accuracy,
         accuracy_se=clustered_standard_error(outcome.correct, group),
@@ -231,22 +245,24 @@ def _policy_cost(
         latency_se=latency_se,
         energy_mj=energy_mj,
         energy_se=energy_se,
-        shares=tuple(float(s) for s in outcome.shares[columns]),
+        shares=tuple(float(s) for s in outcome.shares[np.append(mask, True)]),
     )
 
 
-def _expected(
-    place: NDArray[np.int64], group: NDArray[np.int32], stages: list[Statistic], with_heads: bool
+def expected_stage_cost(
+    outcome: PolicyOutcome,
+    mask: NDArray[np.bool_],
+    evaluated: NDArray[np.bool_],
+    group: NDArray[np.int32],
+    stages: Sequence[Statistic],
 ) -> tuple[float, float]:
-    """Mean over samples of the cost of the stages they run, and its standard error."""
-    used = np.array([with_heads or i % 2 == 0 for i in range(len(stages))])
-    values = np.where(used, [stage.value for stage in stages], 0.0)
-    errors = np.where(used, [stage.standard_error for stage in stages], 0.0)
-    last_stage = np.minimum(2 * place + 1, len(stages) - 1)
-    per_sample = np.cumsum(values)[last_stage]
-    reach = np.array([(last_stage >= i).mean() for i in range(len(stages))])
-    variance = float(((reach * errors) ** 2).sum())
-    spread = clustered_standard_error(per_sample, group)
-    if not math.isnan(spread):
-        variance += spread**2
-    return float(per_sample.mean()), math.sqrt(variance)
+    """Mean over samples of the cost of the stages they run, and its standard error; see :func:`policy_cost`."""
+    values = ExitCosts.of_stages([stage.value for stage in stages], mask)
+    expected = expected_cost_statistic(outcome, values.cumulative(evaluated), group)
+    errors = ExitCosts.of_stages([stage.standard_error for stage in stages], mask)
+    reach = np.cumsum(outcome.shares[::-1])[::-1]
+    variance = float(((reach * errors.segment) ** 2).sum())
+    variance += float(((reach[:-1] * errors.head)[evaluated] ** 2).sum())
+    if not math.isnan(expected.standard_error):
+        variance += expected.standard_error**2
+    return expected.value, math.sqrt(variance)

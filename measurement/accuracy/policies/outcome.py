@@ -114,7 +114,7 @@ def first_allowed(leaves: BoolArray, mask: BoolArray) -> IntArray:
         mask: (P,) exits in use.
     """
     in_use = np.append(np.asarray(mask, dtype=bool), True)
-    return np.argmax(leaves & in_use, axis=1).astype(np.int64)
+    return np.asarray(np.argmax(leaves & in_use, axis=1), dtype=np.int64)
 
 
 def outcome_at(correct: BoolArray, leaves_at: IntArray) -> PolicyOutcome:

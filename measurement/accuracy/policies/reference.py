@@ -77,7 +77,7 @@ class FixedRule:
     @property
     def evaluated(self) -> BoolArray:
         """(P,) the one exit; none if it is the final classifier."""
-        return np.arange(self.n_positions) == self.column
+        return np.asarray(np.arange(self.n_positions) == self.column)
 
     def leaves_at(self, matrix: OutcomeMatrix) -> IntArray:
         """(n,) the column."""
