@@ -183,6 +183,8 @@ class OutcomeMatrix:
         predicted: (n, e) int16, class index.
         group: (n,) int32, index of the underlying image; copies of one image share it, and
             error bars count groups.
+        temperature: (e,) float32, what each exit's logits were divided by before the softmax that
+            confidence, margin and entropy are of; ones unless given.
     """
 
     correct: NDArray[np.bool_]
@@ -191,6 +193,11 @@ class OutcomeMatrix:
     entropy: NDArray[np.float16]
     predicted: NDArray[np.int16]
     group: NDArray[np.int32]
+    temperature: NDArray[np.float32] = field(default_factory=lambda: np.ones(0, dtype=np.float32))
+
+    def __post_init__(self) -> None:
+        if not self.temperature.size:
+            object.__setattr__(self, "temperature", np.ones(self.n_exits, dtype=np.float32))
 
     @property
     def n_samples(self) -> int:
@@ -219,6 +226,7 @@ class OutcomeMatrix:
         np.savez_compressed(
             buffer, shape=np.array(self.correct.shape), correct=np.packbits(self.correct), confidence=self.confidence,
             margin=self.margin, entropy=self.entropy, predicted=self.predicted, group=self.group,
+            temperature=self.temperature,
         )  # fmt: skip
         return buffer.getvalue()
 
@@ -228,9 +236,11 @@ class OutcomeMatrix:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             n, e = (int(v) for v in archive["shape"])
             correct = np.unpackbits(archive["correct"], count=n * e).reshape(n, e).astype(bool)
+            # Rows written before temperatures were fitted have none: they were all 1.
+            temperature = archive["temperature"] if "temperature" in archive else np.ones(e, dtype=np.float32)
             return cls(
                 correct, archive["confidence"], archive["margin"], archive["entropy"], archive["predicted"],
-                archive["group"],
+                archive["group"], temperature,
             )  # fmt: skip
 
 

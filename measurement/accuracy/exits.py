@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -11,10 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...datasets.images import ImageSplit
-from .evaluation import input_batches, recalibrate_batch_norm
+from ...errors import ConfigError
+from .augmentation import augment
+from .evaluation import autocast, network_input, recalibrate_batch_norm
 from .network import EarlyExitNetwork
-from .recipes import ExitRecipe, warmup_cosine
+from .recipes import ExitRecipe, warmup_cosine, warmup_linear
 from .supernet import initial_weight
+
+Frozen = tuple[list[Tensor], Tensor]
+"""What each head reads, P tensors (n, c, s, s), and the final classifier's softmax, (n, C)."""
 
 
 def train_exits(
@@ -22,57 +29,189 @@ def train_exits(
 ) -> None:
     """Train ``network.heads`` in place; nothing else of the network changes.
 
-    The backbone runs once over the chosen images in evaluation mode and its features are kept, so
-    a step costs only the heads.  Loss, equation 4 of HADAS: the mean over exits of cross-entropy
-    with the label plus cross-entropy with the final classifier's softmax.
+    All heads learn from the same frozen forward pass: one per step or, with
+    ``recipe.cache_features``, one over all chosen images before the first step.  Loss, equation 4
+    of HADAS (Bouzidi et al., DATE 2023): the mean over exits of cross-entropy with the label plus
+    cross-entropy with the final classifier's softmax.
 
     Args:
-        network: batch norm of the backbone calibrated; (n, P + 1, C) logits.
+        network: batch norm of the backbone calibrated; on any device.
         rows: (m,) which images of ``train`` to learn from.
-        seed: order of the images and initial weights.
+        seed: order and changes of the images, and initial weights.
+
+    Raises:
+        ConfigError: the cache of features does not fit into memory.
     """
+    if recipe.cache_features:
+        _check_memory(network, len(rows), recipe)
     generator = torch.Generator().manual_seed(seed)
     _initialise(network.heads, generator)
-    features, teacher = _cached_features(network, train, rows, recipe.evaluation_batch_size)
-    labels = torch.from_numpy(train.labels[rows])
-    optimizer = _adam(network.heads, recipe)
-    n_steps = recipe.epochs * math.ceil(len(rows) / recipe.batch_size)
+    frozen = _FrozenBackbone(network, train, rows, recipe, np.random.default_rng([seed, 1]))
+    optimizer = _optimizer(network.heads, recipe)
+    decay = warmup_cosine if recipe.schedule == "cosine" else warmup_linear
+    n_steps = recipe.epochs * len(_batches(torch.arange(len(rows)), recipe.batch_size))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: warmup_cosine(step, n_steps, recipe.warmup_fraction)
+        optimizer, lambda step: decay(step, n_steps, recipe.warmup_fraction)
     )
     network.heads.train()
-    for _ in range(recipe.epochs):
-        order = torch.randperm(len(rows), generator=generator)
-        for chosen in torch.split(order, recipe.batch_size):
-            loss = torch.zeros(())
-            for head, feature in zip(network.heads, features, strict=True):
-                logits = head(feature[chosen])
-                loss = loss + functional.cross_entropy(logits, labels[chosen])
-                loss = loss + functional.cross_entropy(logits, teacher[chosen])
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss / len(features))
-            optimizer.step()
-            schedule.step()
-    for head, feature in zip(network.heads, features, strict=True):
-        recalibrate_batch_norm(head, head, torch.split(feature, recipe.evaluation_batch_size))
+    with _batch_statistics(network, recipe.backbone_norm == "batch"):
+        for _ in range(recipe.epochs):
+            order = torch.randperm(len(rows), generator=generator)
+            for chosen in _batches(order, recipe.batch_size):
+                _step(network.heads, frozen, chosen, optimizer, recipe)
+                schedule.step()
+    n_calibration = min(len(rows), recipe.calibration_batches * recipe.calibration_batch_size)
+    parts = _batches(torch.arange(n_calibration), recipe.calibration_batch_size)
+    calibration = (frozen.read(part)[0] for part in parts)
+    recalibrate_batch_norm(network.heads, lambda seen: _head_logits(network.heads, seen, recipe), calibration)
 
 
-@torch.no_grad()
-def _cached_features(
-    network: EarlyExitNetwork, train: ImageSplit, rows: NDArray[np.int64], batch_size: int
-) -> tuple[list[Tensor], Tensor]:
-    """What each head reads, P tensors (m, c, s, s), and the teacher's softmax (m, C)."""
-    network.eval()
-    kept: list[list[Tensor]] = []
-    teacher = []
-    for batch in input_batches(train.images[rows], batch_size, network):
-        seen, final = network.features(batch)
-        kept.append(seen)
-        teacher.append(functional.softmax(final, dim=1))
-    features = [
-        torch.cat(column).contiguous(memory_format=torch.channels_last) for column in zip(*kept, strict=True)
+def _step(
+    heads: nn.ModuleList, frozen: _FrozenBackbone, chosen: Tensor, optimizer: torch.optim.Optimizer,
+    recipe: ExitRecipe,
+) -> None:  # fmt: skip
+    seen, teacher = frozen.read(chosen, changed=True)
+    labels = frozen.labels(chosen)
+    loss = torch.zeros((), device=teacher.device)
+    for logits in _head_logits(heads, seen, recipe):
+        loss = loss + functional.cross_entropy(logits, labels) + functional.cross_entropy(logits, teacher)
+    optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss / len(heads))
+    if recipe.clip_norm:
+        torch.nn.utils.clip_grad_norm_(heads.parameters(), recipe.clip_norm)
+    optimizer.step()
+
+
+def _head_logits(heads: nn.ModuleList, seen: list[Tensor], recipe: ExitRecipe) -> list[Tensor]:
+    """(n, C) float32 logits of every head on what it reads."""
+    with autocast(seen[0].device, recipe.precision):
+        logits = [head(feature) for head, feature in zip(heads, seen, strict=True)]
+    return [values.float() for values in logits]
+
+
+class _FrozenBackbone:
+    """What the frozen backbone says of training images: computed when asked, or kept from one pass."""
+
+    def __init__(
+        self, network: EarlyExitNetwork, train: ImageSplit, rows: NDArray[np.int64], recipe: ExitRecipe,
+        rng: np.random.Generator,
+    ) -> None:  # fmt: skip
+        """Args: rng: of the images' random changes."""
+        self._network = network
+        self._train = train
+        self._rows = rows
+        self._recipe = recipe
+        self._rng = rng
+        self._cache: Frozen | None = None
+        network.eval()
+        if recipe.cache_features:
+            self._cache = self._all()
+
+    def labels(self, chosen: Tensor) -> Tensor:
+        """(n,) labels of the images ``rows[chosen]``."""
+        return torch.from_numpy(self._train.labels[self._rows[chosen.numpy()]]).to(self._network.device)
+
+    def read(self, chosen: Tensor, *, changed: bool = False) -> Frozen:
+        """What heads learn from, for the images ``rows[chosen]``.
+
+        Args:
+            chosen: (n,) int64 on the CPU.
+            changed: with the random changes that the recipe asks for.
+        """
+        if self._cache is not None:
+            seen, teacher = self._cache
+            chosen = chosen.to(teacher.device)
+            return [feature[chosen] for feature in seen], teacher[chosen]
+        images = self._train.images[self._rows[chosen.numpy()]]
+        if changed:
+            images = augment(images, self._rng, max_shift=self._recipe.max_shift, mirror=self._recipe.mirror)
+        return self._run(images)
+
+    @torch.no_grad()
+    def _run(self, images: NDArray[np.uint8]) -> Frozen:
+        with autocast(self._network.device, self._recipe.precision):
+            seen, final = self._network.features(network_input(images, self._network))
+        return seen, functional.softmax(final.float(), dim=1)
+
+    def _all(self) -> Frozen:
+        """All chosen images, written batch by batch into place, so that nothing is held twice."""
+        n, size = len(self._rows), self._recipe.evaluation_batch_size
+        whole: list[Tensor] = []
+        for start in range(0, n, size):
+            seen, teacher = self._run(self._train.images[self._rows[start : start + size]])
+            parts = [*seen, teacher]
+            if not whole:
+                whole = [_room_for(part, n) for part in parts]
+            for kept, part in zip(whole, parts, strict=True):
+                kept[start : start + len(part)] = part
+        return whole[:-1], whole[-1]
+
+
+def _room_for(part: Tensor, n: int) -> Tensor:
+    """Memory for n rows like those of a batch, in the layout that convolutions run fastest on."""
+    layout = torch.channels_last if part.dim() == 4 else torch.contiguous_format
+    return torch.empty((n, *part.shape[1:]), dtype=part.dtype, device=part.device, memory_format=layout)
+
+
+@contextmanager
+def _batch_statistics(network: EarlyExitNetwork, wanted: bool) -> Iterator[None]:
+    """Run the backbone's batch norms on the statistics of each batch; their running ones stay."""
+    norms = [
+        module
+        for part in (network.stem, network.blocks, network.tail)
+        for module in part.modules()
+        if wanted and isinstance(module, nn.BatchNorm2d)
     ]
-    return features, torch.cat(teacher)
+    for norm in norms:
+        norm.train()
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.eval()
+            norm.track_running_stats = True
+
+
+def _batches(order: Tensor, size: int) -> list[Tensor]:
+    """``order`` in pieces of ``size``; one image left over joins the piece before it.
+
+    Batch norm in training cannot work on one image whose features are one pixel.
+    """
+    pieces = list(torch.split(order, size))
+    if len(pieces) > 1 and len(pieces[-1]) == 1:
+        pieces[-2:] = [torch.cat(pieces[-2:])]
+    return pieces
+
+
+def feature_cache_bytes(network: EarlyExitNetwork, n_images: int, precision: str) -> int:
+    """Memory for what all heads read of so many images, from the shapes of the network alone."""
+    values = sum(plan.out_channels * plan.out_side**2 for plan in network.plans[network.first_exit :])
+    return n_images * values * (2 if precision == "bfloat16" else 4)
+
+
+def _check_memory(network: EarlyExitNetwork, n_images: int, recipe: ExitRecipe) -> None:
+    needed = feature_cache_bytes(network, n_images, recipe.precision)
+    available = _available_bytes(network.device)
+    if needed > available / 2:
+        raise ConfigError(
+            f"ExitRecipe.cache_features: the features of {n_images} images at all {len(network.heads)} exits of "
+            f"{network.backbone.arch_id} take {needed / 1e9:.1f} GB, more than half of the "
+            f"{available / 1e9:.1f} GB available on '{network.device}'; set cache_features to false, or "
+            "train_images lower"
+        )
+
+
+def _available_bytes(device: torch.device) -> int:
+    """Memory that could be had now without swapping."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            fields = dict(line.split(":", 1) for line in lines)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):  # elsewhere than on Linux: all there is
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _initialise(heads: nn.ModuleList, generator: torch.Generator) -> None:
@@ -81,7 +220,7 @@ def _initialise(heads: nn.ModuleList, generator: torch.Generator) -> None:
             parameter.copy_(initial_weight(name, parameter.shape, generator))
 
 
-def _adam(heads: nn.ModuleList, recipe: ExitRecipe) -> torch.optim.Optimizer:
+def _optimizer(heads: nn.ModuleList, recipe: ExitRecipe) -> torch.optim.Optimizer:
     """Weight decay acts on weights, not on batch norm and biases."""
     weights = [p for p in heads.parameters() if p.dim() > 1]
     others = [p for p in heads.parameters() if p.dim() == 1]
@@ -89,4 +228,6 @@ def _adam(heads: nn.ModuleList, recipe: ExitRecipe) -> torch.optim.Optimizer:
         {"params": weights, "weight_decay": recipe.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9)
     return torch.optim.AdamW(groups, lr=recipe.learning_rate)

@@ -152,6 +152,7 @@ class EarlyExitNetwork(nn.Module):
 
     Attributes:
         backbone, n_classes: what it was built for.
+        plans: dimensions of the L blocks.
         normalization: of the images that its weights expect.
         stem: 3x3 convolution, (n, 3, r, r) -> (n, c, s, s) at the backbone's resolution r.
         blocks: the L MBConv blocks.
@@ -171,6 +172,7 @@ class EarlyExitNetwork(nn.Module):
         plans = block_plans(macro, backbone)
         last = plans[-1].out_channels
         self.backbone = backbone
+        self.plans = plans
         self.n_classes = n_classes
         self.normalization = normalization
         self.first_exit = macro.first_exit
