@@ -27,8 +27,8 @@ from .distortions import Distortion, distort
 from .parts import ChooseRows, ImageParts
 from .tiny_imagenet import TINY_IMAGENET, read_tiny_imagenet
 
-N_CLASSES = {"digits": 10, **CIFAR_CLASSES}
-"""Classes of every data set that :func:`load_images` knows."""
+N_CLASSES = {"digits": 10, **CIFAR_CLASSES, TINY_IMAGENET: 200}
+"""Classes, as published, of every data set that :func:`load_images` knows."""
 
 UInt8Array = NDArray[np.uint8]
 LabelArray = NDArray[np.int64]
@@ -131,7 +131,7 @@ def load_images(name: str, *, path: str | Path | None = None, limit: int | None 
         return _load_parts(name, lambda choose: read_cifar(name, folder, choose), limit)
     if name == TINY_IMAGENET:
         return _load_parts(name, lambda choose: read_tiny_imagenet(folder, choose), limit)
-    raise DataError(f"no data set '{name}'; known: {sorted(['digits', *CIFAR_CLASSES, TINY_IMAGENET])}")
+    raise DataError(f"no data set '{name}'; known: {sorted(N_CLASSES)}")
 
 
 def _check_limit(name: str, limit: int | None, n_classes: int) -> None:

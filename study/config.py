@@ -31,7 +31,7 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Which images."""
 
-    name: Literal["digits", "cifar10", "cifar100"] = "digits"
+    name: Literal["digits", "cifar10", "cifar100", "tiny-imagenet"] = "digits"
     path: OptionalPath = None
     limit: int | None = Field(default=None, ge=100)
 
@@ -158,8 +158,8 @@ seed: {seed}  # fixes the run, given the supernet (its own seed: accuracy.supern
 space: {space}  # mini | attentivenas
 head_width: {head_width}  # channels of the convolution in every exit head; null = the space's own (mini 5, attentivenas 224)
 data:
-  name: {data.name}  # digits (embedded) | cifar10 | cifar100
-  path: {data.path}  # cifar: folder with the torchvision or hub-parquet files; nothing is downloaded
+  name: {data.name}  # digits (embedded) | cifar10 | cifar100 | tiny-imagenet
+  path: {data.path}  # folder with the images as published or as hub parquet; nothing is downloaded
   limit: {data.limit}  # at most this many underlying images per split, to try things out; null = all
 device:
   kind: {device.kind}  # simulator (its results are marked SIMULATED) | host-cpu

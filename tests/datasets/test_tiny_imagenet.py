@@ -14,6 +14,8 @@ from PIL import Image
 
 from hadas.datasets.images import ImageData, load_images
 from hadas.errors import DataError
+from hadas.study.assembly import Assembly
+from hadas.study.config import validate_config
 
 # Listed in another order than sorted; five classes stand for the published 200.
 WNIDS = ("n02124075", "n01443537", "n04067472", "n01629819", "n04540053")
@@ -249,3 +251,8 @@ def test_missing_files_say_where_and_how(tmp_path: Path) -> None:
     for looked in ("tiny-imagenet-200/wnids.txt", "tiny-imagenet-train*.parquet", "val*.parquet"):
         assert str(tmp_path / looked) in str(caught.value)
     assert "downloads nothing" in str(caught.value)
+
+
+def test_a_study_reads_it_by_name(published: Path) -> None:
+    config = validate_config({"data": {"name": "tiny-imagenet", "path": published.name}}, source="this test")
+    assert Assembly(config, published.parent).data.n_classes == 5
