@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ....datasets.records import OutcomeMatrix
 from ....errors import ConfigError
@@ -72,11 +71,11 @@ class RiskControlled:
     def fit(self, calibration: OutcomeMatrix, mask: BoolArray) -> ThresholdRule:
         """Test the grid from the safest threshold on, until the first one fails."""
         used, values = checked_mask(calibration, mask), self.score.values(calibration)
-        safest = math.inf
+        images, safest = self._images(calibration), math.inf
         for threshold in THRESHOLD_GRID:
             leaves = values >= threshold
             leaves[:, -1] = True
-            losses = self.image_losses(calibration, first_allowed(leaves, used))
+            losses = images.means(early_losses(calibration, first_allowed(leaves, used)))
             if not BOUNDS[self.bound](losses, self.epsilon, self.delta):
                 break
             safest = float(threshold)
@@ -87,13 +86,12 @@ class RiskControlled:
         leaves_at = self.fit(calibration, mask).leaves_at(calibration)
         if (leaves_at == calibration.n_exits - 1).all():
             return 0.0
-        return upper_bound(self.bound, self.image_losses(calibration, leaves_at), self.delta)
+        losses = self._images(calibration).means(early_losses(calibration, leaves_at))
+        return upper_bound(self.bound, losses, self.delta)
 
-    def image_losses(self, matrix: OutcomeMatrix, leaves_at: IntArray) -> FloatArray:
-        """(g,) loss of each image, the mean over its copies, in an order that the seed fixes."""
-        losses = early_losses(matrix, leaves_at)
-        per_image = group_means(losses, matrix.group)
-        return per_image[np.random.default_rng(self.seed).permutation(len(per_image))]
+    def _images(self, matrix: OutcomeMatrix) -> _Images:
+        groups, member, copies = np.unique(matrix.group, return_inverse=True, return_counts=True)
+        return _Images(member, copies, np.random.default_rng(self.seed).permutation(len(groups)))
 
 
 def early_losses(matrix: OutcomeMatrix, leaves_at: IntArray) -> FloatArray:
@@ -102,10 +100,23 @@ def early_losses(matrix: OutcomeMatrix, leaves_at: IntArray) -> FloatArray:
     return np.asarray(matrix.correct[:, -1] & ~early, dtype=np.float64)
 
 
-def group_means(values: FloatArray, group: NDArray[np.int32]) -> FloatArray:
-    """(g,) mean of (n,) values over each group, groups in ascending order."""
-    _, inverse, counts = np.unique(group, return_inverse=True, return_counts=True)
-    return np.bincount(inverse, weights=values) / counts
+@dataclass(frozen=True)
+class _Images:
+    """Which of g images each sample shows.
+
+    Attributes:
+        member: (n,) number of the image.
+        copies: (g,) samples of each image.
+        order: (g,) the order in which images are betted on.
+    """
+
+    member: IntArray
+    copies: IntArray
+    order: IntArray
+
+    def means(self, losses: FloatArray) -> FloatArray:
+        """(g,) mean of (n,) losses over each image, in that order."""
+        return np.asarray((np.bincount(self.member, weights=losses) / self.copies)[self.order])
 
 
 # -- confidence bounds on the mean of independent values in [0, 1] -------------------------------------
