@@ -8,6 +8,7 @@ multiple of 8, squeeze-excite width a quarter of it, a residual path on every bl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .macro import Backbone, MacroArchitecture
 from .workload import Layer, Shape, Unit, Workload, conv, elementwise, linear, pool
@@ -171,3 +172,19 @@ def mbconv_workload(
         for position in range(macro.first_exit, len(plans))
     )
     return Workload(backbone.arch_id, macro.first_exit, stem, blocks, tail, heads)
+
+
+def backbone_macs(macro: MacroArchitecture, backbone: Backbone, *, n_classes: int) -> int:
+    """Multiply-accumulates of a backbone with its final classifier: those of its workload, but
+    without building one, for those who weigh thousands of backbones."""
+    plans = block_plans(macro, backbone)
+    last: Shape = (plans[-1].out_channels, plans[-1].out_side, plans[-1].out_side)
+    image: Shape = (3, backbone.resolution, backbone.resolution)
+    stem = conv(image, backbone.width[0], 3, macro.stem_stride)
+    tail = _tail_layers(macro, backbone, last, n_classes, 4)
+    return stem.macs + sum(map(_block_macs, plans)) + sum(layer.macs for layer in tail)
+
+
+@lru_cache(maxsize=16384)
+def _block_macs(plan: BlockPlan) -> int:
+    return sum(layer.macs for layer in _block_layers(plan, 4))

@@ -19,6 +19,7 @@ from ...errors import SpaceError
 from ...spaces import Backbone, Stage
 from ...spaces.macro import MacroArchitecture
 from ...spaces.mbconv import BlockPlan, block_plans
+from .regularization import DropMasks
 
 
 class Normalization(StrEnum):
@@ -104,12 +105,15 @@ class MBConvBlock(nn.Module):
         same_width = plan.in_channels == plan.out_channels
         self.shortcut = None if same_width else nn.Conv2d(plan.in_channels, plan.out_channels, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, branch_factor: Tensor | None = None) -> Tensor:
+        """Args: branch_factor: (n, 1, 1, 1), what the residual branch is multiplied by."""
         hidden = x if self.expand is None else self.expand(x)
         hidden = self.depthwise(hidden)
         if self.se is not None:
             hidden = self.se(hidden)
         out: Tensor = self.project(hidden)
+        if branch_factor is not None:
+            out = out * branch_factor.to(out.dtype)
         # An odd side is padded, so that the pooled path is as large as the strided convolution's.
         padding = x.shape[-1] % 2
         skip = functional.avg_pool2d(x, self.stride, padding=padding) if self.stride > 1 else x
@@ -125,10 +129,14 @@ class Tail(nn.Module):
         self.mix = nn.Conv2d(expanded, width, 1, bias=False)
         self.classifier = nn.Linear(width, n_classes)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, feature_factor: Tensor | None = None) -> Tensor:
+        """Args: feature_factor: (n, width), what the classifier's input is multiplied by."""
         pooled = self.expand(x).mean((2, 3), keepdim=True)
         # flatten(1), never squeeze: squeeze would drop a batch of one.
-        logits: Tensor = self.classifier(functional.silu(self.mix(pooled)).flatten(1))
+        features = functional.silu(self.mix(pooled)).flatten(1)
+        if feature_factor is not None:
+            features = features * feature_factor.to(features.dtype)
+        logits: Tensor = self.classifier(features)
         return logits
 
 
@@ -205,12 +213,17 @@ class EarlyExitNetwork(nn.Module):
                 seen.append(x)
         return seen, self.tail(x)
 
-    def final_logits(self, images: Tensor) -> Tensor:
-        """(n, C) logits of the final classifier alone; no head runs."""
+    def final_logits(self, images: Tensor, masks: DropMasks | None = None) -> Tensor:
+        """(n, C) logits of the final classifier alone; no head runs.
+
+        Args:
+            masks: what a training pass drops; nothing by default.
+        """
+        masks = masks or DropMasks({}, None)
         x = self.stem(resize_square(images, self.backbone.resolution))
-        for block in self.blocks:
-            x = block(x)
-        logits: Tensor = self.tail(x)
+        for index, block in enumerate(self.blocks):
+            x = block(x, masks.branches.get(index))
+        logits: Tensor = self.tail(x, masks.features)
         return logits
 
     def forward(self, images: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from ...spaces.macro import MacroArchitecture
 from ...spaces.mbconv import block_plans
 from .checkpoints import Tensors, published_name, tensors_id
 from .network import EarlyExitNetwork, Normalization, build_network
+from .regularization import DropMasks
 
 
 def leading_slice(weight: Tensor, shape: torch.Size) -> Tensor:
@@ -132,14 +133,16 @@ class Supernet(nn.Module):
             weights[name] = leading_slice(self.shared[shared_name], parameter.shape)
         return weights
 
-    def forward(self, images: Tensor, backbone: Backbone) -> Tensor:
+    def forward(self, images: Tensor, backbone: Backbone, masks: DropMasks | None = None) -> Tensor:
         """(n, C) final logits of a backbone, batch norm on the statistics of these images.
 
         Args:
             images: (n, 3, h, w) float32, any size.
+            masks: what a training pass drops; nothing by default.
         """
         skeleton = _skeleton(self.space.macro, backbone, self.n_classes)
-        logits: Tensor = functional_call(_FinalOnly(skeleton), _prefixed(self.weights(backbone)), (images,))
+        weights = _prefixed(self.weights(backbone))
+        logits: Tensor = functional_call(_FinalOnly(skeleton), weights, (images, masks))
         return logits
 
     def extract(self, backbone: Backbone) -> EarlyExitNetwork:
@@ -233,8 +236,8 @@ class _FinalOnly(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network.final_logits(images)
+    def forward(self, images: Tensor, masks: DropMasks | None) -> Tensor:
+        return self.network.final_logits(images, masks)
 
 
 def _prefixed(weights: Tensors) -> Tensors:

@@ -1,4 +1,4 @@
-"""Supernet training: sandwich rule, in-place distillation, resumable at any time.
+"""Supernet training: the loop over :mod:`.sandwich` steps, resumable at any time.
 
 Recipe: AttentiveNAS (Wang et al., CVPR 2021) after BigNAS (Yu et al., ECCV 2020), scaled down.
 """
@@ -8,23 +8,21 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from ...datasets.images import ImageData, ImageSplit
+from ...datasets.images import ImageData
 from ...errors import CheckpointError
-from ...spaces import Backbone, MBConvSpace
-from .augmentation import augment
+from ...spaces import MBConvSpace
 from .checkpoints import CLASSIFIER, StoredWeights, Tensors, read_checkpoint, write_checkpoint
-from .evaluation import network_input, one_thread_workers
+from .distributed import Processes, training_processes
+from .precision import cuda_arithmetic
 from .recipes import SupernetRecipe, content_id, warmup_cosine
+from .sandwich import Sandwich, step_workers
 from .supernet import Supernet
 
 Progress = Callable[[int, int, float], None]
@@ -58,24 +56,31 @@ def train_supernet(
     All randomness of a step follows from (seed, step), so a training that was killed and started
     again ends with exactly the weights of one that was not.
 
+    Processes that ``torchrun`` started train together (:mod:`.distributed`): each calls this with the
+    same arguments, the first writes, all return when the file is there.
+
     Args:
         directory: where checkpoints live; the file's name is a hash of space, splits, recipe,
             starting weights and training code.
         start: weights to fine-tune, of ours or published; a classifier for another number of
             classes is replaced by a fresh one.  Without it all weights start fresh.
-        device: torch's name of where to compute.
+        device: torch's name of where to compute; under ``torchrun`` ``cuda`` is each process's own.
+        progress: called in every process.
         save_every_s: seconds between saves of an unfinished training; changes no result.
 
     Raises:
         CheckpointError: the file of that name is not this supernet, or ``start`` is of another space.
+        ConfigError: a device that is not there, or fewer images per step than processes.
     """
     identity = _identity(space, data, recipe, start)
     path = Path(directory) / f"{content_id('supernet', identity)}.pt"
     if path.exists():
         return load_supernet(path, space, data.n_classes)[1]
-    supernet = starting_supernet(space, data.n_classes, recipe.seed, start).to(device)
-    with one_thread_workers(recipe.threads) as pool:
-        return _train(supernet, data, recipe, path, identity, progress, save_every_s, pool)
+    with training_processes(device) as processes, cuda_arithmetic(recipe.precision):
+        supernet = starting_supernet(space, data.n_classes, recipe.seed, start).to(processes.device)
+        with step_workers(supernet.device, recipe.threads) as workers:
+            sandwich = Sandwich(supernet, data.train, recipe, workers, processes)
+            return _train(supernet, sandwich, recipe, path, identity, progress, save_every_s, processes)
 
 
 def load_supernet(
@@ -119,29 +124,33 @@ def starting_supernet(space: MBConvSpace, n_classes: int, seed: int, start: Stor
 
 
 def _train(
-    supernet: Supernet, data: ImageData, recipe: SupernetRecipe, path: Path, identity: dict[str, Any],
-    progress: Progress | None, save_every_s: float, pool: Executor,
+    supernet: Supernet, sandwich: Sandwich, recipe: SupernetRecipe, path: Path, identity: dict[str, Any],
+    progress: Progress | None, save_every_s: float, processes: Processes,
 ) -> TrainedSupernet:  # fmt: skip
     optimizer = _sgd(supernet, recipe)
     unfinished = path.with_suffix(".part")
     first_step, seconds = 0, 0.0
     if unfinished.exists():
         first_step, seconds = _restore(supernet, optimizer, unfinished)
+    processes.wait()  # all have read it before the first writes it again
     began = saved = time.perf_counter()
     for step in range(first_step, recipe.steps):
-        loss = _step(supernet, optimizer, data.train, recipe, step, pool)
+        loss = _step(supernet, sandwich, optimizer, recipe, step, processes)
         if progress is not None:
-            progress(step + 1, recipe.steps, loss)
+            progress(step + 1, recipe.steps, float(loss))
         now = time.perf_counter()
-        if now - saved > save_every_s:
+        if processes.is_first and now - saved > save_every_s:
             spent = {"step": step + 1, "seconds": seconds + now - began, "finished": False}
             momentum = _momentum(supernet, optimizer)
             _save(unfinished, supernet, {**identity, **spent, "momentum": momentum})
             saved = now
+    weights_id = supernet.weights_id  # reads all weights: every step has ended then, on a GPU too
     seconds += time.perf_counter() - began
-    _save(path, supernet, {**identity, "step": recipe.steps, "seconds": seconds, "finished": True})
-    unfinished.unlink(missing_ok=True)
-    return TrainedSupernet(path, supernet.weights_id, seconds)
+    if processes.is_first:
+        _save(path, supernet, {**identity, "step": recipe.steps, "seconds": seconds, "finished": True})
+        unfinished.unlink(missing_ok=True)
+    processes.wait()  # the file is there when any of them returns
+    return TrainedSupernet(path, weights_id, seconds)
 
 
 def _save(path: Path, supernet: Supernet, record: dict[str, Any]) -> None:
@@ -149,47 +158,19 @@ def _save(path: Path, supernet: Supernet, record: dict[str, Any]) -> None:
 
 
 def _step(
-    supernet: Supernet, optimizer: torch.optim.Optimizer, train: ImageSplit, recipe: SupernetRecipe, step: int,
-    pool: Executor,
-) -> float:  # fmt: skip
-    """One sandwich step; returns the largest backbone's loss."""
-    space = supernet.space
-    rng = np.random.default_rng([recipe.seed, step])
-    rows = rng.choice(len(train), size=min(recipe.batch_size, len(train)), replace=False)
-    images = network_input(
-        augment(train.images[rows], rng, max_shift=recipe.max_shift, mirror=recipe.mirror), supernet
-    )
-    labels = torch.from_numpy(train.labels[rows]).to(supernet.device)
-    students = [space.decode(genome) for genome in space.sample(recipe.sampled, rng)]
+    supernet: Supernet, sandwich: Sandwich, optimizer: torch.optim.Optimizer, recipe: SupernetRecipe, step: int,
+    processes: Processes,
+) -> Tensor:  # fmt: skip
+    """One optimizer step of all processes together; returns the largest backbone's loss."""
     for group in optimizer.param_groups:
         group["lr"] = recipe.learning_rate * warmup_cosine(step, recipe.steps, recipe.warmup_fraction)
-    logits = supernet(images, space.largest)
-    loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-    teacher = functional.softmax(logits.detach(), dim=1)
-    # The students start while the largest backbone's gradient is still being computed.
-    jobs = [pool.submit(_gradients, supernet, loss)]
-    for student in (*students, space.smallest):
-        jobs.append(pool.submit(_student_gradients, supernet, images, student, teacher))
-    optimizer.zero_grad(set_to_none=True)
-    for job in jobs:  # in this order, whichever ends first: sums in another order round differently
-        for parameter, gradient in zip(supernet.shared.values(), job.result(), strict=True):
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+    loss, gradients = sandwich.gradients(step)
+    processes.add_up([loss, *(gradient for gradient in gradients if gradient is not None)])
+    for parameter, gradient in zip(supernet.shared.values(), gradients, strict=True):
+        parameter.grad = gradient
     torch.nn.utils.clip_grad_norm_(supernet.shared.values(), recipe.clip_norm)
     optimizer.step()
-    return float(loss.detach())
-
-
-def _gradients(supernet: Supernet, loss: Tensor) -> tuple[Tensor | None, ...]:
-    """One gradient per shared weight; ``None`` for weights that the backbone does not use."""
-    return torch.autograd.grad(loss, list(supernet.shared.values()), allow_unused=True)
-
-
-def _student_gradients(
-    supernet: Supernet, images: Tensor, student: Backbone, teacher: Tensor
-) -> tuple[Tensor | None, ...]:
-    """Gradient of the cross-entropy with the teacher, which is that of the KL divergence."""
-    return _gradients(supernet, functional.cross_entropy(supernet(images, student), teacher))
+    return loss
 
 
 def _sgd(supernet: Supernet, recipe: SupernetRecipe) -> torch.optim.SGD:
