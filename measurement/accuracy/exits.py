@@ -187,7 +187,8 @@ def _batches(order: Tensor, size: int) -> list[Tensor]:
 def feature_cache_bytes(network: EarlyExitNetwork, n_images: int, precision: str) -> int:
     """Memory for what all heads read of so many images, from the shapes of the network alone."""
     values = sum(plan.out_channels * plan.out_side**2 for plan in network.plans[network.first_exit :])
-    return n_images * values * (2 if precision == "bfloat16" else 4)
+    teacher_bytes = 4 * network.n_classes  # float32 whatever the precision
+    return n_images * (values * (2 if precision == "bfloat16" else 4) + teacher_bytes)
 
 
 def _check_memory(network: EarlyExitNetwork, n_images: int, recipe: ExitRecipe) -> None:
