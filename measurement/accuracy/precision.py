@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -18,7 +19,7 @@ def cuda_arithmetic(precision: str) -> Iterator[None]:
     stopped.
     """
     cudnn = torch.backends.cudnn
-    formats = (cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    formats: tuple[Any, ...] = (cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
     before = [each.fp32_precision for each in formats], cudnn.deterministic, cudnn.benchmark
     for each in formats:
         each.fp32_precision = "tf32" if precision == "bfloat16" else "ieee"
