@@ -160,6 +160,57 @@ def init(
     console.print(escape(f"Wrote {study}. Next: hadas run {study}"), soft_wrap=True)
 
 
+@app.command(
+    epilog="Examples:  hadas train my.yaml      (interrupt at any time; the same command continues)\n\n"
+    "On all GPUs of a machine:  torchrun --nproc-per-node 4 -m hadas.cli train my.yaml"
+)
+def train(study: StudyFile, adopt: Adopt = False) -> None:
+    """Train the study's supernet, go on with an unfinished one, or find the finished one.
+
+    `measure` and `run` do this too when they need it; several processes train only here.
+    """
+    from .measurement.accuracy.distributed import launched_rank
+
+    if launched_rank() == 0:
+        _train(_open(study, adopt))
+    else:
+        _train_along(study)
+
+
+def _train(study: Study) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+        TimeElapsedColumn(),
+    )
+    losses: list[float] = []
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", loss=float("nan"))
+        trained = study.parts.trained_supernet(
+            lambda _, done, total: bar.update(task, completed=done, total=total, loss=losses[-1]),
+            losses.append,
+        )
+    took = f"its training took {trained.seconds:.1f} s" if trained.seconds else "trained elsewhere"
+    said = f"last loss of the largest backbone {losses[-1]:.3f}" if losses else "finished before"
+    console.print(
+        escape(f"Supernet: {trained.path} (weights {trained.weights_id}; {said}; {took})"), soft_wrap=True
+    )
+
+
+def _train_along(path: Path) -> None:
+    """Take part in the training of the first process, which alone locks, stores, prints and complains."""
+    from .study.assembly import Assembly
+    from .study.config import load_config
+
+    try:
+        Assembly(load_config(path), path.parent).trained_supernet(lambda phase, done, total: None)
+    except HadasError:
+        sys.exit(2)
+
+
 @app.command(epilog="Example:  hadas measure my.yaml")
 def measure(study: StudyFile, adopt: Adopt = False) -> None:
     """Measure what is planned: the seed points first, later what `suggest` asked for."""
@@ -249,6 +300,53 @@ def report(study: StudyFile, adopt: Adopt = False) -> None:
     with _progress() as progress:
         page = write_study_report(_open(study, adopt), progress)
     console.print(escape(f"Report: {page}"), soft_wrap=True)
+
+
+@app.command(
+    epilog="Examples:  hadas policies my.yaml\n\n"
+    "hadas policies my.yaml --backbone largest --tolerance 0.02 --csv policies.csv"
+)
+def policies(
+    study: StudyFile,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="A measured backbone (preset, smallest, largest, arch_id) with all its exits; default: the front."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.5, help="Accuracy thresholds may lose, a fraction; default: the study's."),
+    ] = None,
+    epsilon: Annotated[
+        float, typer.Option(help="Risk-controlled: largest share of images that leaving early turns wrong.")
+    ] = 0.02,
+    delta: Annotated[
+        float, typer.Option(help="Risk-controlled: chance that the share is larger nevertheless.")
+    ] = 0.1,
+    csv: Annotated[Path | None, typer.Option(help="Also write all rows, unrounded, to this file.")] = None,
+) -> None:
+    """Compare ways to decide when an image leaves, on what is measured: accuracy, cost, who leaves where.
+
+    An exit may let an image go when it is sure enough (max-softmax, margin or entropy reach a threshold),
+    when some exits agree (patience), or by one threshold that provably loses little (risk-controlled).
+    Thresholds come from the calibration split, figures from the test split. Changes nothing.
+    """
+    from .study import Study
+    from .study import policies_view as view
+
+    opened = Study.open(study)
+    limits = view.PolicyLimits(tolerance, epsilon, delta)
+    if backbone is None:
+        compared = view.front_comparisons(opened, limits)
+    else:
+        compared = [view.backbone_comparison(opened, backbone, limits)]
+    if csv is not None:
+        view.write_policies_csv(compared, csv)
+    for comparison in compared:
+        _print_table(comparison.title, comparison.columns, comparison.cells())
+    for note in view.notes(compared, limits):
+        console.print(escape(f"- {note}"), soft_wrap=True, highlight=False)
 
 
 _DEMO_TAKES = {"demo": "about 5 minutes on 2 cores", "smoke": "less than a minute on 2 cores"}

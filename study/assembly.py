@@ -120,8 +120,13 @@ class Assembly:
             _override(exits, accuracy.exits, "accuracy.exits"),
         )
 
-    def trained_supernet(self, progress: ProgressCallback) -> TrainedSupernet:
+    def trained_supernet(
+        self, progress: ProgressCallback, on_loss: Callable[[float], None] | None = None
+    ) -> TrainedSupernet:
         """The configured checkpoint, or a supernet trained here (found again if it is finished).
+
+        Args:
+            on_loss: told the largest backbone's loss before each step's progress.
 
         Raises:
             CheckpointError: a checkpoint of another space or, if it is not to be fine-tuned, of
@@ -132,6 +137,12 @@ class Assembly:
 
         accuracy = self.config.accuracy
         checkpoint, start = self._path(accuracy.checkpoint), self._path(accuracy.start)
+
+        def report(done: int, total: int, loss: float) -> None:
+            if on_loss is not None:
+                on_loss(loss)
+            progress("training the supernet", done, total)
+
         if checkpoint is not None:
             return load_supernet(checkpoint, self.space, self.data.n_classes, ema=accuracy.ema)[1]
         return train_supernet(
@@ -140,7 +151,7 @@ class Assembly:
             self.recipes[0],
             directory=self.directory / "weights",
             start=None if start is None else read_checkpoint(start, ema=accuracy.ema),
-            progress=lambda done, total, _: progress("training the supernet", done, total),
+            progress=report,
         )
 
     def meter(self, trained: TrainedSupernet) -> SupernetMeter:
