@@ -278,6 +278,7 @@ class AccuracyRecord:
         test: outcomes on the split that only reports use.
         seconds: what it cost, by step: ``calibrate``, ``exits``, ``evaluate``.
         valid, reason: as in :class:`CostRecord`; an invalid row has no matrices.
+        hardware: what ``seconds`` were spent on; empty in rows written before it was noted.
     """
 
     session: str
@@ -292,6 +293,7 @@ class AccuracyRecord:
     seconds: Mapping[str, float] = field(default_factory=dict)
     valid: bool = True
     reason: str = ""
+    hardware: str = ""
 
 
 def cross_fit_folds(group: NDArray[np.int32]) -> NDArray[np.bool_]:

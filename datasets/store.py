@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ _accuracies = sa.Table(
     sa.Column("seconds", sa.JSON, nullable=False),
     sa.Column("calibration", sa.LargeBinary),
     sa.Column("test", sa.LargeBinary),
+    sa.Column("hardware", sa.String, server_default=""),
     sa.Index("accuracy_identity", "arch_id", "weights_id", "recipe_id", "split_id"),
 )
 _studies = sa.Table(
@@ -80,6 +81,25 @@ _events = sa.Table(
     sa.Column("payload", sa.JSON, nullable=False),
     sa.UniqueConstraint("study_id", "key"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyExpense:
+    """What one accuracy row cost.
+
+    Attributes:
+        session: of the row; names the study that measured it.
+        space, weights_id, split_id: what it was measured on.
+        hardware, seconds, valid: as in :class:`AccuracyRecord`.
+    """
+
+    session: str
+    space: str
+    weights_id: str
+    split_id: str
+    hardware: str
+    seconds: Mapping[str, float]
+    valid: bool
 
 
 _REMEDY = (
@@ -112,6 +132,7 @@ class Store:
                 sa.event.listen(self._engine, "connect", _configure_sqlite)
             _metadata.create_all(self._engine)
             self._check_schema()
+            self._add_missing_columns()
         except sa.exc.SQLAlchemyError as error:
             raise StoreError(
                 f"store {self._name}: cannot be opened ({_first_line(error)}). {remedy}"
@@ -143,6 +164,23 @@ class Store:
                 raise StoreError(
                     f"store {self._name}: schema version {found}; this hadas reads version {SCHEMA_VERSION}. Name a new file."
                 )
+
+    def _add_missing_columns(self) -> None:
+        """Columns that came later have a default, so that stores written before are read as they are."""
+        late = _accuracies.c.hardware
+        if late.name in self._accuracy_columns():
+            return
+        kind = late.type.compile(self._engine.dialect)
+        statement = sa.text(f"ALTER TABLE {_accuracies.name} ADD COLUMN {late.name} {kind} DEFAULT ''")
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(statement)
+        except sa.exc.SQLAlchemyError:
+            if late.name not in self._accuracy_columns():  # else another process was faster
+                raise
+
+    def _accuracy_columns(self) -> set[str]:
+        return {column["name"] for column in sa.inspect(self._engine).get_columns(_accuracies.name)}
 
     def close(self) -> None:
         """Release the database."""
@@ -250,6 +288,7 @@ class Store:
                     seconds=dict(record.seconds),
                     calibration=record.calibration.to_bytes() if record.calibration else None,
                     test=record.test.to_bytes() if record.test else None,
+                    hardware=record.hardware,
                 )
             ]
         )
@@ -278,6 +317,23 @@ class Store:
         found = {record.backbone.arch_id: record for record in records}
         return {arch_id: found[arch_id] for arch_id in arch_ids if arch_id in found}
 
+    def accuracy_expenses(self, recipe_id: str) -> tuple[AccuracyExpense, ...]:
+        """What the accuracy rows of one exit recipe cost, of all studies, valid and invalid."""
+        columns = _accuracies.c
+        query = (
+            sa.select(
+                columns.session, columns.backbone, columns.weights_id, columns.split_id, columns.hardware,
+                columns.seconds, columns.valid,
+            )
+            .where(columns.recipe_id == recipe_id)
+            .order_by(columns.session, columns.row_no)
+        )  # fmt: skip
+        with self._reading() as connection:
+            return tuple(
+                AccuracyExpense(session, backbone["space"], *rest)
+                for session, backbone, *rest in connection.execute(query)
+            )
+
     def n_accuracy_rows(self) -> int:
         """Number of accuracy rows of all studies."""
         with self._reading() as connection:
@@ -291,6 +347,13 @@ class Store:
         return 0 if last is None else int(last) + 1
 
     # -- studies and their journals --------------------------------------------------------------
+
+    def study_ids(self) -> tuple[str, ...]:
+        """Names of all studies."""
+        with self._reading() as connection:
+            return tuple(
+                connection.execute(sa.select(_studies.c.study_id).order_by(_studies.c.study_id)).scalars()
+            )
 
     def study_config(self, study_id: str) -> dict[str, Any] | None:
         """The configuration a study was created with, or ``None`` if there is no such study."""
@@ -407,4 +470,5 @@ def _accuracy_from_row(row: Any) -> AccuracyRecord:
         seconds=row["seconds"],
         valid=row["valid"],
         reason=row["reason"],
+        hardware=row["hardware"],
     )

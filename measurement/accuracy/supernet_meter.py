@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future
@@ -13,6 +12,7 @@ import numpy as np
 from ...datasets.images import ImageData
 from ...datasets.records import AccuracyRecord, OutcomeMatrix
 from ...spaces import Backbone, MBConvSpace
+from .devices import hardware_name, resolve_device, seconds_now
 from .evaluation import (
     evaluate_splits,
     fixed_threads,
@@ -34,14 +34,21 @@ class SupernetMeter:
     """
 
     def __init__(
-        self, space: MBConvSpace, data: ImageData, trained: TrainedSupernet, recipe: ExitRecipe
-    ) -> None:
+        self, space: MBConvSpace, data: ImageData, trained: TrainedSupernet, recipe: ExitRecipe, *,
+        device: str = "cpu",
+    ) -> None:  # fmt: skip
         """Load the supernet.
+
+        Args:
+            device: where to compute, as in :func:`~.devices.resolve_device`; changes rounding only.
 
         Raises:
             CheckpointError: it is of another space or number of classes.
+            ConfigError: this machine has no such device.
         """
-        self._supernet, found = load_supernet(trained.path, space, data.n_classes, ema=trained.ema)
+        self._device = resolve_device(device)
+        supernet, found = load_supernet(trained.path, space, data.n_classes, ema=trained.ema)
+        self._supernet = supernet.to(self._device)
         self._space = space
         self._data = data
         self._recipe = recipe
@@ -67,15 +74,18 @@ class SupernetMeter:
     ) -> Generator[AccuracyRecord, None, None]:
         """Yield one record per backbone; one that fails yields an invalid record with the reason."""
         jobs: deque[Future[AccuracyRecord]] = deque()
-        with one_thread_workers(self._recipe.threads) as pool:
+        # Side by side on a GPU, jobs would wait for each other and count the other's seconds.
+        threads = self._recipe.threads if self._device.type == "cpu" else 1
+        with one_thread_workers(threads) as pool:
             for row_no, backbone in enumerate(backbones, start=first_row):
-                jobs.append(pool.submit(self._record, backbone, session, row_no))
-                if len(jobs) > self._recipe.threads:  # no further ahead than needed: a kill loses little
+                jobs.append(pool.submit(self.record, backbone, session=session, row_no=row_no))
+                if len(jobs) > threads:  # no further ahead than needed: a kill loses little
                     yield jobs.popleft().result()
             while jobs:
                 yield jobs.popleft().result()
 
-    def _record(self, backbone: Backbone, session: str, row_no: int) -> AccuracyRecord:
+    def record(self, backbone: Backbone, *, session: str, row_no: int) -> AccuracyRecord:
+        """Measure one backbone in this thread; what fails is an invalid record with the reason."""
         seconds: dict[str, float] = {}
         calibration = test = None
         reason = ""
@@ -94,6 +104,7 @@ class SupernetMeter:
             calibration=calibration,
             test=test,
             seconds=seconds,
+            hardware=hardware_name(self._device),
             valid=not reason,
             reason=reason,
         )
@@ -105,15 +116,15 @@ class SupernetMeter:
 
     def _outcomes(self, backbone: Backbone, seconds: dict[str, float]) -> tuple[OutcomeMatrix, OutcomeMatrix]:
         network = self._trained_network(backbone, seconds)
-        began = time.perf_counter()
+        began = seconds_now(self._device)
         calibration, test = evaluate_splits(network, self._data.calibration, self._data.test, self._recipe)
-        seconds["evaluate"] = time.perf_counter() - began
+        seconds["evaluate"] = seconds_now(self._device) - began
         return calibration, test
 
     def _trained_network(self, backbone: Backbone, seconds: dict[str, float]) -> EarlyExitNetwork:
         recipe, train = self._recipe, self._data.train
         self._space.encode(backbone)  # a backbone of another space has no slice here
-        began = time.perf_counter()
+        began = seconds_now(self._device)
         network = self._supernet.extract(backbone)
         network.requires_grad_(False)
         rng = np.random.default_rng(_seed(recipe.seed, backbone))
@@ -121,13 +132,13 @@ class SupernetMeter:
         rows = rng.choice(len(train), n_calibration, replace=False)
         batches = input_batches(train.images[rows], recipe.calibration_batch_size, network)
         recalibrate_batch_norm(network, network.final_logits, batches)
-        seconds["calibrate"] = time.perf_counter() - began
-        began = time.perf_counter()
+        seconds["calibrate"] = seconds_now(self._device) - began
+        began = seconds_now(self._device)
         rows = rng.choice(len(train), min(len(train), recipe.train_images), replace=False)
         network.heads.requires_grad_(True)
         train_exits(network, train, rows, recipe, seed=_seed(recipe.seed, backbone))
         network.requires_grad_(False)
-        seconds["exits"] = time.perf_counter() - began
+        seconds["exits"] = seconds_now(self._device) - began
         return network
 
 

@@ -1,0 +1,220 @@
+"""Accuracy jobs on several processes, GPUs or machines: in order, and in spite of workers that die.
+
+A worker runs one job at a time, and the job that it dies of is known: it is tried again, wherever
+there is room, at most :data:`RETRIES` times, then it becomes a record with its reason.  No other
+job is touched.  Records come in the order of the list, as soon as those before them are there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import suppress
+from dataclasses import replace
+from typing import Protocol
+
+from ...datasets.records import AccuracyRecord
+from ...errors import ConfigError
+from ...spaces import Backbone
+from .jobs import AccuracyJob, SupernetSource, execute_job
+
+RETRIES = 2
+"""How many more times a job is tried whose worker died."""
+
+_AHEAD = 4
+"""Jobs per worker that may be finished before one that comes earlier in the list: a kill loses these."""
+
+
+class Workers(Protocol):
+    """Places that run one job each at a time, in processes of their own."""
+
+    @property
+    def poll_s(self) -> float | None:
+        """Seconds after which :meth:`places` must be asked again; ``None``: only when a job ends."""
+        ...
+
+    def places(self) -> Sequence[str]:
+        """Names of all places that take jobs now, busy or not.
+
+        Raises:
+            ConfigError: there are none, and none will come.
+        """
+        ...
+
+    def submit(self, place: str, job: AccuracyJob) -> Future[AccuracyRecord]:
+        """Start a job; its future raises ``BrokenExecutor`` if the worker dies meanwhile."""
+        ...
+
+    def close(self) -> None:
+        """End all workers that were started here, and what they are at."""
+        ...
+
+
+class JobMeter:
+    """An accuracy meter whose jobs run on workers; its records are those of the meter in this process."""
+
+    def __init__(self, source: SupernetSource, start_workers: Callable[[], Workers]) -> None:
+        """Args: start_workers: called when there is something to measure."""
+        self._source = source
+        self._start_workers = start_workers
+
+    @property
+    def weights_id(self) -> str:
+        """Hash of the supernet's weights."""
+        return self._source.weights_id
+
+    @property
+    def recipe_id(self) -> str:
+        """Hash of the exit recipe."""
+        return self._source.recipe_id
+
+    @property
+    def split_id(self) -> str:
+        """The data's splits."""
+        return self._source.split_id
+
+    def measure(
+        self, backbones: Sequence[Backbone], *, session: str, first_row: int = 0
+    ) -> Generator[AccuracyRecord, None, None]:
+        """Yield one record per backbone, in order; one that fails yields an invalid record."""
+        if backbones:
+            jobs = [
+                AccuracyJob(self._source, backbone, session, row_no)
+                for row_no, backbone in enumerate(backbones, start=first_row)
+            ]
+            yield from run_jobs(jobs, self._start_workers())
+
+
+def run_jobs(jobs: Sequence[AccuracyJob], workers: Workers) -> Generator[AccuracyRecord, None, None]:
+    """Run jobs on workers, and close the workers at the end, however it comes.
+
+    Yields:
+        One record per job, in the order of the jobs.
+    """
+    run = _Run(jobs, workers)
+    try:
+        run.start_jobs()
+        for number in range(len(jobs)):
+            while number not in run.done:
+                run.collect()
+                run.start_jobs()
+            run.n_yielded = number + 1
+            run.start_jobs()
+            yield run.done.pop(number)
+    finally:
+        workers.close()
+
+
+class _Run:
+    """What became of the jobs of one list so far."""
+
+    def __init__(self, jobs: Sequence[AccuracyJob], workers: Workers) -> None:
+        self._jobs = jobs
+        self._workers = workers
+        self._todo = deque(range(len(jobs)))
+        self._deaths: Counter[int] = Counter()
+        self._running: dict[Future[AccuracyRecord], tuple[int, str]] = {}
+        self.done: dict[int, AccuracyRecord] = {}
+        self.n_yielded = 0
+
+    def start_jobs(self) -> None:
+        """Give a job to every place that has none."""
+        if not self._todo:
+            return
+        places = self._workers.places()
+        busy = {place for _, place in self._running.values()}
+        for place in places:
+            if place in busy or not self._todo or self._todo[0] >= self.n_yielded + _AHEAD * len(places):
+                continue
+            number = self._todo.popleft()
+            self._running[self._workers.submit(place, self._jobs[number])] = number, place
+
+    def collect(self) -> None:
+        """Wait until something ends, or until places must be asked for again."""
+        if not self._running:
+            time.sleep(self._workers.poll_s or 0.0)
+            return
+        ended, _ = wait(self._running, timeout=self._workers.poll_s, return_when=FIRST_COMPLETED)
+        if not ended:
+            self._workers.places()  # notices workers that are gone
+        for future in ended:
+            number, _ = self._running.pop(future)
+            try:
+                self.done[number] = future.result()
+            except BrokenExecutor as death:
+                self._deaths[number] += 1
+                if self._deaths[number] <= RETRIES:
+                    self._todo.appendleft(number)
+                else:
+                    self.done[number] = self._jobs[number].failed(_death_reason(death))
+            except Exception as error:  # such as a worker without hadas: no reason to end the others' work
+                self.done[number] = self._jobs[number].failed(f"{type(error).__name__}: {error}")
+
+
+def _death_reason(death: BrokenExecutor) -> str:
+    return (
+        f"its worker died {RETRIES + 1} times, as when memory runs out; the last time: "
+        f"{' '.join(str(death).split())[:400]}"
+    )
+
+
+class ProcessWorkers:
+    """Processes of this machine, each with a device of its own choice or the same for all.
+
+    They are joblib's (loky), one executor per process.  ``joblib.Parallel`` over one executor would
+    end with the first process that dies, drop what the others are at, and not say which job did it.
+    """
+
+    poll_s = None
+
+    def __init__(self, devices: Sequence[str]) -> None:
+        """Args: devices: one per process, as in :func:`~.devices.resolve_device`."""
+        self._devices = {f"process {i} on {device}": device for i, device in enumerate(devices)}
+        self._executors: dict[str, Executor] = {}
+
+    def places(self) -> Sequence[str]:
+        """One per process, for ever: a process that died is replaced by the next job."""
+        return tuple(self._devices)
+
+    def submit(self, place: str, job: AccuracyJob) -> Future[AccuracyRecord]:
+        """Start a job on the device of the place."""
+        job = replace(job, source=replace(job.source, device=self._devices[place]))
+        with suppress(KeyError, BrokenExecutor):
+            return self._executors[place].submit(execute_job, job)
+        self._executors[place] = _one_process()
+        return self._executors[place].submit(execute_job, job)
+
+    def close(self) -> None:
+        """Kill the processes."""
+        for executor in self._executors.values():
+            executor.shutdown(kill_workers=True)  # type: ignore[call-arg]  # loky's own
+        self._executors.clear()
+
+
+def _one_process() -> Executor:
+    from joblib.externals.loky.process_executor import ProcessPoolExecutor
+
+    # Without a timeout: a process that idles keeps its supernet and images.
+    executor: Executor = ProcessPoolExecutor(max_workers=1, timeout=None)
+    return executor
+
+
+def cpu_count() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpu_places(n_workers: int | None, n_gpus: int) -> tuple[str, ...]:
+    """The GPU of each worker: one worker per GPU, or as many as asked for, dealt out in turn.
+
+    Raises:
+        ConfigError: there is no GPU.
+    """
+    if n_gpus == 0:
+        raise ConfigError(
+            "accuracy.workers 'gpus': torch finds no CUDA device on this machine; set it to threads or processes"
+        )
+    return tuple(f"cuda:{i % n_gpus}" for i in range(n_workers or n_gpus))
