@@ -18,8 +18,10 @@ from .config import StudyConfig
 
 if TYPE_CHECKING:
     from ..datasets.images import ImageData
+    from ..measurement.accuracy.jobs import SupernetSource
+    from ..measurement.accuracy.meter import AccuracyMeter
     from ..measurement.accuracy.recipes import ExitRecipe, SupernetRecipe
-    from ..measurement.accuracy.supernet_meter import SupernetMeter
+    from ..measurement.accuracy.running import Workers
     from ..measurement.accuracy.training import TrainedSupernet
     from ..measurement.hardware.device import Device
     from ..search.outer import SearchSettings
@@ -133,6 +135,7 @@ class Assembly:
                 another number of classes.
         """
         from ..measurement.accuracy.checkpoints import read_checkpoint
+        from ..measurement.accuracy.devices import resolve_device
         from ..measurement.accuracy.training import load_supernet, train_supernet
 
         accuracy = self.config.accuracy
@@ -151,14 +154,57 @@ class Assembly:
             self.recipes[0],
             directory=self.directory / "weights",
             start=None if start is None else read_checkpoint(start, ema=accuracy.ema),
+            device=str(resolve_device(accuracy.device)),
             progress=report,
         )
 
-    def meter(self, trained: TrainedSupernet) -> SupernetMeter:
-        """The accuracy meter on a trained supernet."""
-        from ..measurement.accuracy.supernet_meter import SupernetMeter
+    def meter(self, trained: TrainedSupernet) -> AccuracyMeter:
+        """The accuracy meter on a trained supernet, where the configuration wants it to run."""
+        accuracy, exits = self.config.accuracy, self.recipes[1]
+        if accuracy.workers == "threads":
+            from ..measurement.accuracy.supernet_meter import SupernetMeter
 
-        return SupernetMeter(self.space, self.data, trained, self.recipes[1])
+            recipe = replace(exits, threads=accuracy.n_workers or exits.threads)
+            return SupernetMeter(self.space, self.data, trained, recipe, device=accuracy.device)
+        from ..measurement.accuracy.running import JobMeter
+
+        return JobMeter(self._source(trained), self._workers)
+
+    def _source(self, trained: TrainedSupernet) -> SupernetSource:
+        """What accuracy jobs must know; paths are whole, because workers have folders of their own."""
+        from ..measurement.accuracy.jobs import SupernetSource
+        from ..measurement.accuracy.training import space_digest
+
+        data, exits = self.config.data, self.recipes[1]
+        path = self._path(data.path) or Path("data")
+        return SupernetSource(
+            space=self.space.name,
+            space_digest=space_digest(self.space),
+            checkpoint=str(trained.path.resolve()),
+            ema=trained.ema,
+            data=data.name,
+            data_path=str(path.resolve()),
+            data_limit=data.limit,
+            recipe=exits,
+            weights_id=trained.weights_id,
+            recipe_id=exits.recipe_id,
+            split_id=self.data.split_id,
+            device=self.config.accuracy.device,
+        )
+
+    def _workers(self) -> Workers:
+        from ..measurement.accuracy.running import ProcessWorkers, cpu_count, gpu_places
+
+        accuracy = self.config.accuracy
+        if accuracy.cluster is not None:
+            from ..measurement.accuracy.cluster import DaskWorkers
+
+            return DaskWorkers(accuracy.cluster, accuracy.n_workers)
+        if accuracy.workers == "gpus":
+            import torch
+
+            return ProcessWorkers(gpu_places(accuracy.n_workers, torch.cuda.device_count()))
+        return ProcessWorkers([accuracy.device] * (accuracy.n_workers or cpu_count()))
 
     def _path(self, path: Path | None) -> Path | None:
         return None if path is None else self.directory / path

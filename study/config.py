@@ -53,6 +53,18 @@ class AccuracyConfig(_Section):
     ema: bool = False
     supernet: dict[str, Any] = Field(default_factory=dict)
     exits: dict[str, Any] = Field(default_factory=dict)
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    workers: Literal["threads", "processes", "gpus", "dask"] = "threads"
+    n_workers: int | None = Field(default=None, ge=1)
+    cluster: str | None = Field(default=None, pattern=r"\S")
+
+    @model_validator(mode="after")
+    def _cluster_where_dask(self) -> Self:
+        if (self.workers == "dask") != (self.cluster is not None):
+            raise ValueError(
+                "'workers: dask' and 'cluster' (the scheduler's address, e.g. tcp://host:8786) go together"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_source_of_weights(self) -> Self:
@@ -172,6 +184,10 @@ accuracy:
   ema: {accuracy.ema}  # take state_dict_ema of a published file
   supernet: {{}}  # single fields of the supernet's recipe that differ from the preset, e.g. {{steps: 400}}
   exits: {{}}  # the same for the exits' recipe, e.g. {{epochs: 4}}
+  device: {accuracy.device}  # cpu | cuda | auto (cuda where there is one): changes the rounding of results only
+  workers: {accuracy.workers}  # threads | processes | gpus (a process each) | dask: what measures backbones side by side
+  n_workers: {accuracy.n_workers}  # how many of them; null = as many as the recipe, processors, GPUs or cluster have
+  cluster: {accuracy.cluster}  # dask: the scheduler's address, e.g. tcp://host:8786
 surrogates:
   candidates: {surrogates.candidates}  # chosen per quantity by cross-validation
 search:
@@ -297,8 +313,32 @@ def parse_yaml(text: str, what: str) -> Any:
         raise ConfigError(f"{what}: not YAML ({error})") from error
 
 
-FREE_FIELDS = frozenset({"learning.rounds", "baselines", "store"})
+PLACE_FIELDS = ("device", "workers", "n_workers", "cluster")
+"""Fields of ``accuracy`` that say where it is measured; of these ``device`` alone changes results, by rounding."""
+
+FREE_FIELDS = frozenset(
+    {"learning.rounds", "baselines", "store", *(f"accuracy.{field}" for field in PLACE_FIELDS)}
+)
 """Fields that may change in a study that has begun: none of them alters what is journalled already."""
+
+
+def with_places(config: StudyConfig, changes: Mapping[str, Any]) -> StudyConfig:
+    """A configuration whose accuracy is measured elsewhere.
+
+    Args:
+        changes: some of :data:`PLACE_FIELDS`; a ``cluster`` alone means Dask, other workers no cluster.
+
+    Raises:
+        ConfigError: fields that do not validate, or not together.
+    """
+    document = config.model_dump(mode="json")
+    places = dict(changes)
+    if "cluster" in places:
+        places.setdefault("workers", "dask")
+    elif places.get("workers", "dask") != "dask":
+        places["cluster"] = None
+    document["accuracy"] |= places
+    return validate_config(document, source="command line")
 
 
 def config_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

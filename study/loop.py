@@ -12,7 +12,7 @@ Journal keys: ``supernet`` (its weights, what training cost), ``clocks`` (the ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +26,7 @@ from ..datasets.store import Store
 from ..errors import StudyError
 from ..spaces import Backbone, Exits, exits_from_heads
 from .assembly import Assembly, ProgressCallback
-from .config import StudyConfig, config_difference, load_config
+from .config import StudyConfig, config_difference, load_config, with_places
 from .findings import ASKED_FOR, Findings
 from .journal import (
     RoundSummary,
@@ -57,6 +57,10 @@ def _silent(phase: str, done: int, total: int) -> None:
     pass
 
 
+def _round_name(r: int) -> str:
+    return "seeds" if r == 0 else f"round {r}"
+
+
 class Study:
     """One target, one data set, one configuration, and everything decided so far."""
 
@@ -71,8 +75,12 @@ class Study:
         self._worlds: tuple[int, Worlds] | None = None
 
     @classmethod
-    def open(cls, path: Path, *, adopt: bool = False) -> Self:
+    def open(cls, path: Path, *, adopt: bool = False, places: Mapping[str, Any] | None = None) -> Self:
         """Open a study file; the study enters its store with its first decision, not before.
+
+        Args:
+            places: where accuracy is measured this time, instead of what the file says
+                (see :func:`.config.with_places`).
 
         Raises:
             ConfigError, SpaceError, CheckpointError, OffTableFrequencyError: a file that does not
@@ -92,7 +100,7 @@ class Study:
                 + "; ".join(difference)
                 + ". Give the changed study another name, or continue with --adopt."
             )
-        study = cls(config, path, store)
+        study = cls(config if not places else with_places(config, places), path, store)
         study.parts.check()
         if begun is not None and begun != wanted:
             store.put_study(config.study, wanted)
@@ -131,6 +139,29 @@ class Study:
 
     def measure(self, progress: ProgressCallback = _silent) -> None:
         """Measure what the latest plan asks for and close its round; does nothing if none is open."""
+        r = self._open_round(progress)
+        if r is None:
+            return
+        self._measure_designs(r, _round_name(r), progress)
+        if self.findings.event("reference") is None:
+            self._journal("reference", self.findings.first_reference().to_json())
+        self._journal(f"measured:{r}", self.findings.summarise(r).to_json())
+
+    def measure_accuracy(self, progress: ProgressCallback = _silent) -> tuple[AccuracyRecord, ...]:
+        """Measure only the accuracies that the latest plan asks for; :meth:`measure` closes the round later.
+
+        Returns:
+            The rows of the plan's backbones, whoever measured them; none if no round is open.
+        """
+        r = self._open_round(progress)
+        if r is None:
+            return ()
+        backbones = [design.backbone for design in self._designs(r)]
+        self._measure_accuracy(backbones, f"accuracy, {_round_name(r)}", progress)
+        return tuple(self.findings.accuracy_records(list(dict.fromkeys(backbones))).values())
+
+    def _open_round(self, progress: ProgressCallback) -> int | None:
+        """The round that is planned and not closed, the seeds' planned here; everything is checked first."""
         trained = self.parts.trained_supernet(progress)
         self._check_clocks()
         self._check_weights(trained)
@@ -138,12 +169,7 @@ class Study:
             seeds = seed_designs(self.parts, self._seed(0))
             self._journal("plan:0", {"designs": seeds, "predictions": []})
         r = self.findings.n_planned_rounds - 1
-        if self.findings.n_measured_rounds > r:
-            return
-        self._measure_designs(r, "seeds" if r == 0 else f"round {r}", progress)
-        if self.findings.event("reference") is None:
-            self._journal("reference", self.findings.first_reference().to_json())
-        self._journal(f"measured:{r}", self.findings.summarise(r).to_json())
+        return None if self.findings.n_measured_rounds > r else r
 
     def _check_weights(self, trained: TrainedSupernet) -> None:
         begun = self.findings.event("supernet")
@@ -169,13 +195,16 @@ class Study:
 
     def _measure_designs(self, label: int | str, name: str, progress: ProgressCallback) -> None:
         """Measure whatever of ``plan:label`` is not in the store yet."""
-        plan = self.findings.event(f"plan:{label}")
-        assert plan is not None
-        designs = [design_from_json(document) for document in plan["designs"]]
+        designs = self._designs(label)
         self._measure_accuracy([design.backbone for design in designs], f"accuracy, {name}", progress)
         mark = " (SIMULATED)" if self.simulated else ""
         for _ in range(2):  # a design whose row came out invalid is queued once more
             self._measure_cost(designs, self.findings.session(label), f"cost{mark}, {name}", progress)
+
+    def _designs(self, label: int | str) -> list[Design]:
+        plan = self.findings.event(f"plan:{label}")
+        assert plan is not None
+        return [design_from_json(document) for document in plan["designs"]]
 
     def _measure_accuracy(
         self, backbones: Sequence[Backbone], phase: str, progress: ProgressCallback
