@@ -345,7 +345,7 @@ def policies(
         view.write_policies_csv(compared, csv)
     for comparison in compared:
         _print_table(comparison.title, comparison.columns, comparison.cells())
-    for note in view.notes(compared, limits):
+    for note in view.notes(opened, compared, limits):
         console.print(escape(f"- {note}"), soft_wrap=True, highlight=False)
 
 

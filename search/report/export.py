@@ -33,7 +33,7 @@ def write_report(content: ReportContent, directory: Path) -> Path:
     for chart in charts:
         write_png(chart, directory / f"{chart.key}.png", simulated=content.simulated)
     for name, rows in csv_tables(content).items():
-        _write_csv(directory / f"{name}.csv", rows)
+        write_csv(directory / f"{name}.csv", rows)
     page = directory / "report.html"
     page.write_text(render_page(content, charts), encoding="utf-8")
     return page
@@ -130,7 +130,8 @@ def _joined(values: Sequence[float]) -> str:
     return " ".join(repr(value) for value in values)
 
 
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Cell]]) -> None:
+def write_csv(path: Path, rows: Sequence[Mapping[str, Cell]]) -> None:
+    """Write rows as CSV; columns are the names of all rows, in the order of their first mention."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")

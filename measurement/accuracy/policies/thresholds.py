@@ -109,8 +109,8 @@ class ToleranceThresholds:
 
     @property
     def name(self) -> str:
-        """Such as ``max-softmax at a tolerance``."""
-        return f"{self.score.name} at a tolerance"
+        """That of the score."""
+        return self.score.name
 
     def fit(self, calibration: OutcomeMatrix, mask: BoolArray) -> ThresholdRule:
         """The smallest thresholds that keep within the tolerance."""

@@ -1,0 +1,142 @@
+"""`hadas policies`: what it shows is what was measured."""
+
+import csv
+import sys
+
+import pytest
+import yaml
+
+from hadas.cli import main
+from hadas.errors import StudyError
+from hadas.search.designs import evaluate_measured
+from hadas.study import Study
+from hadas.study.config import template
+from hadas.study.policies_view import PolicyLimits, backbone_comparison, front_comparisons
+
+POLICIES = [
+    "oracle", "final only", "best single exit", "max-softmax", "margin", "entropy", "MSDNet shares", "patience 2",
+    "patience 3", "risk-controlled",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    path = tmp_path_factory.mktemp("policies") / "study.yaml"
+    path.write_text(template("study.yaml", "smoke"))
+    measured = Study.open(path)
+    measured.measure()
+    return measured
+
+
+@pytest.fixture(scope="module")
+def neighbour(study):
+    """Another study of the same store, with random backbones of its own."""
+    document = yaml.safe_load(study.path.read_text())
+    path = study.directory / "neighbour.yaml"
+    path.write_text(yaml.safe_dump({**document, "study": "neighbour", "seed": 8}))
+    measured = Study.open(path)
+    measured.measure()
+    return measured
+
+
+@pytest.fixture
+def hadas(monkeypatch, capsys):
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hadas", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        written = capsys.readouterr()
+        return int(end.value.code or 0), written.out, " ".join(written.err.split())
+
+    return run
+
+
+def test_rows_agree_with_the_report_of_the_same_designs(study):
+    """Oracle, final and max-softmax are what the report says; dropping a useless head only saves."""
+    points = study.findings.front(study.findings.loop_points())
+    compared = front_comparisons(study)
+    assert len(compared) == len(points) > 0
+    for point, comparison in zip(points, compared, strict=True):
+        judged = evaluate_measured(
+            point.design, point.accuracy, point.cost, split="test", tolerance=study.config.policy.tolerance
+        )
+        rows = {row.policy: row for row in comparison.rows}
+        assert list(rows) == POLICIES
+        for name, expected in (
+            ("oracle", judged.oracle), ("final only", judged.no_exit), ("max-softmax", judged.controller),
+        ):  # fmt: skip
+            row = rows[name]
+            assert row.accuracy.value == pytest.approx(expected.accuracy)
+            assert row.accuracy.standard_error == pytest.approx(expected.accuracy_se)
+            assert row.shares == pytest.approx(expected.shares)
+            energy, latency = row.costs["energy_mj"], row.costs["latency_ms"]
+            assert (energy.value, latency.value) <= (expected.energy_mj + 1e-9, expected.latency_ms + 1e-9)
+            if name != "max-softmax":
+                assert energy.value == pytest.approx(expected.energy_mj)
+                assert latency.standard_error == pytest.approx(expected.latency_se)
+        assert comparison.title.endswith("(SIMULATED device)")
+
+
+def test_limits_reach_the_policies(study):
+    lower = []
+    for backbone in dict.fromkeys(row.backbone for row in study.findings.cost_records(1)):
+        strict, lax = (
+            {row.policy: row for row in backbone_comparison(study, backbone.arch_id, limits).rows}
+            for limits in (PolicyLimits(0.0, 0.001, 0.01), PolicyLimits(0.5, 0.9, 0.5))
+        )
+        assert strict["risk-controlled"].shares[-1] == 1.0
+        assert lax["risk-controlled"].shares[-1] < 1.0
+        assert lax["max-softmax"].shares[0] >= strict["max-softmax"].shares[0]
+        assert strict["patience 2"] == lax["patience 2"]
+        lower.append(lax["max-softmax"] != strict["max-softmax"])
+    assert any(lower)
+
+
+def test_without_a_measured_cost_multiply_accumulates_are_counted(study, neighbour):
+    own = {row.backbone.arch_id for row in neighbour.findings.cost_records(1)}
+    backbone = next(row.backbone for row in study.findings.cost_records(1) if row.backbone.arch_id not in own)
+    comparison = backbone_comparison(neighbour, backbone.arch_id)
+    assert "SIMULATED" not in comparison.title
+    assert comparison.columns == ["policy", "accuracy, %", "MACs, M", "leave after block, %"]
+    rows = {row.policy: row for row in comparison.rows}
+    work = study.parts.space.workload(backbone, n_classes=10)
+    assert rows["final only"].costs["macs"].value == work.macs
+    best = rows["best single exit"].shares.index(1.0)
+    blocks = work.first_exit + best + 1
+    expected = work.stem.macs + sum(b.macs for b in work.blocks[:blocks]) + work.heads[best].macs
+    assert rows["best single exit"].costs["macs"].value == expected
+    # Where the first study measured it, its costs are in mJ and ms, at maximum clocks.
+    measured = backbone_comparison(study, backbone.arch_id)
+    assert list(measured.rows[0].costs) == ["energy_mj", "latency_ms"]
+    assert measured.setting == study.parts.table.default
+    assert [row.accuracy for row in measured.rows] != []
+    assert measured.rows[3].accuracy == rows["max-softmax"].accuracy
+
+
+def test_the_command_prints_every_policy_and_writes_them(study, hadas, tmp_path):
+    target = tmp_path / "policies.csv"
+    code, said, _ = hadas("policies", study.path, "--backbone", "largest", "--csv", target)
+    assert code == 0
+    assert all(name.split()[0] in said for name in POLICIES)
+    assert "SIMULATED" in said
+    with target.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["policy"] for row in rows] == POLICIES
+    for row in rows:
+        assert float(row["accuracy_low_95"]) <= float(row["accuracy"]) <= float(row["accuracy_high_95"])
+        assert sum(map(float, row["shares"].split())) == pytest.approx(1.0)
+        assert (row["backbone"], row["cost_truth"], row["macs"]) == ("largest", "SIMULATED", "")
+
+
+def test_what_is_not_measured_is_refused_with_the_remedy(study, hadas, tmp_path):
+    with pytest.raises(StudyError, match=r"'m5' is not measured \(no accuracy row\).*largest.*hadas measure"):
+        backbone_comparison(study, "m5")
+    empty = tmp_path / "study.yaml"
+    empty.write_text(template("study.yaml", "smoke"))
+    for option in ((), ("--backbone", "m0")):
+        code, _, said = hadas("policies", empty, *option)
+        assert (code, "nothing is measured yet; run: hadas measure" in said) == (2, True)
+    code, _, said = hadas("policies", study.path, "--epsilon", 0)
+    assert (code, "epsilon = 0.0" in said) == (2, True)
+    code, _, said = hadas("policies", study.path, "--csv", tmp_path / "none" / "p.csv")
+    assert (code, "existing folder" in said) == (2, True)
