@@ -179,7 +179,8 @@ def test_steps_out_of_order_name_the_remedy(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", ["init", "measure", "fit", "search", "suggest", "run", "status", "report", "demo", "space"]
+    "command",
+    ["init", "measure", "fit", "search", "suggest", "run", "status", "report", "demo", "space", "policies"],
 )
 def test_help_teaches_by_example(command):
     done = hadas(command, "--help")
