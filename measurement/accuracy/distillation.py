@@ -39,10 +39,10 @@ def adaptive_alpha_divergence(
 ) -> Tensor:
     """The larger of two alpha-divergences, image by image (AlphaNet: Wang et al., ICML 2021).
 
-    A negative exponent punishes a student that is sure where the teacher is not, a positive one a
-    student that misses what the teacher sees.  The larger is taken per image, not per batch: which
-    fault weighs more differs between images, and a mean over images stays the same however a batch
-    is divided among processes.
+    A negative exponent punishes classes that the student rates far above the teacher, a positive one
+    classes that it rates far below.  The larger is taken per image, not per batch: which fault weighs
+    more differs between images, and a mean over images stays the same however a batch is divided
+    among processes.
 
     Args:
         student_logits, teacher_logits: (n, C); no gradient flows into the teacher.

@@ -79,7 +79,7 @@ class Sandwich:
         criterion = distillation_loss(logits.detach(), recipe)
         # The others start while the largest backbone's gradient is still being computed.
         jobs = [self._workers.submit(self._gradients_of, loss)]
-        for student in (*self._students(images, labels, rng), space.smallest):
+        for student in (*self.students(images, labels, rng), space.smallest):
             jobs.append(self._workers.submit(self._student_gradients, images, student, criterion))
         total = _summed(jobs)
         share = len(labels) / n
@@ -87,8 +87,12 @@ class Sandwich:
             return loss.detach(), total
         return loss.detach() * share, [None if g is None else g.mul_(share) for g in total]
 
-    def _students(self, images: Tensor, labels: Tensor, rng: np.random.Generator) -> list[Backbone]:
-        """The random backbones of a step, the same in every process."""
+    def students(self, images: Tensor, labels: Tensor, rng: np.random.Generator) -> list[Backbone]:
+        """The random backbones that a step trains, the same in every process.
+
+        Args:
+            images, labels: of this process; candidates compete by their loss on those of all.
+        """
         recipe, space = self._recipe, self._supernet.space
         if self._near is None:
             return [space.decode(genome) for genome in space.sample(recipe.sampled, rng)]

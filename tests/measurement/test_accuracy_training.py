@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hadas.datasets.images import ImageData, ImageSplit, load_images
+from hadas.errors import CheckpointError, ConfigError
+from hadas.measurement.accuracy.augmentation import augment
+from hadas.measurement.accuracy.checkpoints import read_checkpoint
+from hadas.measurement.accuracy.evaluation import fixed_threads
+from hadas.measurement.accuracy.recipes import SMOKE_SUPERNET, SupernetRecipe, warmup_cosine
+from hadas.measurement.accuracy.training import load_supernet, train_supernet
+from hadas.spaces import MBConvSpace, attentivenas_space, mini_space
+
+RECIPE = dataclasses.replace(SMOKE_SUPERNET, steps=3, batch_size=16, sampled=1, threads=1)
+ALL_ON = dataclasses.replace(
+    RECIPE, max_shift=1, mirror=True, sampling="best", candidates=2, distillation="alpha", dropout=0.2,
+    drop_connect=0.2, precision="bfloat16",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with fixed_threads(1):
+        yield
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageData:
+    return load_images("digits", limit=10)
+
+
+def _train(
+    data: ImageData, directory: Path, recipe: SupernetRecipe = RECIPE, **options: object
+) -> tuple[str, Path]:
+    trained = train_supernet(mini_space(), data, recipe, directory=directory, **options)  # type: ignore[arg-type]
+    return trained.weights_id, trained.path
+
+
+class _KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("recipe", "last_step"), [(RECIPE, 1), (RECIPE, 2), (ALL_ON, 1)])
+def test_interrupted_training_ends_with_the_same_weights(
+    digits: ImageData, tmp_path: Path, recipe: SupernetRecipe, last_step: int
+) -> None:
+    whole, _ = _train(digits, tmp_path / "whole", recipe)
+    directory = tmp_path / "killed"
+
+    def kill(step: int, _steps: int, _loss: float) -> None:
+        if step > last_step:
+            raise _KilledError
+
+    with pytest.raises(_KilledError):
+        _train(digits, directory, recipe, progress=kill, save_every_s=0.0)
+    assert [p.suffix for p in directory.iterdir()] == [".part"]
+    steps: list[int] = []
+    again, path = _train(digits, directory, recipe, progress=lambda step, *_: steps.append(step))
+    assert again == whole
+    assert steps == list(range(last_step + 1, recipe.steps + 1))
+    assert list(directory.iterdir()) == [path]
+
+
+def test_a_finished_training_is_found_and_another_recipe_is_not(digits: ImageData, tmp_path: Path) -> None:
+    first, path = _train(digits, tmp_path)
+    steps: list[int] = []
+    assert _train(digits, tmp_path, progress=lambda step, *_: steps.append(step)) == (first, path)
+    assert steps == []
+    other, other_path = _train(digits, tmp_path, dataclasses.replace(RECIPE, seed=1))
+    assert other != first
+    assert other_path != path
+
+
+def test_gradients_computed_side_by_side_give_the_same_weights(digits: ImageData, tmp_path: Path) -> None:
+    one, _ = _train(digits, tmp_path / "one")
+    three, path = _train(digits, tmp_path / "three", dataclasses.replace(RECIPE, threads=3))
+    assert three == one
+    assert path.name in {p.name for p in (tmp_path / "one").iterdir()}
+
+
+def test_every_option_changes_what_is_trained(digits: ImageData, tmp_path: Path) -> None:
+    """An option that a training would not obey would leave its weights as they are without it."""
+    base = dataclasses.replace(RECIPE, steps=1)
+    found = {_train(digits, tmp_path, base)[0]}
+    for field in ("max_shift", "mirror", "sampling", "distillation", "dropout", "drop_connect", "precision"):
+        changed = dataclasses.replace(base, **{field: getattr(ALL_ON, field)})
+        found.add(_train(digits, tmp_path, changed)[0])
+    assert len(found) == 8
+
+
+def test_bfloat16_trains_float32_weights_to_nearly_the_same_loss(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, steps=5, batch_size=16, learning_rate=0.1)
+    losses: dict[str, list[float]] = {}
+    for precision in ("float32", "bfloat16"):
+        seen = losses[precision] = []
+        chosen = dataclasses.replace(recipe, precision=precision)
+        _, path = _train(
+            _dark_and_bright(), tmp_path, chosen, progress=lambda *a, seen=seen: seen.append(a[2])
+        )
+        assert {t.dtype for t in read_checkpoint(path).tensors.values()} == {torch.float32, torch.int64}
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.05, atol=0.02)
+    assert losses["bfloat16"][-1] < losses["bfloat16"][0]
+
+
+def _dark_and_bright() -> ImageData:
+    """Two classes that only brightness tells apart."""
+    labels = np.arange(64) % 2
+    images = np.random.default_rng(0).integers(0, 100, (64, 3, 16, 16)) + 120 * labels[:, None, None, None]
+    split = ImageSplit(images.astype(np.uint8), labels, np.arange(64, dtype=np.int32))
+    return ImageData("toy", 2, ("dark", "bright"), split, split, split, "toy", "test")
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    """The loss must fall far below chance, 0.69."""
+    recipe = SupernetRecipe(
+        steps=15, batch_size=32, learning_rate=0.1, sampled=1, label_smoothing=0.0, threads=1
+    )
+    losses: list[float] = []
+    _train(_dark_and_bright(), tmp_path, recipe, progress=lambda *a: losses.append(a[2]))
+    assert losses[-1] < 0.2 < losses[0]
+
+
+def test_foreign_checkpoints_are_refused_by_name(digits: ImageData, tmp_path: Path) -> None:
+    _, path = _train(digits, tmp_path)
+    with pytest.raises(CheckpointError, match=r"space 'mini-.*', not of 'attentivenas-"):
+        load_supernet(path, attentivenas_space(), 10)
+    with pytest.raises(CheckpointError, match=r"for 10 classes; 100 are asked for"):
+        load_supernet(path, mini_space(), 100)
+    macro = dataclasses.replace(mini_space().macro, tail_widths=(40, 80))
+    with pytest.raises(CheckpointError, match=r"space 'mini-.*', not of 'mini-"):
+        load_supernet(path, MBConvSpace("mini", macro), 10)
+    with pytest.raises(CheckpointError, match=r"no such checkpoint"):
+        load_supernet(tmp_path / "absent.pt", mini_space(), 10)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"readable checkpoint, or cut short.*name another file"):
+        load_supernet(path, mini_space(), 10)
+
+
+def test_augmentation_shifts_and_mirrors_without_inventing_pixels() -> None:
+    images = np.zeros((200, 3, 9, 9), dtype=np.uint8)
+    images[:, :, 4, 3] = 255
+    moved = augment(images, np.random.default_rng(0), max_shift=2, mirror=True)
+    assert moved.shape == images.shape
+    assert (moved.reshape(200, 3, -1).max(axis=2) == 255).all()
+    n, y, x = np.nonzero(moved[:, 0])
+    assert n.tolist() == list(range(200))
+    assert set(y) == set(range(2, 7))
+    assert set(x) == set(range(1, 8))  # column 3 or, mirrored, 5, each two either way
+    np.testing.assert_array_equal(augment(images, np.random.default_rng(0)), images)
+
+
+def test_learning_rate_warms_up_and_falls() -> None:
+    factors = [warmup_cosine(step, 100, 0.1) for step in range(100)]
+    assert factors[:10] == pytest.approx(np.arange(1, 11) / 10)
+    assert (np.diff(factors[10:]) < 0).all()
+    assert factors[-1] < 0.01
+
+
+@pytest.mark.parametrize("field", ["steps", "learning_rate", "threads"])
+def test_an_impossible_recipe_names_its_field(field: str) -> None:
+    with pytest.raises(ConfigError, match=rf"SupernetRecipe\.{field} = 0: must be positive"):
+        SupernetRecipe(**{field: 0})
