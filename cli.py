@@ -78,11 +78,11 @@ def _progress() -> Iterator[ProgressCallback]:
         yield advance
 
 
-def _open(path: Path, adopt: bool = False) -> Study:
+def _open(path: Path, adopt: bool = False, places: Mapping[str, Any] | None = None) -> Study:
     """Open a study to work on it, as the only process that does."""
     from .study import Study
 
-    study = Study.open(path, adopt=adopt)
+    study = Study.open(path, adopt=adopt, places=places)
     study.lock()
     return study
 
@@ -211,13 +211,87 @@ def _train_along(path: Path) -> None:
         sys.exit(2)
 
 
-@app.command(epilog="Example:  hadas measure my.yaml")
-def measure(study: StudyFile, adopt: Adopt = False) -> None:
-    """Measure what is planned: the seed points first, later what `suggest` asked for."""
-    opened = _open(study, adopt)
+@app.command(
+    epilog="Examples:  hadas measure my.yaml;  hadas measure my.yaml --accuracy --workers processes --n-workers 4;  "
+    "hadas measure my.yaml --accuracy --cluster tcp://host:8786"
+)
+def measure(
+    study: StudyFile,
+    accuracy: Annotated[
+        bool,
+        typer.Option("--accuracy", help="Measure only accuracies; a later `hadas measure` does the costs."),
+    ] = False,
+    workers: Annotated[
+        str | None,
+        typer.Option(help="Measure accuracies on: threads, processes, gpus (a process each), dask."),
+    ] = None,
+    n_workers: Annotated[int | None, typer.Option(min=1, help="How many of them.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler, whose workers measure accuracies.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Where each of them computes: cpu, cuda, auto.")] = None,
+    adopt: Adopt = False,
+) -> None:
+    """Measure what is planned: the seed points first, later what `suggest` asked for.
+
+    Options override the study file's section `accuracy` for this time.
+    """
+    given = {"workers": workers, "n_workers": n_workers, "cluster": cluster, "device": device}
+    opened = _open(study, adopt, {name: value for name, value in given.items() if value is not None})
+    if accuracy:
+        _measure_accuracy(opened)
+        return
     with _progress() as progress:
         opened.measure(progress)
     _print_round(opened, opened.findings.summaries()[-1])
+
+
+def _measure_accuracy(study: Study) -> None:
+    with _progress() as progress:
+        records = study.measure_accuracy(progress)
+    if not records:
+        console.print("Nothing is planned that is not measured. Next: hadas suggest")
+        return
+    failed = [record for record in records if not record.valid]
+    console.print(
+        escape(
+            f"accuracies of {len(records)} backbones are in the store, {len(failed)} of them invalid. "
+            f"Next: hadas measure {study.path}"
+        ),
+        soft_wrap=True,
+        highlight=False,
+    )
+    for record in failed:
+        console.print(escape(f"- {study.findings.name(record.backbone)}: {record.reason}"), soft_wrap=True)
+
+
+@app.command(epilog="Example:  hadas plan my.yaml --budget 24h")
+def plan(
+    study: StudyFile,
+    budget: Annotated[str, typer.Option(help="Time to spend: 3600s, 90m, 24h, 1.5d.")],
+    per_backbone_points: Annotated[
+        int | None,
+        typer.Option(min=1, help="Cost rows per backbone; default: the study's learning.seed_settings."),
+    ] = None,
+) -> None:
+    """Say what was spent, what one backbone and one device point cost, and how many a budget buys."""
+    from .study import Study
+    from .study.ledger import Ledger, parse_budget
+    from .study.tables import split_rows, unit_cost_rows
+
+    budget_s = parse_budget(budget)
+    ledger = Ledger(Study.open(study))
+    splits = ledger.splits(budget_s, per_backbone_points)
+    _print_table("spent so far", ("on", "how much"), ledger.spent())
+    columns = ("one", "on", "n", "median", "range", "measured by")
+    _print_table("unit costs", columns, unit_cost_rows(ledger))
+    mark = " (SIMULATED device)" if ledger.simulated else ""
+    side = f", {ledger.n_workers} accuracy jobs at a time" if ledger.n_workers > 1 else ""
+    title = f"what {budget} buys{side}{mark}"
+    _print_table(title, ("split", "backbones", "device points", "takes"), split_rows(splits))
+    left_s = ledger.training_s_left()
+    if left_s:
+        console.print(escape(f"A supernet's training comes first: {left_s:.0f} s of it."), soft_wrap=True)
 
 
 @app.command(epilog="Example:  hadas fit my.yaml")

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .journal import RoundSummary, design_from_json
+from .ledger import duration
 from .loop import BASELINES, Study
 
 if TYPE_CHECKING:
     from ..search.designs import Design
+    from .ledger import Ledger, Split
 
 
 def design_columns(study: Study) -> list[str]:
@@ -128,6 +130,28 @@ def suggestion_rows(study: Study) -> list[list[str]]:
         cost = "" if why["cost_s"] is None else f"{why['cost_s']:.0f}"
         rows.append([*design_cells(study, design_from_json(document)), gain, cost, why["why"]])
     return rows
+
+
+def unit_cost_rows(ledger: Ledger) -> list[list[str]]:
+    """What one of everything took: its name, hardware, count, median and range, and whose it was."""
+    costs = [ledger.training_cost(), *ledger.backbone_costs(), ledger.point_cost()]
+    return [
+        [
+            cost.what,
+            cost.hardware,
+            str(cost.n),
+            duration(cost.median_s),
+            f"{duration(cost.low_s)} .. {duration(cost.high_s)}" if cost.n > 1 else "",
+            cost.source or "this study",
+        ]
+        for cost in costs
+        if cost is not None
+    ]
+
+
+def split_rows(splits: Sequence[Split]) -> list[list[str]]:
+    """What a budget buys, one row of text per way to split it."""
+    return [[s.name, str(s.n_backbones), str(s.n_points), duration(s.seconds)] for s in splits]
 
 
 def status_rows(study: Study) -> list[tuple[str, str]]:
