@@ -13,9 +13,9 @@ differ as those of another batch-norm batch do.
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -85,11 +85,11 @@ def launched_rank(environment: Mapping[str, str] = os.environ) -> int:
     return _launched(environment)[0]
 
 
-@contextmanager
-def training_processes(device: str, environment: Mapping[str, str] = os.environ) -> Iterator[Processes]:
+def join_processes(device: str, environment: Mapping[str, str] = os.environ) -> Processes:
     """Join the processes that ``torchrun`` started; without it this process is alone.
 
-    They talk by NCCL on GPUs, one each (``cuda:LOCAL_RANK``), and by Gloo on CPUs.
+    They talk by NCCL on GPUs, one each (``cuda:LOCAL_RANK``), and by Gloo on CPUs, until this process
+    ends: torchrun's meeting point admits each process once.
 
     Args:
         device: torch's name of where to compute; a CUDA index is replaced by the process's own.
@@ -102,8 +102,7 @@ def training_processes(device: str, environment: Mapping[str, str] = os.environ)
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device '{device}': torch finds no CUDA GPU here; use 'cpu'")
     if size == 1:
-        yield Processes(0, 1, device)
-        return
+        return Processes(0, 1, device)
     if kind == "cuda":
         if local_rank >= torch.cuda.device_count():
             raise ConfigError(
@@ -112,11 +111,10 @@ def training_processes(device: str, environment: Mapping[str, str] = os.environ)
             )
         device = f"cuda:{local_rank}"
         torch.cuda.set_device(local_rank)
-    torch.distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
-    try:
-        yield Processes(rank, size, device)
-    finally:
-        torch.distributed.destroy_process_group()
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+        atexit.register(torch.distributed.destroy_process_group)
+    return Processes(rank, size, device)
 
 
 def _launched(environment: Mapping[str, str]) -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ from ...datasets.images import ImageData
 from ...errors import CheckpointError
 from ...spaces import MBConvSpace
 from .checkpoints import CLASSIFIER, StoredWeights, Tensors, read_checkpoint, write_checkpoint
-from .distributed import Processes, training_processes
+from .distributed import Processes, join_processes
 from .precision import cuda_arithmetic
 from .recipes import SupernetRecipe, content_id, warmup_cosine
 from .sandwich import Sandwich, step_workers
@@ -76,11 +76,11 @@ def train_supernet(
     path = Path(directory) / f"{content_id('supernet', identity)}.pt"
     if path.exists():
         return load_supernet(path, space, data.n_classes)[1]
-    with training_processes(device) as processes, cuda_arithmetic(recipe.precision):
-        supernet = starting_supernet(space, data.n_classes, recipe.seed, start).to(processes.device)
-        with step_workers(supernet.device, recipe.threads) as workers:
-            sandwich = Sandwich(supernet, data.train, recipe, workers, processes)
-            return _train(supernet, sandwich, recipe, path, identity, progress, save_every_s, processes)
+    processes = join_processes(device)
+    supernet = starting_supernet(space, data.n_classes, recipe.seed, start).to(processes.device)
+    with cuda_arithmetic(recipe.precision), step_workers(supernet.device, recipe.threads) as workers:
+        sandwich = Sandwich(supernet, data.train, recipe, workers, processes)
+        return _train(supernet, sandwich, recipe, path, identity, progress, save_every_s, processes)
 
 
 def load_supernet(

@@ -1,0 +1,42 @@
+"""One of several processes of a training: run by torchrun, from a test."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from hadas.datasets.images import load_images
+from hadas.measurement.accuracy.checkpoints import read_checkpoint, tensors_id
+from hadas.measurement.accuracy.distributed import launched_rank
+from hadas.measurement.accuracy.recipes import SupernetRecipe
+from hadas.measurement.accuracy.training import train_supernet
+from hadas.spaces import mini_space
+
+
+def main(directory: Path) -> None:
+    """Train every recipe of ``recipes.json``; write what this process ended with."""
+    rank = launched_rank()
+    data = load_images("digits", limit=10)
+    ended = []
+    for fields in json.loads((directory / "recipes.json").read_text()):
+        losses: list[float] = []
+        trained = train_supernet(
+            mini_space(), data, SupernetRecipe(**fields), directory=directory / "weights",
+            progress=lambda step, steps, loss, losses=losses: losses.append(loss),
+        )  # fmt: skip
+        stored = read_checkpoint(trained.path)
+        trainable = {n: t for n, t in stored.tensors.items() if "running" not in n and "num_batches" not in n}
+        ended.append(
+            {
+                "path": str(trained.path),
+                "weights_id": trained.weights_id,
+                "stored_id": tensors_id(trainable),
+                "losses": losses,
+            }
+        )
+    (directory / f"rank{rank}.json").write_text(json.dumps(ended))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
