@@ -229,6 +229,19 @@ def test_batches_of_one_image_work(calibrated: EarlyExitNetwork, train: ImageSpl
     torch.testing.assert_close(_logits(network, few, 1), together, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_one_image_left_over_does_no_harm_where_heads_see_one_pixel(train: ImageSplit, cached: bool) -> None:
+    """A 3 x 3 map leaves a head one pixel, and batch norm cannot train on one value per channel."""
+    space = MBConvSpace("tiny", dataclasses.replace(mini_space().macro, resolutions=(12,)))
+    network = Supernet(space, 4, seed=0).extract(space.smallest).requires_grad_(False)
+    recipe = dataclasses.replace(
+        RECIPE, calibration_batches=3, calibration_batch_size=16, cache_features=cached
+    )
+    assert network.plans[-1].out_side == 3
+    logits = _logits(_trained(network, train, recipe, rows=np.arange(33)), train)
+    assert torch.isfinite(logits).all()
+
+
 def test_a_cache_that_does_not_fit_is_refused_before_anything_runs() -> None:
     space = attentivenas_space()
     with torch.device("meta"):  # no weights: running it could give nothing
