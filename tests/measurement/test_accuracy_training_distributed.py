@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -19,31 +20,47 @@ from hadas.measurement.accuracy.recipes import SMOKE_SUPERNET, warmup_cosine
 from hadas.measurement.accuracy.sandwich import Sandwich, step_workers
 from hadas.measurement.accuracy.supernet import Supernet
 from hadas.spaces import mini_space
+from hadas.study.config import template
 
 RECIPE = replace(
-    SMOKE_SUPERNET, steps=3, batch_size=15, sampled=1, max_shift=1, mirror=True, distillation="alpha",
+    SMOKE_SUPERNET, steps=3, batch_size=7, sampled=1, max_shift=1, mirror=True, distillation="alpha",
     dropout=0.2, drop_connect=0.2,
 )  # fmt: skip
-BEST = replace(RECIPE, sampling="best", candidates=3, precision="bfloat16", steps=2)
+BEST = replace(RECIPE, sampling="best", candidates=2, precision="bfloat16", steps=1)
 PROGRAM = Path(__file__).with_name("train_along.py")
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
-    """What two processes that trained together ended with: by process, by recipe."""
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of what two processes that trained together ended with."""
     directory = tmp_path_factory.mktemp("together")
     (directory / "recipes.json").write_text(json.dumps([asdict(RECIPE), asdict(BEST)]))
+    study = template("study.yaml", "smoke").replace("supernet: {}", "supernet: {steps: 1}")
+    (directory / "study.yaml").write_text(study)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launcher, str(PROGRAM), str(directory)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as launched:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launched:
         try:
-            said = launched.communicate(timeout=120)[1]
+            said, complained = launched.communicate(timeout=120)
         finally:
             launched.terminate()  # the launcher ends what it started; to kill it would not
-    assert launched.returncode == 0, said
+    assert launched.returncode == 0, complained
     left = sorted(path.suffix for path in (directory / "weights").iterdir())
-    assert left == [".pt", ".pt"]
-    return [json.loads((directory / f"rank{rank}.json").read_text()) for rank in range(2)]
+    assert left == [".pt", ".pt", ".pt"]
+    (directory / "said.txt").write_text(said)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def ended(together: Path) -> list[list[dict[str, Any]]]:
+    """By process, by recipe."""
+    return [json.loads((together / f"rank{rank}.json").read_text()) for rank in range(2)]
+
+
+def test_the_command_speaks_for_both_processes_once(together: Path) -> None:
+    said = (together / "said.txt").read_text()
+    assert said.count("Supernet:") == 1
+    assert re.search(r"weights/supernet-\w+\.pt \(weights \w+; last loss .*; its training took", said)
 
 
 def test_both_processes_end_with_the_weights_that_the_first_wrote(ended: list[list[dict[str, Any]]]) -> None:

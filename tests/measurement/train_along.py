@@ -1,4 +1,7 @@
-"""One of several processes of a training: run by torchrun, from a test."""
+"""One of several processes of a training: run by torchrun, from a test.
+
+Trains every recipe of ``recipes.json``, writes what it ended with, then runs ``hadas train``.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+from hadas import cli
 from hadas.datasets.images import load_images
 from hadas.measurement.accuracy.checkpoints import read_checkpoint, tensors_id
 from hadas.measurement.accuracy.distributed import launched_rank
@@ -15,7 +19,6 @@ from hadas.spaces import mini_space
 
 
 def main(directory: Path) -> None:
-    """Train every recipe of ``recipes.json``; write what this process ended with."""
     rank = launched_rank()
     data = load_images("digits", limit=10)
     ended = []
@@ -40,3 +43,5 @@ def main(directory: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    sys.argv = ["hadas", "train", str(Path(sys.argv[1]) / "study.yaml")]
+    cli.main()
