@@ -150,13 +150,16 @@ def backbone_comparison(study: Study, name: str, limits: PolicyLimits = PolicyLi
 
 def notes(study: Study, comparisons: Sequence[PolicyComparison], limits: PolicyLimits) -> list[str]:
     """What a reader of the tables must know."""
+    tolerance = f"{100 * _tolerance(study, limits):g}"
     found = [
         "Judged on the test split, thresholds from the calibration split; costs are expected per inference, without "
         f"heads that a policy never uses; ± is one standard error, copies of an image counted as one; shares below "
         f"{100 * LEAST_SHARE:g} % are left out.",
         "oracle: knows which exit is right; an upper bound that no policy attains.",
-        f"max-softmax, margin, entropy: thresholds exit by exit; MSDNet shares: the cheapest target shares; both may "
-        f"lose {100 * _tolerance(study, limits):g} % of accuracy on the calibration split. patience N: N exits in a row agree.",
+        f"max-softmax, margin, entropy: thresholds fitted exit by exit; each exit may lose {tolerance} % on the "
+        "calibration samples that reach its threshold, and together they may lose more.",
+        f"MSDNet shares: the cheapest target shares that lose at most {tolerance} % in all on the calibration split. "
+        "patience N: N exits in a row agree.",
         f"risk-controlled: with {100 * (1 - limits.delta):g} % confidence, at most {100 * limits.epsilon:g} % of images "
         "are right at the end but wrong where they leave; all run to the end if the images are too few to promise that.",
     ]

@@ -89,15 +89,22 @@ def test_the_bound_shrinks_with_images_and_never_lies_below_the_mean():
         assert many < 0.028
 
 
-def test_the_rule_reports_its_own_bound():
+def test_the_threshold_is_the_last_whose_bound_is_within_epsilon():
     whole = population(4000)
-    policy = RiskControlled(0.05, 0.1)
-    bound = policy.upper_bound(whole, MASK)
-    assert early_losses(whole, policy.fit(whole, MASK).leaves_at(whole)).mean() < bound <= 0.05
-    # Too few images to promise anything: nobody leaves early, which costs nothing.
-    few = drawn(whole, np.arange(20), 1)
-    assert not policy.fit(few, MASK).evaluated.any()
-    assert policy.upper_bound(few, MASK) == 0.0
+    chosen = RiskControlled(0.05, 0.1).fit(whole, MASK).thresholds[0]
+    order = np.random.default_rng(0).permutation(whole.n_samples)
+
+    def bound(threshold: float) -> float:
+        rule = ThresholdRule(MAX_SOFTMAX, np.array([threshold, threshold, 0.0]))
+        return upper_bound("betting", early_losses(whole, rule.leaves_at(whole))[order], 0.1)
+
+    place = int(np.flatnonzero(chosen == THRESHOLD_GRID)[0])
+    assert bound(THRESHOLD_GRID[place]) <= 0.05 < bound(THRESHOLD_GRID[place + 1])
+
+
+def test_too_few_images_to_promise_anything_let_nobody_leave():
+    few = drawn(population(4000), np.arange(20), 1)
+    assert not RiskControlled(0.05, 0.1).fit(few, MASK).evaluated.any()
 
 
 @given(st.integers(1, 80), st.integers(0, 10**6), st.floats(0.001, 0.999), st.floats(0.01, 0.6))

@@ -33,11 +33,10 @@ class AgreementRule:
         n, e = matrix.predicted.shape
         leaves = np.zeros((n, e), dtype=bool)
         leaves[:, -1] = True
-        agreeing = np.zeros(n, dtype=np.int64)
-        columns = np.flatnonzero(self.in_use)
-        for before, column in zip([columns[0], *columns], columns, strict=False) if len(columns) else ():
-            same = matrix.predicted[:, column] == matrix.predicted[:, before]
-            agreeing = np.where(same, agreeing + 1, 1)
+        agreeing, last = np.zeros(n, dtype=np.int64), np.full(n, -1, dtype=np.int16)
+        for column in np.flatnonzero(self.in_use):
+            agreeing = np.where(matrix.predicted[:, column] == last, agreeing + 1, 1)
+            last = matrix.predicted[:, column]
             leaves[:, column] = agreeing >= self.patience
         return first_allowed(leaves, self.in_use)
 

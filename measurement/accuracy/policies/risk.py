@@ -42,7 +42,7 @@ class RiskControlled:
     Where no threshold of the grid passes, nobody leaves early, which has no risk.
 
     Attributes:
-        epsilon: largest risk, as a fraction of all samples.
+        epsilon: largest risk, as a fraction of images.
         delta: chance, over calibration splits, that the risk is larger nevertheless.
         score: what is compared.
         bound: ``betting`` (Waudby-Smith and Ramdas) or ``hoeffding-bentkus``.
@@ -80,14 +80,6 @@ class RiskControlled:
                 break
             safest = float(threshold)
         return ThresholdRule(self.score, restricted(np.full(len(used) + 1, safest), used))
-
-    def upper_bound(self, calibration: OutcomeMatrix, mask: BoolArray) -> float:
-        """Upper confidence bound, at level ``delta``, on the risk of the threshold that :meth:`fit` takes."""
-        leaves_at = self.fit(calibration, mask).leaves_at(calibration)
-        if (leaves_at == calibration.n_exits - 1).all():
-            return 0.0
-        losses = self._images(calibration).means(early_losses(calibration, leaves_at))
-        return upper_bound(self.bound, losses, self.delta)
 
     def _images(self, matrix: OutcomeMatrix) -> _Images:
         groups, member, copies = np.unique(matrix.group, return_inverse=True, return_counts=True)
@@ -173,7 +165,12 @@ BOUNDS: dict[BoundName, Excludes] = {
 
 
 def upper_bound(bound: BoundName, losses: FloatArray, delta: float) -> float:
-    """Upper confidence bound of level ``delta`` on the mean of (n,) independent losses in [0, 1]."""
+    """Upper confidence bound of level ``delta`` on the mean of (n,) independent losses in [0, 1].
+
+    It is at most ``epsilon`` just where the test at ``epsilon`` excludes larger means.  For the
+    threshold that :class:`RiskControlled` takes, only ``epsilon`` is promised: a bound computed
+    from the losses that the threshold was chosen by may be too low.
+    """
     low, high = 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2
