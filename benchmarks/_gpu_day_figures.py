@@ -80,20 +80,23 @@ def losses(rungs: list[Rung], reference_epochs: int) -> list[dict[str, Any]]:
 
 
 def sufficient_epochs(rungs: list[Rung], reference: int) -> int | None:
-    """Fewest epochs at which no backbone loses more than allowed; the reference at the latest.
+    """Fewest epochs from which on no backbone loses more than allowed; the reference at the latest.
 
     A number of epochs counts where two backbones were trained for it (one, if only one has a
     reference).
     """
-    climbed = {rung.name for rung in rungs if rung.epochs == reference}
-    if not climbed:
+    n_climbed = len({rung.name for rung in rungs if rung.epochs == reference})
+    if not n_climbed:
         return None
     rows = losses(rungs, reference)
-    for epochs in sorted({row["epochs"] for row in rows}):
+    sufficient = reference
+    for epochs in sorted({row["epochs"] for row in rows}, reverse=True):
         found = [row["loss_points"] for row in rows if row["epochs"] == epochs]
-        if len(found) >= min(2, len(climbed)) and max(found) <= ALLOWED_LOSS_POINTS:
-            return int(epochs)
-    return reference
+        if max(found) > ALLOWED_LOSS_POINTS:
+            break
+        if len(found) >= min(2, n_climbed):
+            sufficient = int(epochs)
+    return sufficient
 
 
 def moved_values(space: MBConvSpace, backbone: Backbone, n_classes: int) -> float:
