@@ -78,6 +78,10 @@ class SupernetRecipe:
         _one_of(self, "distillation", ("kl", "alpha"))
         _one_of(self, "precision", PRECISIONS)
         _not_negative(self, "weight_decay", "sampled", "max_shift", "seed")
+        if self.alpha_clip < 1:
+            raise ConfigError(
+                f"SupernetRecipe.alpha_clip = {self.alpha_clip!r}: must be at least 1, the ratio of equal probabilities"
+            )
 
     @property
     def definition(self) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def test_every_option_changes_what_is_trained(digits: ImageData, tmp_path: Path)
 
 
 def test_bfloat16_trains_float32_weights_to_nearly_the_same_loss(tmp_path: Path) -> None:
-    recipe = dataclasses.replace(RECIPE, steps=5, batch_size=16, learning_rate=0.1)
+    recipe = dataclasses.replace(RECIPE, steps=3, batch_size=16, learning_rate=0.1)
     losses: dict[str, list[float]] = {}
     for precision in ("float32", "bfloat16"):
         seen = losses[precision] = []
@@ -166,3 +166,8 @@ def test_learning_rate_warms_up_and_falls() -> None:
 def test_an_impossible_recipe_names_its_field(field: str) -> None:
     with pytest.raises(ConfigError, match=rf"SupernetRecipe\.{field} = 0: must be positive"):
         SupernetRecipe(**{field: 0})
+
+
+def test_a_clip_that_equal_distributions_would_meet_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"SupernetRecipe\.alpha_clip = 0\.5: must be at least 1"):
+        SupernetRecipe(alpha_clip=0.5)
