@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class Patience:
     """
 
     patience: int = 2
-    causal: bool = True
+    causal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.patience < 1:
@@ -87,8 +88,8 @@ class FixedRule:
 class FinalOnly:
     """The network without exits: everybody runs to the end and no head is computed."""
 
-    name: str = "final only"
-    causal: bool = True
+    name: ClassVar[str] = "final only"
+    causal: ClassVar[bool] = True
 
     def fit(self, calibration: OutcomeMatrix, mask: BoolArray) -> FixedRule:
         """The rule for a matrix of this many exits."""
@@ -106,7 +107,7 @@ class SingleExit:
     """
 
     column: int | None = None
-    causal: bool = True
+    causal: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -143,8 +144,8 @@ class OracleRule:
 class IdealMapping:
     """The oracle: an upper bound on the accuracy of these exits that no causal policy can reach."""
 
-    name: str = "oracle"
-    causal: bool = False
+    name: ClassVar[str] = "oracle"
+    causal: ClassVar[bool] = False
 
     def fit(self, calibration: OutcomeMatrix, mask: BoolArray) -> OracleRule:
         """The rule for these exits."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class RiskControlled:
     score: Score = MAX_SOFTMAX
     bound: BoundName = "betting"
     seed: int = 0
-    causal: bool = True
+    causal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for field, value in (("epsilon", self.epsilon), ("delta", self.delta)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -55,7 +56,7 @@ class ShareThresholds:
     score: Score = MAX_SOFTMAX
     tolerance: float | None = DEFAULT_TOLERANCE
     budget: float | None = None
-    causal: bool = True
+    causal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if (self.tolerance is None) == (self.budget is None):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -105,7 +105,7 @@ class ToleranceThresholds:
     score: Score = MAX_SOFTMAX
     tolerance: float = DEFAULT_TOLERANCE
     min_samples: int = MIN_SAMPLES
-    causal: bool = True
+    causal: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
