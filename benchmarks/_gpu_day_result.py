@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from _gpu_day_figures import (
+    ALLOWED_LOSS_POINTS,
     Rung,
     foretold_error,
     losses,
@@ -141,7 +142,12 @@ def gpu_checks(
     state: State, figures: dict[str, Any], ladder: list[dict[str, Any]]
 ) -> tuple[dict[str, float], dict[str, bool]]:
     """The goal: GPU-hours of the seeding, at epochs that a few backbones justify."""
-    bounds = {"projected_gpu_hours": GOAL_GPU_HOURS, "ladder_backbones": 2, "foretold_error": 0.25}
+    bounds = {
+        "projected_gpu_hours": GOAL_GPU_HOURS,
+        "mean_exit_accuracy_loss_points": ALLOWED_LOSS_POINTS,
+        "ladder_backbones": 2,
+        "foretold_error": 0.25,
+    }
     projected = figures["projection"]
     return bounds, {
         "projected_gpu_hours": projected is not None and projected["gpu_hours"] <= GOAL_GPU_HOURS,
