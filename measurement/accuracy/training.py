@@ -60,8 +60,8 @@ def train_supernet(
     same arguments, the first writes, all return when the file is there.
 
     Args:
-        directory: where checkpoints live; the file's name is a hash of space, splits, recipe,
-            starting weights and training code.
+        directory: where checkpoints live, the same for all processes; the file's name is a hash of
+            space, splits, recipe, starting weights and training code.
         start: weights to fine-tune, of ours or published; a classifier for another number of
             classes is replaced by a fresh one.  Without it all weights start fresh.
         device: torch's name of where to compute; under ``torchrun`` ``cuda`` is each process's own.
@@ -69,7 +69,8 @@ def train_supernet(
         save_every_s: seconds between saves of an unfinished training; changes no result.
 
     Raises:
-        CheckpointError: the file of that name is not this supernet, or ``start`` is of another space.
+        CheckpointError: the file of that name is not this supernet, ``start`` is of another space, or
+            the processes do not see the same unfinished training.
         ConfigError: a device that is not there, or fewer images per step than processes.
     """
     identity = _identity(space, data, recipe, start)
@@ -132,7 +133,7 @@ def _train(
     first_step, seconds = 0, 0.0
     if unfinished.exists():
         first_step, seconds = _restore(supernet, optimizer, unfinished)
-    processes.wait()  # all have read it before the first writes it again
+    _begin_together(processes, first_step, unfinished, supernet.device)
     began = saved = time.perf_counter()
     for step in range(first_step, recipe.steps):
         loss = _step(supernet, sandwich, optimizer, recipe, step, processes)
@@ -151,6 +152,18 @@ def _train(
         unfinished.unlink(missing_ok=True)
     processes.wait()  # the file is there when any of them returns
     return TrainedSupernet(path, weights_id, seconds)
+
+
+def _begin_together(processes: Processes, first_step: int, unfinished: Path, device: torch.device) -> None:
+    """Go on when all processes have read the unfinished training, if they read the same one."""
+    steps = torch.zeros(processes.size, device=device)
+    steps[processes.rank] = first_step
+    processes.add_up([steps])
+    if (steps != first_step).any():
+        raise CheckpointError(
+            f"{unfinished}: the processes would go on from different steps ({steps.int().tolist()}); give them one "
+            "folder that all of them see"
+        )
 
 
 def _save(path: Path, supernet: Supernet, record: dict[str, Any]) -> None:

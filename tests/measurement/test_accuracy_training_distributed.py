@@ -70,6 +70,13 @@ def test_both_processes_end_with_the_weights_that_the_first_wrote(ended: list[li
         assert result["weights_id"] == result["stored_id"]
 
 
+def test_processes_that_see_different_files_do_not_go_on(together: Path) -> None:
+    """Only the first wrote, into a folder of its own: it would go on from step 1, the other begin anew."""
+    for rank in range(2):
+        complaint = (together / f"apart{rank}.txt").read_text()
+        assert "different steps ([1, 0]); give them one folder that all of them see" in complaint
+
+
 def test_two_processes_do_the_step_of_the_mean_gradient(ended: list[list[dict[str, Any]]]) -> None:
     """Reference: one process computes both parts' gradients, adds them up and steps by itself."""
     data, net = load_images("digits", limit=10), Supernet(mini_space(), 10, seed=RECIPE.seed)
