@@ -8,11 +8,11 @@ job is touched.  Records come in the order of the list, as soon as those before 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
-from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
@@ -26,6 +26,12 @@ RETRIES = 2
 
 _AHEAD = 4
 """Jobs per worker that may be finished before one that comes earlier in the list: a kill loses these."""
+
+_WATCH_S = 1.0
+"""How often a process looks whether its parent is there."""
+
+_HANDOVER_S = 5.0
+"""How long a job may take from its submission to its process, before this stops waiting for it."""
 
 
 class Workers(Protocol):
@@ -174,6 +180,7 @@ class ProcessWorkers:
         """Args: devices: one per process, as in :func:`~.devices.resolve_device`."""
         self._devices = {f"process {i} on {device}": device for i, device in enumerate(devices)}
         self._executors: dict[str, Executor] = {}
+        self._latest: dict[str, Future[AccuracyRecord]] = {}
 
     def places(self) -> Sequence[str]:
         """One per process, for ever: a process that died is replaced by the next job."""
@@ -182,14 +189,23 @@ class ProcessWorkers:
     def submit(self, place: str, job: AccuracyJob) -> Future[AccuracyRecord]:
         """Start a job on the device of the place."""
         job = replace(job, source=replace(job.source, device=self._devices[place]))
-        with suppress(KeyError, BrokenExecutor):
-            return self._executors[place].submit(execute_job, job)
-        self._executors[place] = _one_process()
-        return self._executors[place].submit(execute_job, job)
+        try:
+            future = self._executors[place].submit(execute_job, job)
+        except (KeyError, BrokenExecutor):
+            self._executors[place] = _one_process()
+            future = self._executors[place].submit(execute_job, job)
+        self._latest[place] = future
+        return future
 
     def close(self) -> None:
         """Kill the processes."""
-        for executor in self._executors.values():
+        deadline = time.monotonic() + _HANDOVER_S
+        for place, executor in self._executors.items():
+            # Loky stumbles over being closed between taking a job and handing it to its process.
+            while not (self._latest[place].running() or self._latest[place].done()):
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.001)
             executor.shutdown(kill_workers=True)  # type: ignore[call-arg]  # loky's own
         self._executors.clear()
 
@@ -198,8 +214,21 @@ def _one_process() -> Executor:
     from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
     # Without a timeout: a process that idles keeps its supernet and images.
-    executor: Executor = ProcessPoolExecutor(max_workers=1, timeout=None)
+    executor: Executor = ProcessPoolExecutor(
+        max_workers=1, timeout=None, initializer=_end_with, initargs=(os.getpid(),)
+    )
     return executor
+
+
+def _end_with(parent: int) -> None:
+    """Let this process end when its parent does; one that is killed has no time to see to it."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def cpu_count() -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pickle
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -170,6 +172,29 @@ def test_a_process_has_a_device_of_its_own_and_ends_with_the_list(source: Supern
     assert "'cuda:99': torch finds" in first.reason
     process = psutil.Process(workers.pid(workers.places()[0]))
     records.close()
+    process.wait(timeout=20)
+    assert not process.is_running()
+
+
+PARENT = """
+import pickle, sys
+from hadas.measurement.accuracy.running import ProcessWorkers
+workers = ProcessWorkers(["cuda:99"])
+place = workers.places()[0]
+workers.submit(place, pickle.loads(bytes.fromhex(sys.argv[1]))).result()
+print(*workers._executors[place]._processes, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_processes_end_with_a_parent_that_is_killed(source: SupernetSource) -> None:
+    job = pickle.dumps(jobs_of(source, BACKBONES)[0]).hex()
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, job], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        process = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
     process.wait(timeout=20)
     assert not process.is_running()
 
