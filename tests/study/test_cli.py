@@ -180,7 +180,20 @@ def test_steps_out_of_order_name_the_remedy(tmp_path):
 
 @pytest.mark.parametrize(
     "command",
-    ["init", "measure", "fit", "search", "suggest", "run", "status", "report", "demo", "space", "policies"],
+    [
+        "init",
+        "measure",
+        "fit",
+        "search",
+        "suggest",
+        "run",
+        "status",
+        "report",
+        "demo",
+        "space",
+        "policies",
+        "plan",
+    ],
 )
 def test_help_teaches_by_example(command):
     done = hadas(command, "--help")

@@ -116,10 +116,9 @@ def test_accuracies_come_first_and_costs_close_the_round(measured):
     assert study.findings.n_measured_rounds == 1
     assert study.store.n_accuracy_rows() == 4
     assert study.measure_accuracy() == ()
-    alone = measured.parent / "alone"
-    alone.mkdir()
-    (alone / "study.yaml").write_text(measured.read_text())
-    by_threads = Study.open(alone / "study.yaml")
+    alone = measured.parent / "alone.yaml"
+    alone.write_text(measured.read_text().replace("store: store.sqlite", "store: alone.sqlite"))
+    by_threads = Study.open(alone)
     by_threads.measure()
     outcomes = [[point.outcome for point in s.findings.points(0)] for s in (study, by_threads)]
     assert outcomes[0] == outcomes[1]
