@@ -47,7 +47,7 @@ class DeviceConfig(_Section):
 class AccuracyConfig(_Section):
     """How the supernet and the exits are trained."""
 
-    preset: Literal["demo", "smoke", "gpu"] = "demo"
+    preset: Literal["demo", "smoke", "gpu", "hadas-code"] = "demo"
     checkpoint: OptionalPath = None
     start: OptionalPath = None
     ema: bool = False
@@ -155,7 +155,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "study": "study",
         "space": "attentivenas",
         "data": {"name": "cifar100"},
-        "accuracy": {"preset": "gpu"},
+        "accuracy": {"preset": "gpu", "device": "auto"},
         "search": {"preset": "paper"},
         "learning": {"seed_backbones": 40, "batch": 8},
     },
@@ -178,7 +178,7 @@ device:
   name: {device.name}  # simulator: tx2-pascal-gpu | tx2-denver-cpu | agx-volta-gpu | agx-carmel-cpu
   clocks: null  # JSON file {{"name": ..., "domains": {{"gpu": [Hz, ...], "emc": [Hz, ...]}}}} narrowing the table
 accuracy:
-  preset: {accuracy.preset}  # demo | smoke | gpu (CIFAR-sized data, the AttentiveNAS space): how the supernet and the exits are trained
+  preset: {accuracy.preset}  # how supernet and exits are trained: demo | smoke | gpu (AttentiveNAS space) | hadas-code (gpu, exits as HADAS's code trains them)
   checkpoint: {accuracy.checkpoint}  # a supernet of this space and number of classes, used unchanged instead of training one
   start: {accuracy.start}  # or weights to fine-tune: a hadas or published AttentiveNAS checkpoint, also of other classes
   ema: {accuracy.ema}  # take state_dict_ema of a published file

@@ -252,15 +252,16 @@ GPU_EXITS = ExitRecipe(
 """For one GPU, the AttentiveNAS space and CIFAR: twenty passes over 40,000 images to fine-tune a supernet,
 ten for the exits.  Starting points that no measurement on a GPU has confirmed yet."""
 
-RECIPE_PRESETS = {
-    "demo": (DEMO_SUPERNET, DEMO_EXITS),
-    "smoke": (SMOKE_SUPERNET, SMOKE_EXITS),
-    "gpu": (GPU_SUPERNET, GPU_EXITS),
-}
-
 HADAS_CODE_EXITS = ExitRecipe(
     calibration_batches=64, calibration_batch_size=64, train_images=10**9, epochs=30, batch_size=64,
     optimizer="sgd", learning_rate=0.01, schedule="linear", warmup_fraction=5 / 30, weight_decay=1e-5,
     clip_norm=1.0, backbone_norm="batch", cache_features=False,
 )  # fmt: skip
 """What HADAS's released code does: 30 epochs of SGD over all images, batch statistics while exits train."""
+
+RECIPE_PRESETS = {
+    "demo": (DEMO_SUPERNET, DEMO_EXITS),
+    "smoke": (SMOKE_SUPERNET, SMOKE_EXITS),
+    "gpu": (GPU_SUPERNET, GPU_EXITS),
+    "hadas-code": (GPU_SUPERNET, HADAS_CODE_EXITS),
+}
