@@ -1,0 +1,138 @@
+"""Beginning a study: its file, the demo, and what a backbone space offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from ..errors import ConfigError
+from .opening import StudyFile, open_study
+from .printing import console, print_table
+from .steps import run_whole_loop
+
+
+def init(
+    study: StudyFile,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="demo: minutes on a laptop; smoke: seconds, to try things out; gpu: CIFAR in the AttentiveNAS "
+            "space.  [default: demo, or with --checkpoint what suits it]"
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="A supernet's weights: a published AttentiveNAS file, or one that hadas trained. Used unchanged if "
+            "it is for as many classes as the images have, else fine-tuned with a fresh classifier."
+        ),
+    ] = None,
+    ema: Annotated[bool, typer.Option("--ema", help="Take state_dict_ema of the checkpoint.")] = False,
+    data: Annotated[
+        str | None, typer.Option(help="Images: digits (embedded), cifar10, cifar100, tiny-imagenet.")
+    ] = None,
+    data_path: Annotated[Path | None, typer.Option(help="Folder that holds the images.")] = None,
+) -> None:
+    """Write a commented study file; check the checkpoint that it is to start from."""
+    if study.is_file() and not force:
+        raise ConfigError(f"{study} exists; --force overwrites it")
+    changes: dict[str, Any] = {}
+    if checkpoint is not None:
+        from ..study.adoption import adopt_checkpoint
+
+        changes, found = adopt_checkpoint(checkpoint, data=data, data_path=data_path, ema=ema)
+        console.print(escape(found), soft_wrap=True, highlight=False)
+        preset = preset or ("gpu" if changes["space"] == "attentivenas" else "demo")
+    elif ema:
+        raise ConfigError("--ema chooses weights within a checkpoint; name one with --checkpoint FILE")
+    elif data or data_path:
+        folder = None if data_path is None else str(data_path.resolve())
+        changes = {"data": {k: v for k, v in (("name", data), ("path", folder)) if v}}
+    _write_study_file(study, preset or "demo", changes)
+    console.print(escape(f"Wrote {study}. Next: hadas run {study}"), soft_wrap=True)
+
+
+_DEMO_TAKES = {"demo": "about 5 minutes on 2 cores", "smoke": "less than a minute on 2 cores"}
+
+
+def demo(
+    directory: Annotated[Path, typer.Option(help="Where the study, its store and its report go.")] = Path(
+        "runs/demo"
+    ),
+    preset: Annotated[str, typer.Option(help="demo: about 5 minutes on 2 cores; smoke: seconds.")] = "demo",
+) -> None:
+    """Run the whole loop on the bundled digits images and a simulated Jetson TX2 GPU."""
+    from ..study.config import PRESETS, load_config, validate_config
+
+    path = directory / "study.yaml"
+    if preset not in _DEMO_TAKES:
+        raise ConfigError(f"no preset '{preset}'; known: {sorted(_DEMO_TAKES)}")
+    takes = _DEMO_TAKES[preset]
+    if not path.is_file():
+        _write_study_file(path, preset)
+    elif load_config(path) != validate_config(PRESETS[preset], source=f"preset {preset}"):
+        takes = f"{path} is there and differs from preset '{preset}', so the study in it continues"
+    console.print(
+        "The whole loop on real images (scikit-learn's digits) and a [bold]SIMULATED[/] Jetson TX2 GPU: "
+        + escape(
+            f"{takes}, nothing more to download. Interrupt at any time; the same command continues. "
+            f"Study file: {path}"
+        ),
+        soft_wrap=True,
+    )
+    run_whole_loop(open_study(path))
+
+
+def _write_study_file(path: Path, preset: str, changes: Mapping[str, Any] | None = None) -> None:
+    """Write a preset's study file, with some fields changed, and the folders above it.
+
+    Raises:
+        ConfigError: no such preset (then nothing is written), or no place for a file.
+    """
+    from ..study.config import template
+
+    text = template(path.name, preset, changes)
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; name a file in it, e.g. {path / 'study.yaml'}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be written ({error.strerror}: {error.filename}); name a file in a folder of yours"
+        ) from error
+
+
+def space(
+    name: Annotated[str, typer.Argument(help="attentivenas or mini")],
+    classes: Annotated[int, typer.Option(min=2, help="Classes of the classifier.")] = 1000,
+) -> None:
+    """Describe a backbone space: its size, its genes, its named backbones and their work."""
+    from ..spaces import space_by_name
+
+    chosen = space_by_name(name)
+    console.print(
+        f"{name}: {chosen.cardinality:,} backbones of up to {chosen.max_blocks} blocks, "
+        f"{len(chosen.variables)} genes, exits after block {chosen.first_exit} or later"
+    )
+    print_table("", ("gene", "choices"), ((v.name, " ".join(map(str, v.choices))) for v in chosen.variables))
+    presets = []
+    for preset, backbone in chosen.presets.items():
+        work = chosen.workload(backbone, n_classes=classes)
+        presets.append(
+            (
+                preset,
+                str(backbone.n_blocks),
+                str(work.n_positions),
+                f"{work.macs / 1e6:.1f}",
+                f"{work.params / 1e6:.2f}",
+                str(backbone.resolution),
+            )
+        )
+    columns = ("preset", "blocks", "exit positions", "MACs, M", "parameters, M", "resolution")
+    print_table(f"at {classes} classes", columns, presets)

@@ -1,0 +1,100 @@
+"""The ``hadas`` command: its commands with their examples, in the order of ``hadas --help``.
+
+Heavy libraries are imported inside the commands, so that ``hadas --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from .. import __version__
+from ..errors import HadasError
+from . import accuracy, beginning, steps
+from .printing import console
+
+app = typer.Typer(
+    name="hadas",
+    help="Find backbone, exits and clocks together, for one edge device and one data set, from few measurements.\n\n"
+    "The whole loop on real images in minutes:  hadas demo\n\n"
+    "Your own study:  hadas init my.yaml, edit it, hadas run my.yaml",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+_INTERRUPTED = 130
+
+
+def _version(show: bool) -> None:
+    if show:
+        console.print(f"hadas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+_COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
+    (
+        beginning.init,
+        "Examples:  hadas init my.yaml --preset demo;  hadas init my.yaml --checkpoint attentive_nas.pth.tar "
+        "--data cifar100 --data-path data",
+    ),
+    (
+        accuracy.train,
+        "Examples:  hadas train my.yaml      (interrupt at any time; the same command continues)\n\n"
+        "On all GPUs of a machine:  torchrun --nproc-per-node 4 -m hadas.cli train my.yaml",
+    ),
+    (
+        steps.measure,
+        "Examples:  hadas measure my.yaml;  hadas measure my.yaml --accuracy --workers processes --n-workers 4;  "
+        "hadas measure my.yaml --accuracy --cluster tcp://host:8786",
+    ),
+    (accuracy.plan, "Example:  hadas plan my.yaml --budget 24h"),
+    (steps.fit, "Example:  hadas fit my.yaml"),
+    (steps.search, "Example:  hadas search my.yaml"),
+    (steps.suggest, "Example:  hadas suggest my.yaml -n 8"),
+    (
+        steps.run,
+        "Example:  hadas run my.yaml      (interrupt at any time; the same command continues)",
+    ),
+    (steps.status, "Example:  hadas status my.yaml"),
+    (steps.report, "Example:  hadas report my.yaml"),
+    (
+        accuracy.policies,
+        "Examples:  hadas policies my.yaml\n\n"
+        "hadas policies my.yaml --backbone largest --tolerance 0.02 --csv policies.csv",
+    ),
+    (beginning.demo, "Example:  hadas demo"),
+    (beginning.space, "Example:  hadas space attentivenas"),
+)
+for _command, _examples in _COMMANDS:
+    app.command(epilog=_examples)(_command)
+
+
+def main() -> None:
+    """Entry point: errors of the input end with one line and exit status 2, an interrupt with 130."""
+    # GPyTorch and BoTorch import a deprecated part of torch; that is none of the user's business.
+    warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.jit.*")
+    errors = Console(stderr=True, highlight=False)
+    try:
+        app(standalone_mode=True)
+    except HadasError as error:
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+            errors.print("interrupted; the same command continues")
+        raise

@@ -1,0 +1,49 @@
+"""How the command shows things: the console, tables, progress bars, the mark of a simulated device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ..study import Study
+    from ..study.assembly import ProgressCallback
+
+console = Console()
+
+
+@contextmanager
+def showing_progress() -> Iterator[ProgressCallback]:
+    """Rich progress bars, one per phase, fed by ``(phase, done, total)``."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
+        tasks: dict[str, int] = {}
+
+        def advance(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = progress.add_task(phase, total=total)
+                if not console.is_terminal:
+                    console.print(f"{phase} ({total})")
+            progress.update(tasks[phase], completed=done, total=total)  # type: ignore[arg-type]
+
+        yield advance
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows of text as they are, brackets too."""
+    table = Table(*map(escape, columns), title=escape(title))
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
+
+
+def simulated_mark(study: Study) -> str:
+    """What a title says after it if the study's costs come from a simulator."""
+    return " (SIMULATED device)" if study.simulated else ""

@@ -1,0 +1,166 @@
+"""The loop, step by step or as a whole: measure, fit, search, suggest; run, status, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from ..errors import ConfigError
+from .opening import Adopt, StudyFile, open_study
+from .printing import console, print_table, showing_progress, simulated_mark
+
+if TYPE_CHECKING:
+    from ..study import Study
+    from ..study.journal import RoundSummary
+
+
+def measure(
+    study: StudyFile,
+    accuracy: Annotated[
+        bool,
+        typer.Option("--accuracy", help="Measure only accuracies; a later `hadas measure` does the costs."),
+    ] = False,
+    workers: Annotated[
+        str | None,
+        typer.Option(help="Measure accuracies on: threads, processes, gpus (a process each), dask."),
+    ] = None,
+    n_workers: Annotated[int | None, typer.Option(min=1, help="How many of them.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler, whose workers measure accuracies.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Where each of them computes: cpu, cuda, auto.")] = None,
+    adopt: Adopt = False,
+) -> None:
+    """Measure what is planned: the seed points first, later what `suggest` asked for.
+
+    Options override the study file's section `accuracy` for this time.
+    """
+    given = {"workers": workers, "n_workers": n_workers, "cluster": cluster, "device": device}
+    opened = open_study(study, adopt, {name: value for name, value in given.items() if value is not None})
+    if accuracy:
+        _measure_accuracy(opened)
+        return
+    with showing_progress() as progress:
+        opened.measure(progress)
+    _print_round(opened, opened.findings.summaries()[-1])
+
+
+def _measure_accuracy(study: Study) -> None:
+    with showing_progress() as progress:
+        records = study.measure_accuracy(progress)
+    if not records:
+        console.print("Nothing is planned that is not measured. Next: hadas suggest")
+        return
+    failed = [record for record in records if not record.valid]
+    console.print(
+        escape(
+            f"accuracies of {len(records)} backbones are in the store, {len(failed)} of them invalid. "
+            f"Next: hadas measure {study.path}"
+        ),
+        soft_wrap=True,
+        highlight=False,
+    )
+    for record in failed:
+        console.print(escape(f"- {study.findings.name(record.backbone)}: {record.reason}"), soft_wrap=True)
+
+
+def fit(study: StudyFile, adopt: Adopt = False) -> None:
+    """Fit the predictors to all valid rows; show the cross-validated choice per quantity."""
+    from ..study.tables import model_rows
+
+    opened = open_study(study, adopt)
+    with showing_progress() as progress:
+        opened.fit(progress)
+    columns = ("quantity", "model", "rows", "cross-validated scores")
+    print_table(f"predictors{simulated_mark(opened)}", columns, model_rows(opened))
+
+
+def search(study: StudyFile, adopt: Adopt = False) -> None:
+    """Run the nested search on the predictors and show the predicted front."""
+    from ..study.tables import design_columns, predicted_columns, predicted_front_rows
+
+    opened = open_study(study, adopt)
+    with showing_progress() as progress:
+        opened.search(progress)
+    columns = (*design_columns(opened), *predicted_columns(opened))
+    print_table(f"predicted front{simulated_mark(opened)}", columns, predicted_front_rows(opened))
+
+
+def suggest(
+    study: StudyFile,
+    n: Annotated[
+        int | None, typer.Option("-n", min=1, help="How many points; default: the study's batch.")
+    ] = None,
+    design: Annotated[
+        Path | None,
+        typer.Option(help="Plan the designs of this YAML file instead (preset or genes, exits, clocks_hz)."),
+    ] = None,
+    adopt: Adopt = False,
+) -> None:
+    """Pick the points most worth measuring next, and say why."""
+    from ..study.tables import design_columns, suggestion_rows
+    from ..study.wishes import read_designs
+
+    if n is not None and design is not None:
+        raise ConfigError("-n and --design exclude each other: a file is planned whole; drop one of the two")
+    opened = open_study(study, adopt)
+    with showing_progress() as progress:
+        if design is None:
+            opened.suggest(n, progress)
+        else:
+            opened.plan(read_designs(design, opened.parts.space, opened.parts.table), progress)
+    columns = (*design_columns(opened), "expected gain", "cost, s", "why")
+    print_table(f"measure next{simulated_mark(opened)}", columns, suggestion_rows(opened))
+    console.print(escape(f"Next: hadas measure {study}"), soft_wrap=True)
+
+
+def run(study: StudyFile, adopt: Adopt = False) -> None:
+    """Do the whole loop: seeds, rounds of fit, search, suggest, measure, then baselines and report."""
+    run_whole_loop(open_study(study, adopt))
+
+
+def run_whole_loop(study: Study) -> None:
+    """Run or continue the loop; print every round, what was found, and where the report is."""
+    from ..study.reporting import statements, write_study_report
+
+    with showing_progress() as progress:
+        for summary in study.run(progress):
+            _print_round(study, summary)
+        page = write_study_report(study, progress)
+    for line in statements(study):
+        console.print(escape(f"- {line}"), soft_wrap=True, highlight=False)
+    console.print(escape(f"Report: {page}"), soft_wrap=True)
+
+
+def _print_round(study: Study, summary: RoundSummary) -> None:
+    from ..study.tables import cost_columns, design_columns, front_rows, round_line
+
+    columns = (*design_columns(study), "accuracy, %", *cost_columns(study))
+    title = f"round {summary.round}: measured front{simulated_mark(study)}"
+    print_table(title, columns, front_rows(study, summary.round + 1))
+    console.print(escape(round_line(summary, simulated=study.simulated)), soft_wrap=True, highlight=False)
+
+
+def status(study: StudyFile) -> None:
+    """Say what the study has measured, what it cost, and what comes next."""
+    from ..study import Study
+    from ..study.tables import status_rows
+
+    opened = Study.open(study)
+    table = Table(title=f"study {opened.config.study}{simulated_mark(opened)}", show_header=False)
+    for name, value in status_rows(opened):
+        table.add_row(escape(name), escape(value))
+    console.print(table)
+
+
+def report(study: StudyFile, adopt: Adopt = False) -> None:
+    """Write report.html (one file, opens offline) with PNG and CSV beside it."""
+    from ..study.reporting import write_study_report
+
+    with showing_progress() as progress:
+        page = write_study_report(open_study(study, adopt), progress)
+    console.print(escape(f"Report: {page}"), soft_wrap=True)
