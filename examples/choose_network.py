@@ -35,13 +35,18 @@ def main() -> None:
     chosen = min(able, key=lambda point: cost_of(point.outcome.controller))
 
     # The split that no decision has seen tells what to expect in use.
-    expected = evaluate_measured(chosen.design, chosen.accuracy, chosen.cost, split="test").controller
+    controller = study.parts.controller
+    expected = evaluate_measured(
+        chosen.design, chosen.accuracy, chosen.cost, split="test", controller=controller
+    ).controller
     print(f"backbone    {chosen.design.backbone.describe()}")
     print(f"clocks      {chosen.design.setting}")
     for position, threshold, share in zip(
         chosen.design.exits.positions, chosen.outcome.thresholds, expected.shares, strict=False
     ):
-        print(f"exit        after block {position}: leave if max softmax >= {threshold:.3f} ({share:.0%} do)")
+        print(
+            f"exit        after block {position}: leave if {controller.name} >= {threshold:.3f} ({share:.0%} do)"
+        )
     cost = f"{expected.latency_ms:.2f} ms"
     if expected.energy_mj is not None:
         cost += f", {expected.energy_mj:.2f} mJ"

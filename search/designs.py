@@ -19,15 +19,16 @@ from ..datasets.records import (
 )
 from ..errors import RecordError
 from ..measurement.accuracy.policies import (
-    DEFAULT_TOLERANCE,
+    DEFAULT_CONTROLLER,
+    CrossFitter,
     ExitCosts,
     PolicyOutcome,
+    ThresholdFitter,
+    ToleranceThresholds,
     apply_controller,
-    cross_fitted_leaves,
     expected_cost_statistic,
-    fit_thresholds,
     ideal_mapping,
-    leave_bits,
+    reaching,
 )
 from ..spaces import Backbone, Exits, Setting
 from .tables import FloatArray
@@ -79,7 +80,7 @@ class DesignOutcome:
     Attributes:
         design: the design.
         split: ``calibration`` (thresholds cross-fitted) or ``test`` (thresholds from calibration).
-        controller: under the calibrated max-softmax controller.
+        controller: under the calibrated controller.
         oracle: under ideal mapping, which no controller can reach.
         no_exit: every sample runs to the end and no head is computed, at the same clocks.
         thresholds: of the exits in use, fitted on the whole calibration split.
@@ -128,7 +129,7 @@ def evaluate_measured(
     cost: CostRecord,
     *,
     split: Split = "calibration",
-    tolerance: float = DEFAULT_TOLERANCE,
+    controller: ToleranceThresholds = DEFAULT_CONTROLLER,
 ) -> DesignOutcome:
     """Accuracy, shares and expected cost of a design, from measured outcomes and measured stages.
 
@@ -136,17 +137,23 @@ def evaluate_measured(
     in use is paid by every sample that reaches it.  Its standard error joins the sampling error
     of the shares (clustered by image) and the errors of the stages, taken as independent.
 
+    Args:
+        controller: decides who leaves; its thresholds are cross-fitted where they are judged on
+            the split that they are fitted on.
+
     Raises:
         RecordError: an invalid row, a row of another backbone, exits or clocks, or of no stages.
     """
     calibration, judged = _matrices(design, accuracy, split)
     latency, energy = stage_statistics(design, cost)
     mask = design.mask
-    thresholds = fit_thresholds(calibration, tolerance)
+    scores, least = controller.score.values(calibration), controller.min_samples
+    thresholds = ThresholdFitter(scores, min_samples=least).fit(calibration.correct, controller.tolerance)
     if split == "calibration":
-        leaves = cross_fitted_leaves(calibration, tolerance)
+        fitter = CrossFitter(scores, calibration.group, min_samples=least)
+        leaves = fitter.leaves(calibration.correct, controller.tolerance)
     else:
-        leaves = leave_bits(judged, thresholds)
+        leaves = reaching(controller.score.values(judged), thresholds)
 
     def costs(outcome: PolicyOutcome, evaluated: NDArray[np.bool_] = mask) -> PolicyCost:
         return policy_cost(outcome, mask, evaluated, judged.group, latency, energy)

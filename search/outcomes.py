@@ -4,9 +4,9 @@ A predictor says what fraction each exit gets right; which samples those are it 
 and without that neither the shares of a controller nor its accuracy follow.  So the matrix
 of a measured backbone, the *donor*, is borrowed: exits are aligned by relative depth, and
 each column is tilted until it has the predicted fraction of right samples.  Samples turn
-wrong in the order of falling doubt (least confident first) and right in the order of how
+wrong in the order of falling doubt (least sure first) and right in the order of how
 many measured backbones get them right at that depth.  The controller's thresholds are then
-cross-fitted anew on the donor's confidences, so exits that are predicted to be better are
+cross-fitted anew on the donor's scores, so exits that are predicted to be better are
 trusted with more samples.
 
 Shapes: n samples, p exit positions of the backbone in question, e = p + 1 columns.
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..datasets.records import AccuracyRecord, OutcomeMatrix
 from ..errors import StudyError
-from ..measurement.accuracy.policies import DEFAULT_TOLERANCE, CrossFitter
+from ..measurement.accuracy.policies import DEFAULT_CONTROLLER, CrossFitter, ToleranceThresholds
 from .tables import FloatArray
 
 BoolArray = NDArray[np.bool_]
@@ -48,10 +48,12 @@ def aligned_columns(n_positions: int, donor_positions: int) -> IntArray:
 class OutcomeLibrary:
     """Measured outcome matrices, and what they say about other backbones."""
 
-    def __init__(self, records: Sequence[AccuracyRecord], tolerance: float = DEFAULT_TOLERANCE) -> None:
+    def __init__(
+        self, records: Sequence[AccuracyRecord], controller: ToleranceThresholds = DEFAULT_CONTROLLER
+    ) -> None:
         """Args:
         records: accuracy rows of one split; invalid ones are ignored, the last of a backbone counts.
-        tolerance: of the controller.
+        controller: decides who leaves; its score also says how sure a donor's exit is.
 
         Raises:
             StudyError: no valid row, or rows of different samples.
@@ -67,7 +69,7 @@ class OutcomeLibrary:
         group = self._donors[0].group
         if any(not np.array_equal(matrix.group, group) for matrix in self._donors):
             raise StudyError("accuracy rows judge different samples; a study needs rows of one split_id")
-        self._tolerance = tolerance
+        self._controller = controller
         self._own: dict[str, Outcomes] = {}
         self._tilts: dict[tuple[int, int], _Tilt] = {}
         self._easiness: dict[int, FloatArray] = {}
@@ -89,8 +91,10 @@ class OutcomeLibrary:
         if matrix is None:
             return None
         if arch_id not in self._own:
-            fitter = CrossFitter(matrix.confidence, matrix.group)
-            leaves = fitter.leaves(matrix.correct, self._tolerance)
+            controller = self._controller
+            scores = controller.score.values(matrix)
+            fitter = CrossFitter(scores, matrix.group, min_samples=controller.min_samples)
+            leaves = fitter.leaves(matrix.correct, controller.tolerance)
             self._own[arch_id] = Outcomes(matrix.correct.T, leaves.T, measured=True)
         return self._own[arch_id]
 
@@ -103,7 +107,7 @@ class OutcomeLibrary:
         key = (donor, len(fractions) - 1)
         if key not in self._tilts:
             self._tilts[key] = self._tilt(*key)
-        correct, leaves = self._tilts[key].apply(fractions, self._tolerance)
+        correct, leaves = self._tilts[key].apply(fractions)
         return Outcomes(correct.T, leaves.T, measured=False)
 
     def nearest_donors(self, fractions: FloatArray, n: int) -> list[int]:
@@ -125,9 +129,10 @@ class OutcomeLibrary:
         columns = aligned_columns(n_positions, matrix.n_exits - 1)
         return _Tilt(
             matrix.correct[:, columns],
-            matrix.confidence[:, columns].astype(np.float64),
+            self._controller.score.values(matrix)[:, columns],
             self._easiness[n_positions],
             matrix.group,
+            self._controller,
         )
 
 
@@ -135,19 +140,25 @@ class _Tilt:
     """One donor aligned to p positions, ready to be tilted to any fractions."""
 
     def __init__(
-        self, correct: BoolArray, confidence: FloatArray, easiness: FloatArray, group: NDArray[np.int32]
+        self,
+        correct: BoolArray,
+        scores: FloatArray,
+        easiness: FloatArray,
+        group: NDArray[np.int32],
+        controller: ToleranceThresholds,
     ) -> None:
-        self._fitter = CrossFitter(confidence, group)
-        # One order per column serves both directions: right samples by falling confidence,
+        self._fitter = CrossFitter(scores, group, min_samples=controller.min_samples)
+        self._tolerance = controller.tolerance
+        # One order per column serves both directions: right samples by falling score,
         # then wrong ones by falling easiness; the first `fraction * n` of it are right.
-        first = np.where(correct, -confidence, -easiness)
-        second = np.where(correct, -easiness, -confidence)
+        first = np.where(correct, -scores, -easiness)
+        second = np.where(correct, -easiness, -scores)
         order = np.lexsort((second, first, ~correct), axis=0)
         self._place = np.empty_like(order)
         np.put_along_axis(self._place, order, np.arange(len(order))[:, None], axis=0)
 
-    def apply(self, fractions: FloatArray, tolerance: float) -> tuple[BoolArray, BoolArray]:
+    def apply(self, fractions: FloatArray) -> tuple[BoolArray, BoolArray]:
         """(n, e) correct and leave bits."""
         n_right = np.rint(np.clip(fractions, 0.0, 1.0) * len(self._place))
         correct = np.asarray(self._place < n_right)
-        return correct, self._fitter.leaves(correct, tolerance)
+        return correct, self._fitter.leaves(correct, self._tolerance)

@@ -5,14 +5,15 @@ Everything is built when first asked for, so that a command pays only for what i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import CheckpointError, ConfigError
-from ..spaces import ClockTable, MBConvSpace, space_by_name
+from ..spaces import Backbone, ClockTable, MBConvSpace, space_by_name
 from ..spaces.dvfs import load_clock_table
 from .config import StudyConfig
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..datasets.images import ImageData
     from ..measurement.accuracy.jobs import SupernetSource
     from ..measurement.accuracy.meter import AccuracyMeter
+    from ..measurement.accuracy.policies import ToleranceThresholds
     from ..measurement.accuracy.recipes import ExitRecipe, SupernetRecipe
     from ..measurement.accuracy.running import Workers
     from ..measurement.accuracy.training import TrainedSupernet
@@ -111,6 +113,14 @@ class Assembly:
         return search_settings(self.config.search.preset, self.config.search.overrides)
 
     @cached_property
+    def controller(self) -> ToleranceThresholds:
+        """What decides when a sample leaves, in everything that the search and its measured designs count on."""
+        from ..measurement.accuracy.policies import Score, ToleranceThresholds
+
+        policy = self.config.policy
+        return ToleranceThresholds(Score(policy.score, self.data.n_classes), policy.tolerance)
+
+    @cached_property
     def recipes(self) -> tuple[SupernetRecipe, ExitRecipe]:
         """How the supernet and the exits are trained."""
         from ..measurement.accuracy import recipes
@@ -168,7 +178,26 @@ class Assembly:
             return SupernetMeter(self.space, self.data, trained, recipe, device=accuracy.device)
         from ..measurement.accuracy.running import JobMeter
 
-        return JobMeter(self._source(trained), self._workers)
+        return JobMeter(self._source(trained), self._workers, check=self.check_memory)
+
+    def check_memory(self, backbones: Sequence[Backbone]) -> None:
+        """Refuse backbones whose accuracy this machine has not the memory for, before one is measured.
+
+        Nothing is said of the machines of a cluster; there, a job that finds no room is a row with its reason.
+
+        Raises:
+            ConfigError: the frozen features that ``accuracy.exits`` wants to keep do not fit, or no
+                such device is here.
+        """
+        from ..measurement.accuracy.devices import resolve_device
+        from ..measurement.accuracy.feature_cache import check_feature_caches
+
+        side_by_side = Counter(resolve_device(place) for place in self._places())
+        for device, n_jobs in side_by_side.items():
+            check_feature_caches(
+                self.space, backbones, self.recipes[1], n_classes=self.data.n_classes,
+                n_train=len(self.data.train), device=device, side_by_side=n_jobs,
+            )  # fmt: skip
 
     def _source(self, trained: TrainedSupernet) -> SupernetSource:
         """What accuracy jobs must know; paths are whole, because workers have folders of their own."""
@@ -193,18 +222,29 @@ class Assembly:
         )
 
     def _workers(self) -> Workers:
-        from ..measurement.accuracy.running import ProcessWorkers, cpu_count, gpu_places
-
         accuracy = self.config.accuracy
         if accuracy.cluster is not None:
             from ..measurement.accuracy.cluster import DaskWorkers
 
             return DaskWorkers(accuracy.cluster, accuracy.n_workers)
+        from ..measurement.accuracy.running import ProcessWorkers
+
+        return ProcessWorkers(self._places())
+
+    def _places(self) -> Sequence[str]:
+        """The device of every accuracy job that may run on this machine at one time."""
+        from ..measurement.accuracy.running import cpu_count, gpu_places
+
+        accuracy = self.config.accuracy
+        if accuracy.workers == "dask":
+            return ()
         if accuracy.workers == "gpus":
             import torch
 
-            return ProcessWorkers(gpu_places(accuracy.n_workers, torch.cuda.device_count()))
-        return ProcessWorkers([accuracy.device] * (accuracy.n_workers or cpu_count()))
+            return gpu_places(accuracy.n_workers, torch.cuda.device_count())
+        if accuracy.workers == "processes":
+            return [accuracy.device] * (accuracy.n_workers or cpu_count())
+        return [accuracy.device] * (accuracy.n_workers or self.recipes[1].threads)
 
     def _path(self, path: Path | None) -> Path | None:
         return None if path is None else self.directory / path

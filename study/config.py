@@ -113,6 +113,7 @@ class LearningConfig(_Section):
 class PolicyConfig(_Section):
     """The runtime controller that decides when a sample leaves."""
 
+    score: Literal["max-softmax", "margin", "entropy"] = "max-softmax"
     tolerance: float = Field(default=0.01, ge=0.0, le=0.5)
 
 
@@ -204,6 +205,7 @@ learning:
   accuracy_job_s: {learning.accuracy_job_s}  # price of one accuracy job, in seconds, that suggestions are weighed with
     # (a fixed price keeps the run independent of the machine's speed)
 policy:
+  score: {policy.score}  # max-softmax | margin | entropy: what an exit's threshold is compared with
   tolerance: {policy.tolerance}  # accuracy an exit may lose against the final classifier on the samples it keeps
 baselines: true  # measure the presets, backbone-only and random baselines too
 """

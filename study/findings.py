@@ -119,7 +119,7 @@ class Findings:
             first = self.parts.space.first_exit
             exits = exits_from_heads(row.heads, first_exit=first, n_blocks=row.backbone.n_blocks)
             design = Design(row.backbone, exits, row.requested)
-            outcome = evaluate_measured(design, accuracy, row, tolerance=self.parts.config.policy.tolerance)
+            outcome = evaluate_measured(design, accuracy, row, controller=self.parts.controller)
             r = label if isinstance(label, int) else -1
             found.append(MeasuredPoint(strategy, r, design, outcome, accuracy, row))
         return found

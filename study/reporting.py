@@ -332,7 +332,7 @@ def _chosen_rows(study: Study) -> list[ChosenRow]:
     for point in front:
         design = point.design
         outcome = evaluate_measured(
-            design, point.accuracy, point.cost, split="test", tolerance=study.config.policy.tolerance
+            design, point.accuracy, point.cost, split="test", controller=study.parts.controller
         )
         controller, oracle, plain = outcome.controller, outcome.oracle, outcome.no_exit
         rows.append(

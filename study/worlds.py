@@ -44,7 +44,7 @@ class Worlds:
         from ..search.outcomes import OutcomeLibrary
         from ..search.world import MeanView, PredictedWorld
 
-        library = OutcomeLibrary(accuracy, parts.config.policy.tolerance)
+        library = OutcomeLibrary(accuracy, parts.controller)
         view = MeanView(parts.space, predictors)
         mean = PredictedWorld(parts.space, parts.table, view, library, n_classes=parts.data.n_classes)
         return cls(parts, predictors, library, mean)

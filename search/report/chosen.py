@@ -10,7 +10,7 @@ from .wording import percent, significant
 
 _NOTE = (
     "The networks to deploy, judged on the test split, which the search never saw (± is one standard error). "
-    "“Controller” is what the calibrated confidence thresholds attain. “Ideal mapping” is an oracle that knows "
+    "“Controller” is what the calibrated thresholds attain. “Ideal mapping” is an oracle that knows "
     "which exit is right: an upper bound that no controller reaches; the gap to it is the most that a better "
     "controller could gain."
 )

@@ -3,12 +3,21 @@
 import csv
 import sys
 
+import numpy as np
 import pytest
 import yaml
 
 from hadas.cli import main
 from hadas.errors import StudyError
+from hadas.measurement.accuracy.policies import (
+    CrossFitter,
+    Score,
+    ToleranceThresholds,
+    apply_controller,
+    outcome_at,
+)
 from hadas.search.designs import evaluate_measured
+from hadas.search.outcomes import OutcomeLibrary
 from hadas.study import Study
 from hadas.study.config import template
 from hadas.study.policies_view import PolicyLimits, backbone_comparison, front_comparisons
@@ -58,7 +67,7 @@ def test_rows_agree_with_the_report_of_the_same_designs(study):
     assert len(compared) == len(points) > 0
     for point, comparison in zip(points, compared, strict=True):
         judged = evaluate_measured(
-            point.design, point.accuracy, point.cost, split="test", tolerance=study.config.policy.tolerance
+            point.design, point.accuracy, point.cost, split="test", controller=study.parts.controller
         )
         rows = {row.policy: row for row in comparison.rows}
         assert list(rows) == POLICIES
@@ -140,3 +149,47 @@ def test_what_is_not_measured_is_refused_with_the_remedy(study, hadas, tmp_path)
     assert (code, "epsilon = 0.0" in said) == (2, True)
     code, _, said = hadas("policies", study.path, "--csv", tmp_path / "none" / "p.csv")
     assert (code, "existing folder" in said) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["margin", "entropy"])
+def test_the_controller_compares_the_score_that_the_study_names(study, name):
+    """Thresholds, shares and the search's leave bits are those of the named score, and differ from max-softmax."""
+    document = yaml.safe_load(study.path.read_text())
+    path = study.directory / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({**document, "study": name, "policy": {"score": name}}))
+    named = Study.open(path)
+    named.measure()  # the accuracies are in the store already
+    policy = ToleranceThresholds(Score(name, 10), named.config.policy.tolerance)
+    ours, default = named.findings.points(0), study.findings.points(0)
+    for point in ours:
+        calibration, test, mask = point.accuracy.calibration, point.accuracy.test, point.design.mask
+        rule = policy.fit(calibration, mask)
+        assert point.outcome.thresholds == tuple(rule.thresholds[:-1][mask])
+        judged = evaluate_measured(
+            point.design, point.accuracy, point.cost, split="test", controller=named.parts.controller
+        )
+        expected = outcome_at(test.correct, rule.leaves_at(test))
+        assert judged.controller.shares == tuple(expected.shares[np.append(mask, True)])
+        assert judged.controller.accuracy == expected.accuracy
+    assert [p.outcome.thresholds for p in ours] != [p.outcome.thresholds for p in default]
+
+    library = OutcomeLibrary([point.accuracy for point in ours], named.parts.controller)
+    for point in ours:
+        matrix, seen = point.accuracy.calibration, library.measured(point.design.backbone.arch_id)
+        leaves = CrossFitter(policy.score.values(matrix), matrix.group).leaves(
+            matrix.correct, policy.tolerance
+        )
+        assert (seen.leaves == leaves.T).all()
+        shares = apply_controller(matrix.correct, leaves, point.design.mask).shares
+        assert point.outcome.controller.shares == tuple(shares[np.append(point.design.mask, True)])
+        # A backbone that borrows exactly these fractions from itself borrows the leave bits too.
+        donor = library.nearest_donors(matrix.fractions, 1)[0]
+        assert (library.borrowed_from(donor, matrix.fractions).leaves == leaves.T).all()
+
+
+def test_another_score_is_another_study(study):
+    document = yaml.safe_load(study.path.read_text())
+    changed = study.directory / "changed.yaml"
+    changed.write_text(yaml.safe_dump({**document, "policy": {"score": "margin"}}))
+    with pytest.raises(StudyError, match=r"policy\.score: 'max-softmax' -> 'margin'"):
+        Study.open(changed)

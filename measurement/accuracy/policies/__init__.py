@@ -17,6 +17,7 @@ from .controller import (
     fit_thresholds,
     ideal_mapping,
     leave_bits,
+    reaching,
 )
 from .lineup import standard_policies
 from .outcome import (
@@ -33,9 +34,10 @@ from .outcome import (
 from .reference import FinalOnly, IdealMapping, Patience, SingleExit
 from .risk import RiskControlled, upper_bound
 from .shares import ShareCurve, ShareThresholds, share_thresholds, target_shares
-from .thresholds import MARGIN, MAX_SOFTMAX, Score, ThresholdRule, ToleranceThresholds
+from .thresholds import DEFAULT_CONTROLLER, MARGIN, MAX_SOFTMAX, Score, ThresholdRule, ToleranceThresholds
 
 __all__ = [
+    "DEFAULT_CONTROLLER",
     "DEFAULT_TOLERANCE",
     "MARGIN",
     "MAX_SOFTMAX",
@@ -65,6 +67,7 @@ __all__ = [
     "interval_95",
     "leave_bits",
     "outcome_at",
+    "reaching",
     "run_policy",
     "share_thresholds",
     "standard_policies",

@@ -1,7 +1,7 @@
 """The tabulated controller, which the search counts on, and the oracle beside it.
 
-The *controller* is causal: a sample leaves at the first exit in use whose
-largest softmax probability reaches that exit's threshold (MSDNet, Huang et al., ICLR 2018).
+The *controller* is causal: a sample leaves at the first exit in use whose score, the largest
+softmax probability unless told otherwise, reaches that exit's threshold (MSDNet, Huang et al., ICLR 2018).
 The *ideal mapping* is an oracle: a sample leaves at the first exit in use that is right; no
 controller can know that, so it is only an upper bound.
 

@@ -117,3 +117,7 @@ class ToleranceThresholds:
         used = checked_mask(calibration, mask)
         fitter = ThresholdFitter(self.score.values(calibration), min_samples=self.min_samples)
         return ThresholdRule(self.score, restricted(fitter.fit(calibration.correct, self.tolerance), used))
+
+
+DEFAULT_CONTROLLER = ToleranceThresholds()
+"""The controller that the search counts on unless a study says otherwise."""
