@@ -34,7 +34,7 @@ from hadas.spaces import Backbone, MBConvSpace, space_by_name
 BOUNDS = {"spread_over_standard_error": 2.0, "backbones": 12, "minutes_on_2_cores": 30}
 SEED = 0
 Z95 = 1.96
-SUPERNET = SupernetRecipe(steps=1500, batch_size=64, mirror=True, max_shift=2)
+SUPERNET = SupernetRecipe(steps=2500, batch_size=64, learning_rate=0.05, mirror=True, max_shift=2)
 EXITS = ExitRecipe(calibration_batches=32, train_images=8000, epochs=5)
 QUICK_SUPERNET = replace(SUPERNET, steps=60)
 QUICK_EXITS = replace(EXITS, calibration_batches=4, train_images=1000, epochs=1)
