@@ -42,10 +42,10 @@ from hadas.datasets.images import ImageData, load_images
 from hadas.measurement.accuracy.evaluation import (
     evaluate,
     fixed_threads,
-    input_batches,
     recalibrate_batch_norm,
 )
 from hadas.measurement.accuracy.exits import train_exits
+from hadas.measurement.accuracy.inputs import SplitInputs
 from hadas.measurement.accuracy.network import EarlyExitNetwork
 from hadas.measurement.accuracy.recipes import ExitRecipe, SupernetRecipe
 from hadas.measurement.accuracy.training import load_supernet, train_supernet
@@ -136,7 +136,8 @@ def calibrated_backbone(
         trained = train_supernet(space, data, plan.supernet, directory=directory)
         supernet, _ = load_supernet(trained.path, space, data.n_classes)
     network = supernet.extract(space.largest).requires_grad_(False)
-    batches = input_batches(data.train.images[rows], plan.exits.calibration_batch_size, network)
+    inputs = SplitInputs(data.train, network.device)
+    batches = inputs.batches(plan.exits.calibration_batch_size, network.normalization, rows)
     recalibrate_batch_norm(network, network.final_logits, batches)
     return network
 

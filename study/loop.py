@@ -162,6 +162,9 @@ class Study:
 
     def _open_round(self, progress: ProgressCallback) -> int | None:
         """The round that is planned and not closed, the seeds' planned here; everything is checked first."""
+        if self.findings.event("supernet") is None:
+            # Before hours of training, and before the study begins and its file may not change any more.
+            self.parts.check_memory([self.parts.space.largest])
         trained = self.parts.trained_supernet(progress)
         self._check_clocks()
         self._check_weights(trained)

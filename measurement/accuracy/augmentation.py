@@ -65,19 +65,3 @@ def apply_changes(images: Tensor, changes: ImageChanges) -> Tensor:
         x = torch.where(flips[:, None], width - 1 - x, x)
     image = torch.arange(n, device=images.device)[:, None, None]
     return images[image, :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
-
-
-def augment(
-    images: np.ndarray, rng: np.random.Generator, *, max_shift: int = 0, mirror: bool = False
-) -> np.ndarray:
-    """Mirror and shift images at random; edges repeat.
-
-    Args:
-        images: (n, 3, h, w), any type.
-        max_shift, mirror: as in :func:`draw_changes`.
-
-    Returns:
-        (n, 3, h, w); the input itself if neither is asked for.
-    """
-    changes = draw_changes(len(images), rng, max_shift=max_shift, mirror=mirror)
-    return images if changes.nothing else apply_changes(torch.from_numpy(images), changes).numpy()

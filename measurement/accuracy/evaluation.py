@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from ...datasets.images import ImageSplit
 from ...datasets.records import OutcomeMatrix
-from .network import EarlyExitNetwork, Normalization, images_to_input
+from .inputs import SplitInputs, inputs_of
+from .network import EarlyExitNetwork
 from .recipes import ExitRecipe
 
 Batch = TypeVar("Batch")
@@ -51,31 +52,6 @@ def one_thread_workers(workers: int) -> Iterator[ThreadPoolExecutor]:
             pool.shutdown(cancel_futures=True)
 
 
-class ImageConsumer(Protocol):
-    """A network or a supernet: it knows where it lies and what input it expects."""
-
-    @property
-    def normalization(self) -> Normalization: ...
-    @property
-    def device(self) -> torch.device: ...
-
-
-def input_batches(images: np.ndarray, batch_size: int, consumer: ImageConsumer) -> Iterator[Tensor]:
-    """Network inputs, (batch_size, 3, h, w) float32, of (n, 3, h, w) uint8 images in order."""
-    for start in range(0, len(images), batch_size):
-        yield network_input(images[start : start + batch_size], consumer)
-
-
-def network_input(images: np.ndarray, consumer: ImageConsumer) -> Tensor:
-    """Network input of (n, 3, h, w) uint8 images, on the consumer's device.
-
-    Its layout is the one that convolutions run fastest on, on CPUs and on tensor cores.
-    """
-    stored = torch.from_numpy(np.ascontiguousarray(images)).to(consumer.device)
-    x = images_to_input(stored, consumer.normalization)
-    return x.contiguous(memory_format=torch.channels_last)
-
-
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Run a block's convolutions and matrix products in a recipe's precision, on any device."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
@@ -108,17 +84,19 @@ def recalibrate_batch_norm(
 
 
 def evaluate_splits(
-    network: EarlyExitNetwork, calibration: ImageSplit, test: ImageSplit, recipe: ExitRecipe
-) -> tuple[OutcomeMatrix, OutcomeMatrix]:
+    network: EarlyExitNetwork, calibration: ImageSplit | SplitInputs, test: ImageSplit | SplitInputs,
+    recipe: ExitRecipe,
+) -> tuple[OutcomeMatrix, OutcomeMatrix]:  # fmt: skip
     """Outcomes on both splits as a recipe wants them; temperatures come from ``calibration`` alone.
 
     Args:
         network: heads trained, batch norm calibrated.
     """
     batch_size, precision = recipe.evaluation_batch_size, recipe.precision
+    calibration, test = (inputs_of(split, network.device) for split in (calibration, test))
     temperature = None
     if recipe.temperature == "fitted":
-        labels = torch.split(torch.from_numpy(calibration.labels), batch_size)
+        labels = torch.split(calibration.labels(slice(None)), batch_size)
         logits = logit_batches(network, calibration, batch_size, precision)
         temperature = fitted_temperature(zip(logits, labels, strict=True))
     before, after = (
@@ -130,11 +108,11 @@ def evaluate_splits(
 
 @torch.no_grad()
 def logit_batches(
-    network: EarlyExitNetwork, split: ImageSplit, batch_size: int, precision: str = "float32"
+    network: EarlyExitNetwork, split: ImageSplit | SplitInputs, batch_size: int, precision: str = "float32"
 ) -> Iterator[Tensor]:
     """(b, e, C) float32 logits of the e exits, the final classifier last, for images in order."""
     network.eval()
-    for batch in input_batches(split.images, batch_size, network):
+    for batch in inputs_of(split, network.device).batches(batch_size, network.normalization):
         with autocast(network.device, precision):
             logits = network(batch)
         yield logits.float()
@@ -186,7 +164,7 @@ def _summed_losses(logits: Tensor, labels: Tensor, temperatures: NDArray[np.floa
 @torch.no_grad()
 def evaluate(
     network: EarlyExitNetwork,
-    split: ImageSplit,
+    split: ImageSplit | SplitInputs,
     batch_size: int,
     *,
     temperature: NDArray[np.float32] | None = None,
@@ -202,9 +180,10 @@ def evaluate(
     """
     if temperature is None:
         temperature = np.ones(len(network.heads) + 1, dtype=np.float32)
+    inputs = inputs_of(split, network.device)
     divisor = torch.from_numpy(temperature).to(network.device).view(1, -1, 1)
     parts: list[tuple[Tensor, ...]] = []
-    for logits in logit_batches(network, split, batch_size, precision):
+    for logits in logit_batches(network, inputs, batch_size, precision):
         log_p = functional.log_softmax(logits / divisor, dim=2)
         p = log_p.exp()
         top = p.topk(2, dim=2)
@@ -215,11 +194,11 @@ def evaluate(
     columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
     confidence, margin, spread, predicted = columns
     return OutcomeMatrix(
-        correct=np.asarray(predicted == split.labels[:, None]),
+        correct=np.asarray(predicted == inputs.split.labels[:, None]),
         confidence=confidence.astype(np.float16),
         margin=margin.astype(np.float16),
         entropy=spread.astype(np.float16),
         predicted=predicted.astype(np.int16),
-        group=split.group,
+        group=inputs.split.group,
         temperature=temperature,
     )

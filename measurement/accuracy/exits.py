@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...datasets.images import ImageSplit
-from ...errors import ConfigError
-from .augmentation import augment
-from .evaluation import autocast, network_input, recalibrate_batch_norm
+from .augmentation import ImageChanges, draw_changes
+from .evaluation import autocast, recalibrate_batch_norm
+from .feature_cache import check_room, feature_cache_bytes
+from .inputs import SplitInputs, inputs_of
 from .network import EarlyExitNetwork
 from .recipes import ExitRecipe, warmup_cosine, warmup_linear
 from .supernet import initial_weight
@@ -25,8 +25,9 @@ Frozen = tuple[list[Tensor], Tensor]
 
 
 def train_exits(
-    network: EarlyExitNetwork, train: ImageSplit, rows: NDArray[np.int64], recipe: ExitRecipe, seed: int
-) -> None:
+    network: EarlyExitNetwork, train: ImageSplit | SplitInputs, rows: NDArray[np.int64], recipe: ExitRecipe,
+    seed: int,
+) -> None:  # fmt: skip
     """Train ``network.heads`` in place; nothing else of the network changes.
 
     All heads learn from the same frozen forward pass: one per step or, with
@@ -36,6 +37,7 @@ def train_exits(
 
     Args:
         network: batch norm of the backbone calibrated; on any device.
+        train: for several networks best as :class:`~.inputs.SplitInputs`, moved to the device once.
         rows: (m,) which images of ``train`` to learn from.
         seed: order and changes of the images, and initial weights.
 
@@ -43,10 +45,14 @@ def train_exits(
         ConfigError: the cache of features does not fit into memory.
     """
     if recipe.cache_features:
-        _check_memory(network, len(rows), recipe)
+        read = network.plans[network.first_exit :]
+        needed = feature_cache_bytes(read, network.n_classes, len(rows), recipe.precision)
+        check_room(needed, network.backbone.arch_id, len(read), len(rows), network.device)
     generator = torch.Generator().manual_seed(seed)
     _initialise(network.heads, generator)
-    frozen = _FrozenBackbone(network, train, rows, recipe, np.random.default_rng([seed, 1]))
+    frozen = _FrozenBackbone(
+        network, inputs_of(train, network.device), rows, recipe, np.random.default_rng([seed, 1])
+    )
     optimizer = _optimizer(network.heads, recipe)
     decay = warmup_cosine if recipe.schedule == "cosine" else warmup_linear
     n_steps = recipe.epochs * len(_batches(torch.arange(len(rows)), recipe.batch_size))
@@ -93,12 +99,12 @@ class _FrozenBackbone:
     """What the frozen backbone says of training images: computed when asked, or kept from one pass."""
 
     def __init__(
-        self, network: EarlyExitNetwork, train: ImageSplit, rows: NDArray[np.int64], recipe: ExitRecipe,
+        self, network: EarlyExitNetwork, inputs: SplitInputs, rows: NDArray[np.int64], recipe: ExitRecipe,
         rng: np.random.Generator,
     ) -> None:  # fmt: skip
         """Args: rng: of the images' random changes."""
         self._network = network
-        self._train = train
+        self._inputs = inputs
         self._rows = rows
         self._recipe = recipe
         self._rng = rng
@@ -109,7 +115,7 @@ class _FrozenBackbone:
 
     def labels(self, chosen: Tensor) -> Tensor:
         """(n,) labels of the images ``rows[chosen]``."""
-        return torch.from_numpy(self._train.labels[self._rows[chosen.numpy()]]).to(self._network.device)
+        return self._inputs.labels(self._rows[chosen.numpy()])
 
     def read(self, chosen: Tensor, *, changed: bool = False) -> Frozen:
         """What heads learn from, for the images ``rows[chosen]``.
@@ -122,15 +128,17 @@ class _FrozenBackbone:
             seen, teacher = self._cache
             chosen = chosen.to(teacher.device)
             return [feature[chosen] for feature in seen], teacher[chosen]
-        images = self._train.images[self._rows[chosen.numpy()]]
+        changes = None
         if changed:
-            images = augment(images, self._rng, max_shift=self._recipe.max_shift, mirror=self._recipe.mirror)
-        return self._run(images)
+            recipe = self._recipe
+            changes = draw_changes(len(chosen), self._rng, max_shift=recipe.max_shift, mirror=recipe.mirror)
+        return self._run(self._rows[chosen.numpy()], changes)
 
     @torch.no_grad()
-    def _run(self, images: NDArray[np.uint8]) -> Frozen:
+    def _run(self, rows: NDArray[np.int64], changes: ImageChanges | None = None) -> Frozen:
+        images = self._inputs.read(rows, self._network.normalization, changes)
         with autocast(self._network.device, self._recipe.precision):
-            seen, final = self._network.features(network_input(images, self._network))
+            seen, final = self._network.features(images)
         return seen, functional.softmax(final.float(), dim=1)
 
     def _all(self) -> Frozen:
@@ -138,7 +146,7 @@ class _FrozenBackbone:
         n, size = len(self._rows), self._recipe.evaluation_batch_size
         whole: list[Tensor] = []
         for start in range(0, n, size):
-            seen, teacher = self._run(self._train.images[self._rows[start : start + size]])
+            seen, teacher = self._run(self._rows[start : start + size])
             parts = [*seen, teacher]
             if not whole:
                 whole = [_room_for(part, n) for part in parts]
@@ -182,37 +190,6 @@ def _batches(order: Tensor, size: int) -> list[Tensor]:
     if len(pieces) > 1 and len(pieces[-1]) == 1:
         pieces[-2:] = [torch.cat(pieces[-2:])]
     return pieces
-
-
-def feature_cache_bytes(network: EarlyExitNetwork, n_images: int, precision: str) -> int:
-    """Memory for what all heads read of so many images, from the shapes of the network alone."""
-    values = sum(plan.out_channels * plan.out_side**2 for plan in network.plans[network.first_exit :])
-    teacher_bytes = 4 * network.n_classes  # float32 whatever the precision
-    return n_images * (values * (2 if precision == "bfloat16" else 4) + teacher_bytes)
-
-
-def _check_memory(network: EarlyExitNetwork, n_images: int, recipe: ExitRecipe) -> None:
-    needed = feature_cache_bytes(network, n_images, recipe.precision)
-    available = _available_bytes(network.device)
-    if needed > available / 2:
-        raise ConfigError(
-            f"ExitRecipe.cache_features: the features of {n_images} images at all {len(network.heads)} exits of "
-            f"{network.backbone.arch_id} take {needed / 1e9:.1f} GB, more than half of the "
-            f"{available / 1e9:.1f} GB available on '{network.device}'; set cache_features to false, or "
-            "train_images lower"
-        )
-
-
-def _available_bytes(device: torch.device) -> int:
-    """Memory that could be had now without swapping."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            fields = dict(line.split(":", 1) for line in lines)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):  # elsewhere than on Linux: all there is
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _initialise(heads: nn.ModuleList, generator: torch.Generator) -> None:

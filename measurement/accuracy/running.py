@@ -62,9 +62,18 @@ class Workers(Protocol):
 class JobMeter:
     """An accuracy meter whose jobs run on workers; its records are those of the meter in this process."""
 
-    def __init__(self, source: SupernetSource, start_workers: Callable[[], Workers]) -> None:
-        """Args: start_workers: called when there is something to measure."""
+    def __init__(
+        self, source: SupernetSource, start_workers: Callable[[], Workers], *,
+        check: Callable[[Sequence[Backbone]], None] | None = None,
+    ) -> None:  # fmt: skip
+        """Set out what to measure and where.
+
+        Args:
+            start_workers: called when there is something to measure.
+            check: called before that, to refuse backbones that the workers have no memory for.
+        """
         self._source = source
+        self._check = check
         self._start_workers = start_workers
 
     @property
@@ -85,8 +94,14 @@ class JobMeter:
     def measure(
         self, backbones: Sequence[Backbone], *, session: str, first_row: int = 0
     ) -> Generator[AccuracyRecord, None, None]:
-        """Yield one record per backbone, in order; one that fails yields an invalid record."""
+        """Yield one record per backbone, in order; one that fails yields an invalid record.
+
+        Raises:
+            ConfigError: there are no workers, or not the memory for what they should keep.
+        """
         if backbones:
+            if self._check is not None:
+                self._check(backbones)
             jobs = [
                 AccuracyJob(self._source, backbone, session, row_no)
                 for row_no, backbone in enumerate(backbones, start=first_row)

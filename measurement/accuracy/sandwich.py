@@ -13,17 +13,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from ...datasets.images import ImageSplit
 from ...spaces import Backbone
-from .augmentation import apply_changes, draw_changes
+from .augmentation import draw_changes
 from .distillation import DistillationLoss, distillation_loss
 from .distributed import Processes
 from .evaluation import autocast, one_thread_workers
-from .network import images_to_input
+from .inputs import SplitInputs
 from .recipes import SupernetRecipe
 from .regularization import DropMasks, draw_drop_masks
 from .sampling import NearTarget
@@ -33,8 +32,6 @@ Result = TypeVar("Result")
 Gradients = list[Tensor | None]
 """One per shared weight; ``None`` for weights that no backbone of the step uses."""
 
-MAX_RESIDENT_BYTES = 2_000_000_000
-"""Training images up to this size stay on the GPU."""
 _DROP_STREAM = 1
 
 
@@ -50,7 +47,7 @@ class Sandwich:
         self._recipe = recipe
         self._workers = workers
         self._processes = processes
-        self._images = _StepImages(train, supernet.device)
+        self._images = SplitInputs(train, supernet.device)
         near = recipe.sampling != "uniform" and recipe.sampled > 0
         self._near = NearTarget(supernet.space, supernet.n_classes, recipe.seed) if near else None
 
@@ -66,9 +63,7 @@ class Sandwich:
         part = self._processes.part(n)
         rows = rng.choice(len(self._images), size=n, replace=False)
         changes = draw_changes(n, rng, max_shift=recipe.max_shift, mirror=recipe.mirror)
-        stored = apply_changes(self._images.pixels(rows[part]), changes.part(part)).to(supernet.device)
-        # The layout that convolutions run fastest on, on CPUs and on tensor cores.
-        images = images_to_input(stored, supernet.normalization).contiguous(memory_format=torch.channels_last)
+        images = self._images.read(rows[part], supernet.normalization, changes.part(part))
         labels = self._images.labels(rows[part])
         masks = draw_drop_masks(
             space.largest, n, np.random.default_rng([recipe.seed, step, _DROP_STREAM]), part=part,
@@ -121,28 +116,6 @@ class Sandwich:
     def _gradients_of(self, loss: Tensor) -> tuple[Tensor | None, ...]:
         """One gradient per shared weight; ``None`` for weights that the backbone does not use."""
         return torch.autograd.grad(loss, list(self._supernet.shared.values()), allow_unused=True)
-
-
-class _StepImages:
-    """A training split, on the GPU if it fits there: then a step moves row numbers alone."""
-
-    def __init__(self, split: ImageSplit, device: torch.device) -> None:
-        resident = device.type == "cuda" and split.images.nbytes <= MAX_RESIDENT_BYTES
-        # torch shares memory with arrays that may be written to; others are copied.
-        images = torch.from_numpy(np.require(split.images, requirements=["C", "W"]))
-        self._pixels = images.to(device) if resident else images
-        self._labels = torch.from_numpy(np.require(split.labels, requirements=["C", "W"])).to(device)
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def pixels(self, rows: NDArray[np.int64]) -> Tensor:
-        """(n, 3, h, w) uint8, wherever the split lies."""
-        return self._pixels[torch.from_numpy(rows).to(self._pixels.device)]
-
-    def labels(self, rows: NDArray[np.int64]) -> Tensor:
-        """(n,) int64 on the device."""
-        return self._labels[torch.from_numpy(rows).to(self._labels.device)]
 
 
 def _summed(jobs: list[Future[tuple[Tensor | None, ...]]]) -> Gradients:

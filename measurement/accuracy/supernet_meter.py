@@ -16,11 +16,12 @@ from .devices import hardware_name, resolve_device, seconds_now
 from .evaluation import (
     evaluate_splits,
     fixed_threads,
-    input_batches,
     one_thread_workers,
     recalibrate_batch_norm,
 )
 from .exits import train_exits
+from .feature_cache import check_feature_caches
+from .inputs import SplitInputs
 from .network import EarlyExitNetwork
 from .recipes import ExitRecipe
 from .training import TrainedSupernet, load_supernet
@@ -50,7 +51,10 @@ class SupernetMeter:
         supernet, found = load_supernet(trained.path, space, data.n_classes, ema=trained.ema)
         self._supernet = supernet.to(self._device)
         self._space = space
-        self._data = data
+        self._split_id = data.split_id
+        self._train, self._calibration, self._test = (
+            SplitInputs(split, self._device) for split in (data.train, data.calibration, data.test)
+        )
         self._recipe = recipe
         self._weights_id = found.weights_id
 
@@ -67,15 +71,23 @@ class SupernetMeter:
     @property
     def split_id(self) -> str:
         """The data's splits."""
-        return self._data.split_id
+        return self._split_id
 
     def measure(
         self, backbones: Sequence[Backbone], *, session: str, first_row: int = 0
     ) -> Generator[AccuracyRecord, None, None]:
-        """Yield one record per backbone; one that fails yields an invalid record with the reason."""
+        """Yield one record per backbone; one that fails yields an invalid record with the reason.
+
+        Raises:
+            ConfigError: the features that the recipe wants to keep do not fit into memory.
+        """
         jobs: deque[Future[AccuracyRecord]] = deque()
         # Side by side on a GPU, jobs would wait for each other and count the other's seconds.
         threads = self._recipe.threads if self._device.type == "cpu" else 1
+        check_feature_caches(
+            self._space, backbones, self._recipe, n_classes=self._supernet.n_classes, n_train=len(self._train),
+            device=self._device, side_by_side=threads,
+        )  # fmt: skip
         with one_thread_workers(threads) as pool:
             for row_no, backbone in enumerate(backbones, start=first_row):
                 jobs.append(pool.submit(self.record, backbone, session=session, row_no=row_no))
@@ -117,12 +129,12 @@ class SupernetMeter:
     def _outcomes(self, backbone: Backbone, seconds: dict[str, float]) -> tuple[OutcomeMatrix, OutcomeMatrix]:
         network = self._trained_network(backbone, seconds)
         began = seconds_now(self._device)
-        calibration, test = evaluate_splits(network, self._data.calibration, self._data.test, self._recipe)
+        calibration, test = evaluate_splits(network, self._calibration, self._test, self._recipe)
         seconds["evaluate"] = seconds_now(self._device) - began
         return calibration, test
 
     def _trained_network(self, backbone: Backbone, seconds: dict[str, float]) -> EarlyExitNetwork:
-        recipe, train = self._recipe, self._data.train
+        recipe, train = self._recipe, self._train
         self._space.encode(backbone)  # a backbone of another space has no slice here
         began = seconds_now(self._device)
         network = self._supernet.extract(backbone)
@@ -130,7 +142,7 @@ class SupernetMeter:
         rng = np.random.default_rng(_seed(recipe.seed, backbone))
         n_calibration = min(len(train), recipe.calibration_batches * recipe.calibration_batch_size)
         rows = rng.choice(len(train), n_calibration, replace=False)
-        batches = input_batches(train.images[rows], recipe.calibration_batch_size, network)
+        batches = train.batches(recipe.calibration_batch_size, network.normalization, rows)
         recalibrate_batch_norm(network, network.final_logits, batches)
         seconds["calibrate"] = seconds_now(self._device) - began
         began = seconds_now(self._device)

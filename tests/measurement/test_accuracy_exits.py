@@ -19,16 +19,22 @@ from torch.nn import functional
 from hadas.datasets.images import ImageData, ImageSplit, load_images
 from hadas.datasets.records import OutcomeMatrix
 from hadas.errors import ConfigError
+from hadas.measurement.accuracy import feature_cache
 from hadas.measurement.accuracy.evaluation import (
     evaluate,
     evaluate_splits,
     fitted_temperature,
     fixed_threads,
     logit_batches,
-    network_input,
     recalibrate_batch_norm,
 )
-from hadas.measurement.accuracy.exits import feature_cache_bytes, train_exits
+from hadas.measurement.accuracy.exits import train_exits
+from hadas.measurement.accuracy.feature_cache import (
+    available_bytes,
+    check_feature_caches,
+    feature_cache_bytes,
+)
+from hadas.measurement.accuracy.inputs import SplitInputs
 from hadas.measurement.accuracy.network import EarlyExitNetwork, build_network
 from hadas.measurement.accuracy.recipes import (
     HADAS_CODE_EXITS,
@@ -43,9 +49,11 @@ from hadas.measurement.accuracy.training import train_supernet
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
 from hadas.measurement.hardware.host_cpu import HostCpuDevice
 from hadas.measurement.hardware.simulator import simulated_device
-from hadas.spaces import Exits, MBConvSpace, attentivenas_space, mini_space
+from hadas.spaces import Backbone, Exits, MBConvSpace, attentivenas_space, mini_space
+from hadas.spaces.mbconv import block_plans
 from hadas.study.assembly import Assembly
-from hadas.study.config import load_config
+from hadas.study.config import load_config, template
+from hadas.study.loop import Study
 
 RECIPE = dataclasses.replace(
     SMOKE_EXITS, calibration_batches=1, epochs=2, batch_size=32, learning_rate=0.01, cache_features=False
@@ -79,7 +87,7 @@ def calibrated(train: ImageSplit) -> EarlyExitNetwork:
     space = mini_space()
     network = Supernet(space, 4, seed=0).extract(space.presets["m0"])
     network.requires_grad_(False)
-    recalibrate_batch_norm(network, network.final_logits, [network_input(train.images, network)])
+    recalibrate_batch_norm(network, network.final_logits, [_input(network, train)])
     return network
 
 
@@ -91,6 +99,11 @@ def _trained(
     network.heads.requires_grad_(True)
     train_exits(network, train, rows, recipe, seed)
     return network.requires_grad_(False)
+
+
+def _input(network: EarlyExitNetwork, split: ImageSplit, rows: np.ndarray | None = None) -> torch.Tensor:
+    rows = np.arange(len(split)) if rows is None else rows
+    return SplitInputs(split, network.device).read(rows, network.normalization)
 
 
 def _logits(network: EarlyExitNetwork, split: ImageSplit, batch_size: int = 64) -> torch.Tensor:
@@ -118,7 +131,7 @@ def test_one_step_follows_equation_4(calibrated: EarlyExitNetwork, train: ImageS
     recipe = dataclasses.replace(RECIPE, epochs=1, batch_size=64, optimizer="sgd", learning_rate=1e-20)
     manual = _trained(calibrated, train, recipe, rows=rows)  # a rate of nothing leaves the initial weights
     manual.heads.requires_grad_(True).zero_grad()
-    images = network_input(train.images[rows], manual)
+    images = _input(manual, train, rows)
     with torch.no_grad():
         seen, final = manual.eval().features(images)
     manual.heads.train()
@@ -257,14 +270,69 @@ def test_a_cache_that_does_not_fit_is_refused_before_anything_runs() -> None:
         train_exits(network, _brightness_data(4), rows, recipe, seed=0)
 
 
+def test_room_is_asked_for_the_largest_backbones_that_run_side_by_side() -> None:
+    space, cpu = mini_space(), torch.device("cpu")
+    foreign = attentivenas_space().presets["a6"]  # has no slice here, so no features either
+    free = available_bytes(cpu)
+    per_image = feature_cache_bytes(
+        block_plans(space.macro, space.largest)[space.first_exit :], 10, 1, "float32"
+    )
+    fits_once = dataclasses.replace(RECIPE, cache_features=True, train_images=int(0.3 * free / per_image))
+
+    def check(*backbones: Backbone, recipe: ExitRecipe = fits_once, side_by_side: int = 2) -> None:
+        check_feature_caches(
+            space, backbones, recipe, n_classes=10, n_train=10**12, device=cpu, side_by_side=side_by_side
+        )
+
+    twin = space.decode(space.encode(space.largest) - (np.arange(len(space.variables)) == 0))
+    check(space.largest, space.largest, foreign)
+    check(space.largest, twin, side_by_side=1)
+    check(space.largest, twin, recipe=dataclasses.replace(fits_once, cache_features=False))
+    with pytest.raises(ConfigError, match=r"with the 1 measured beside it.*fewer workers"):
+        check(space.largest, twin)
+    with pytest.raises(ConfigError, match=rf"{space.largest.arch_id} take"):
+        check(
+            space.smallest, space.largest, recipe=dataclasses.replace(fits_once, train_images=2 * fits_once.train_images)
+        )  # fmt: skip
+
+
+def test_a_study_refuses_a_cache_that_does_not_fit_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_cache, "available_bytes", lambda device: 10**6)
+    for workers in ("threads", "processes"):
+        path = tmp_path / f"{workers}.yaml"
+        path.write_text(template(path.name, "smoke", {"accuracy": {"workers": workers}}))
+        study = Study.open(path)
+        with pytest.raises(ConfigError, match=r"256 images at all.*cache_features to false"):
+            study.measure()
+        assert study.store.study_config("smoke") is None, "its file may still be mended"
+        assert not list(tmp_path.glob("weights/*")), "nothing was trained"
+
+
+def test_meters_refuse_a_cache_that_does_not_fit_before_the_first_backbone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "smoke.yaml"
+    path.write_text(template(path.name, "smoke", {"accuracy": {"supernet": {"steps": 1}}}))
+    studies = [Study.open(path, places={"workers": workers}) for workers in ("threads", "processes")]
+    trained = studies[0].parts.trained_supernet(lambda *_: None)
+    space = mini_space()
+    monkeypatch.setattr(feature_cache, "available_bytes", lambda device: 10**6)
+    for study in studies:
+        records = study.parts.meter(trained).measure([space.smallest, space.largest], session="s")
+        with pytest.raises(ConfigError, match=rf"{space.largest.arch_id}.*cache_features to false"):
+            next(records)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_estimate_of_the_cache_is_what_features_take(
     calibrated: EarlyExitNetwork, train: ImageSplit, precision: str
 ) -> None:
     with torch.no_grad(), torch.autocast("cpu", enabled=precision == "bfloat16"):
-        seen, final = calibrated.features(network_input(train.images[:10], calibrated))
+        seen, final = calibrated.features(_input(calibrated, train, np.arange(10)))
     taken = sum(t.nbytes for t in seen) + final.float().nbytes
-    assert feature_cache_bytes(calibrated, 10, precision) == taken
+    assert feature_cache_bytes(calibrated.plans[calibrated.first_exit :], 4, 10, precision) == taken
 
 
 def _two_class_logits(advantage: float, n: int, right: int) -> tuple[torch.Tensor, torch.Tensor]:

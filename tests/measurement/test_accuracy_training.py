@@ -10,7 +10,7 @@ import torch
 
 from hadas.datasets.images import ImageData, ImageSplit, load_images
 from hadas.errors import CheckpointError, ConfigError
-from hadas.measurement.accuracy.augmentation import augment
+from hadas.measurement.accuracy.augmentation import apply_changes, draw_changes
 from hadas.measurement.accuracy.checkpoints import read_checkpoint
 from hadas.measurement.accuracy.evaluation import fixed_threads
 from hadas.measurement.accuracy.recipes import SMOKE_SUPERNET, SupernetRecipe, warmup_cosine
@@ -145,14 +145,16 @@ def test_foreign_checkpoints_are_refused_by_name(digits: ImageData, tmp_path: Pa
 def test_augmentation_shifts_and_mirrors_without_inventing_pixels() -> None:
     images = np.zeros((200, 3, 9, 9), dtype=np.uint8)
     images[:, :, 4, 3] = 255
-    moved = augment(images, np.random.default_rng(0), max_shift=2, mirror=True)
+    rng = np.random.default_rng(0)
+    moved = apply_changes(torch.from_numpy(images), draw_changes(200, rng, max_shift=2, mirror=True)).numpy()
     assert moved.shape == images.shape
     assert (moved.reshape(200, 3, -1).max(axis=2) == 255).all()
     n, y, x = np.nonzero(moved[:, 0])
     assert n.tolist() == list(range(200))
     assert set(y) == set(range(2, 7))
     assert set(x) == set(range(1, 8))  # column 3 or, mirrored, 5, each two either way
-    np.testing.assert_array_equal(augment(images, np.random.default_rng(0)), images)
+    unchanged = apply_changes(torch.from_numpy(images), draw_changes(200, rng))
+    np.testing.assert_array_equal(unchanged.numpy(), images)
 
 
 def test_learning_rate_warms_up_and_falls() -> None:
