@@ -17,7 +17,6 @@ from hadas.measurement.accuracy.policies import (
     outcome_at,
 )
 from hadas.search.designs import evaluate_measured
-from hadas.search.outcomes import OutcomeLibrary
 from hadas.study import Study
 from hadas.study.config import template
 from hadas.study.policies_view import PolicyLimits, backbone_comparison, front_comparisons
@@ -173,18 +172,18 @@ def test_the_controller_compares_the_score_that_the_study_names(study, name):
         assert judged.controller.accuracy == expected.accuracy
     assert [p.outcome.thresholds for p in ours] != [p.outcome.thresholds for p in default]
 
-    library = OutcomeLibrary([point.accuracy for point in ours], named.parts.controller)
-    for point in ours:
-        matrix, seen = point.accuracy.calibration, library.measured(point.design.backbone.arch_id)
-        leaves = CrossFitter(policy.score.values(matrix), matrix.group).leaves(
-            matrix.correct, policy.tolerance
-        )
-        assert (seen.leaves == leaves.T).all()
+    worlds = named.worlds()
+    tables = worlds.mean.tables([point.design.backbone for point in ours])
+    for i, point in enumerate(ours):
+        matrix, p = point.accuracy.calibration, tables.n_positions[i]
+        fitter = CrossFitter(policy.score.values(matrix), matrix.group)
+        leaves = fitter.leaves(matrix.correct, policy.tolerance)
+        assert (tables.leaves[i, [*range(p), -1]] == leaves.T).all()
         shares = apply_controller(matrix.correct, leaves, point.design.mask).shares
         assert point.outcome.controller.shares == tuple(shares[np.append(point.design.mask, True)])
         # A backbone that borrows exactly these fractions from itself borrows the leave bits too.
-        donor = library.nearest_donors(matrix.fractions, 1)[0]
-        assert (library.borrowed_from(donor, matrix.fractions).leaves == leaves.T).all()
+        donor = worlds.library.nearest_donors(matrix.fractions, 1)[0]
+        assert (worlds.library.borrowed_from(donor, matrix.fractions).leaves == leaves.T).all()
 
 
 def test_another_score_is_another_study(study):
