@@ -19,68 +19,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import StoreError
-from ..spaces import Backbone, Setting
-from .records import AccuracyRecord, CostRecord, OutcomeMatrix, StageCost, Statistic, Target, Truth
-
-SCHEMA_VERSION = 1
-
-_metadata = sa.MetaData()
-_meta = sa.Table("meta", _metadata, sa.Column("schema_version", sa.Integer, nullable=False))
-_targets = sa.Table(
-    "targets",
-    _metadata,
-    sa.Column("target_id", sa.String, primary_key=True),
-    sa.Column("fields", sa.JSON, nullable=False),
-)
-_costs = sa.Table(
-    "cost_rows",
-    _metadata,
-    sa.Column("session", sa.String, primary_key=True),
-    sa.Column("row_no", sa.Integer, primary_key=True),
-    sa.Column("arch_id", sa.String, nullable=False, index=True),
-    sa.Column("target_id", sa.String, sa.ForeignKey("targets.target_id"), nullable=False, index=True),
-    sa.Column("truth", sa.String, nullable=False),
-    sa.Column("valid", sa.Boolean, nullable=False),
-    sa.Column("reason", sa.String, nullable=False),
-    sa.Column("device_seconds", sa.Float, nullable=False),
-    sa.Column("latency_ms", sa.Float),
-    sa.Column("energy_mj", sa.Float),
-    sa.Column("row", sa.JSON, nullable=False),
-)
-_accuracies = sa.Table(
-    "accuracy_rows",
-    _metadata,
-    sa.Column("session", sa.String, primary_key=True),
-    sa.Column("row_no", sa.Integer, primary_key=True),
-    sa.Column("arch_id", sa.String, nullable=False),
-    sa.Column("weights_id", sa.String, nullable=False),
-    sa.Column("recipe_id", sa.String, nullable=False),
-    sa.Column("split_id", sa.String, nullable=False),
-    sa.Column("first_exit", sa.Integer, nullable=False),
-    sa.Column("valid", sa.Boolean, nullable=False),
-    sa.Column("reason", sa.String, nullable=False),
-    sa.Column("backbone", sa.JSON, nullable=False),
-    sa.Column("seconds", sa.JSON, nullable=False),
-    sa.Column("calibration", sa.LargeBinary),
-    sa.Column("test", sa.LargeBinary),
-    sa.Column("hardware", sa.String, server_default=""),
-    sa.Index("accuracy_identity", "arch_id", "weights_id", "recipe_id", "split_id"),
-)
-_studies = sa.Table(
-    "studies",
-    _metadata,
-    sa.Column("study_id", sa.String, primary_key=True),
-    sa.Column("config", sa.JSON, nullable=False),
-)
-_events = sa.Table(
-    "events",
-    _metadata,
-    sa.Column("event_no", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("study_id", sa.String, sa.ForeignKey("studies.study_id"), nullable=False, index=True),
-    sa.Column("key", sa.String, nullable=False),
-    sa.Column("payload", sa.JSON, nullable=False),
-    sa.UniqueConstraint("study_id", "key"),
-)
+from . import rows, schema
+from .records import AccuracyRecord, CostRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +70,7 @@ class Store:
             self._engine = sa.create_engine(self.url)
             if self._engine.dialect.name == "sqlite":
                 sa.event.listen(self._engine, "connect", _configure_sqlite)
-            _metadata.create_all(self._engine)
-            self._check_schema()
-            self._add_missing_columns()
+            schema.prepare(self._engine, self._name)
         except sa.exc.SQLAlchemyError as error:
             raise StoreError(
                 f"store {self._name}: cannot be opened ({_first_line(error)}). {remedy}"
@@ -154,33 +92,6 @@ class Store:
             return sa.make_url(self.url).render_as_string(hide_password=True)
         except sa.exc.ArgumentError:
             return self.url
-
-    def _check_schema(self) -> None:
-        with self._engine.begin() as connection:
-            found = connection.execute(sa.select(_meta.c.schema_version)).scalar_one_or_none()
-            if found is None:
-                connection.execute(_meta.insert().values(schema_version=SCHEMA_VERSION))
-            elif found != SCHEMA_VERSION:
-                raise StoreError(
-                    f"store {self._name}: schema version {found}; this hadas reads version {SCHEMA_VERSION}. Name a new file."
-                )
-
-    def _add_missing_columns(self) -> None:
-        """Columns that came later have a default, so that stores written before are read as they are."""
-        late = _accuracies.c.hardware
-        if late.name in self._accuracy_columns():
-            return
-        kind = late.type.compile(self._engine.dialect)
-        statement = sa.text(f"ALTER TABLE {_accuracies.name} ADD COLUMN {late.name} {kind} DEFAULT ''")
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(statement)
-        except sa.exc.SQLAlchemyError:
-            if late.name not in self._accuracy_columns():  # else another process was faster
-                raise
-
-    def _accuracy_columns(self) -> set[str]:
-        return {column["name"] for column in sa.inspect(self._engine).get_columns(_accuracies.name)}
 
     def close(self) -> None:
         """Release the database."""
@@ -226,43 +137,31 @@ class Store:
         statements: list[sa.Executable] = []
         if not self._has_target(record.target.target_id):
             statements.append(
-                _targets.insert().values(target_id=record.target.target_id, fields=asdict(record.target))
+                schema.targets.insert().values(
+                    target_id=record.target.target_id, fields=asdict(record.target)
+                )
             )
-        statements.append(
-            _costs.insert().values(
-                session=record.session,
-                row_no=record.row_no,
-                arch_id=record.backbone.arch_id,
-                target_id=record.target.target_id,
-                truth=str(record.truth),
-                valid=record.valid,
-                reason=record.reason,
-                device_seconds=record.device_seconds,
-                latency_ms=record.latency_ms.value if record.latency_ms else None,
-                energy_mj=record.energy_mj.value if record.energy_mj else None,
-                row=_cost_to_json(record),
-            )
-        )
+        statements.append(schema.costs.insert().values(rows.cost_to_row(record)))
         self._write(statements)
 
     def _has_target(self, target_id: str) -> bool:
-        query = sa.select(_targets.c.target_id).where(_targets.c.target_id == target_id)
+        query = sa.select(schema.targets.c.target_id).where(schema.targets.c.target_id == target_id)
         with self._reading() as connection:
             return connection.execute(query).first() is not None
 
     def costs(self, *, session: str | None = None, target_id: str | None = None) -> tuple[CostRecord, ...]:
         """Cost rows in order of (session, row_no), valid and invalid, optionally of one session or target."""
         query = (
-            sa.select(_costs.c.row, _targets.c.fields)
-            .join(_targets)
-            .order_by(_costs.c.session, _costs.c.row_no)
+            sa.select(schema.costs.c.row, schema.targets.c.fields)
+            .join(schema.targets)
+            .order_by(schema.costs.c.session, schema.costs.c.row_no)
         )
         if session is not None:
-            query = query.where(_costs.c.session == session)
+            query = query.where(schema.costs.c.session == session)
         if target_id is not None:
-            query = query.where(_costs.c.target_id == target_id)
+            query = query.where(schema.costs.c.target_id == target_id)
         with self._reading() as connection:
-            return tuple(_cost_from_json(row, target) for row, target in connection.execute(query))
+            return tuple(rows.cost_from_json(row, target) for row, target in connection.execute(query))
 
     # -- accuracy -----------------------------------------------------------------------------
 
@@ -272,26 +171,7 @@ class Store:
         Raises:
             StoreError: the (session, row_no) is taken.
         """
-        self._write(
-            [
-                _accuracies.insert().values(
-                    session=record.session,
-                    row_no=record.row_no,
-                    arch_id=record.backbone.arch_id,
-                    weights_id=record.weights_id,
-                    recipe_id=record.recipe_id,
-                    split_id=record.split_id,
-                    first_exit=record.first_exit,
-                    valid=record.valid,
-                    reason=record.reason,
-                    backbone=asdict(record.backbone),
-                    seconds=dict(record.seconds),
-                    calibration=record.calibration.to_bytes() if record.calibration else None,
-                    test=record.test.to_bytes() if record.test else None,
-                    hardware=record.hardware,
-                )
-            ]
-        )
+        self._write([schema.accuracies.insert().values(rows.accuracy_to_row(record))])
 
     def accuracy(
         self, arch_ids: Sequence[str], *, weights_id: str, recipe_id: str, split_id: str
@@ -303,23 +183,23 @@ class Store:
             backbone without any row is absent.
         """
         query = (
-            sa.select(_accuracies)
+            sa.select(schema.accuracies)
             .where(
-                _accuracies.c.arch_id.in_(list(arch_ids)),
-                _accuracies.c.weights_id == weights_id,
-                _accuracies.c.recipe_id == recipe_id,
-                _accuracies.c.split_id == split_id,
+                schema.accuracies.c.arch_id.in_(list(arch_ids)),
+                schema.accuracies.c.weights_id == weights_id,
+                schema.accuracies.c.recipe_id == recipe_id,
+                schema.accuracies.c.split_id == split_id,
             )
-            .order_by(_accuracies.c.valid, _accuracies.c.session, _accuracies.c.row_no)
+            .order_by(schema.accuracies.c.valid, schema.accuracies.c.session, schema.accuracies.c.row_no)
         )
         with self._reading() as connection:
-            records = [_accuracy_from_row(row._mapping) for row in connection.execute(query)]
+            records = [rows.accuracy_from_row(row._mapping) for row in connection.execute(query)]
         found = {record.backbone.arch_id: record for record in records}
         return {arch_id: found[arch_id] for arch_id in arch_ids if arch_id in found}
 
     def accuracy_expenses(self, recipe_id: str) -> tuple[AccuracyExpense, ...]:
         """What the accuracy rows of one exit recipe cost, of all studies, valid and invalid."""
-        columns = _accuracies.c
+        columns = schema.accuracies.c
         query = (
             sa.select(
                 columns.session, columns.backbone, columns.weights_id, columns.split_id, columns.hardware,
@@ -337,11 +217,15 @@ class Store:
     def n_accuracy_rows(self) -> int:
         """Number of accuracy rows of all studies."""
         with self._reading() as connection:
-            return int(connection.execute(sa.select(sa.func.count()).select_from(_accuracies)).scalar_one())
+            return int(
+                connection.execute(sa.select(sa.func.count()).select_from(schema.accuracies)).scalar_one()
+            )
 
     def next_accuracy_row(self, session: str) -> int:
         """First free row number of a session."""
-        query = sa.select(sa.func.max(_accuracies.c.row_no)).where(_accuracies.c.session == session)
+        query = sa.select(sa.func.max(schema.accuracies.c.row_no)).where(
+            schema.accuracies.c.session == session
+        )
         with self._reading() as connection:
             last = connection.execute(query).scalar_one()
         return 0 if last is None else int(last) + 1
@@ -352,12 +236,14 @@ class Store:
         """Names of all studies."""
         with self._reading() as connection:
             return tuple(
-                connection.execute(sa.select(_studies.c.study_id).order_by(_studies.c.study_id)).scalars()
+                connection.execute(
+                    sa.select(schema.studies.c.study_id).order_by(schema.studies.c.study_id)
+                ).scalars()
             )
 
     def study_config(self, study_id: str) -> dict[str, Any] | None:
         """The configuration a study was created with, or ``None`` if there is no such study."""
-        query = sa.select(_studies.c.config).where(_studies.c.study_id == study_id)
+        query = sa.select(schema.studies.c.config).where(schema.studies.c.study_id == study_id)
         with self._reading() as connection:
             found: dict[str, Any] | None = connection.execute(query).scalar_one_or_none()
         return found
@@ -365,10 +251,14 @@ class Store:
     def put_study(self, study_id: str, config: Mapping[str, Any]) -> None:
         """Create a study, or replace the configuration of one."""
         if self.study_config(study_id) is None:
-            self._write([_studies.insert().values(study_id=study_id, config=dict(config))])
+            self._write([schema.studies.insert().values(study_id=study_id, config=dict(config))])
         else:
             self._write(
-                [_studies.update().where(_studies.c.study_id == study_id).values(config=dict(config))]
+                [
+                    schema.studies.update()
+                    .where(schema.studies.c.study_id == study_id)
+                    .values(config=dict(config))
+                ]
             )
 
     def journal(self, study_id: str, key: str, payload: Mapping[str, Any]) -> None:
@@ -378,18 +268,24 @@ class Store:
             StoreError: the key is taken.
         """
         json.dumps(payload, allow_nan=True)  # fails here, with a clear traceback, rather than in the driver
-        self._write([_events.insert().values(study_id=study_id, key=key, payload=dict(payload))])
+        self._write([schema.events.insert().values(study_id=study_id, key=key, payload=dict(payload))])
 
     def event(self, study_id: str, key: str) -> dict[str, Any] | None:
         """Payload of one event, or ``None``."""
-        query = sa.select(_events.c.payload).where(_events.c.study_id == study_id, _events.c.key == key)
+        query = sa.select(schema.events.c.payload).where(
+            schema.events.c.study_id == study_id, schema.events.c.key == key
+        )
         with self._reading() as connection:
             found: dict[str, Any] | None = connection.execute(query).scalar_one_or_none()
         return found
 
     def event_keys(self, study_id: str) -> tuple[str, ...]:
         """Keys of all events of a study, oldest first."""
-        query = sa.select(_events.c.key).where(_events.c.study_id == study_id).order_by(_events.c.event_no)
+        query = (
+            sa.select(schema.events.c.key)
+            .where(schema.events.c.study_id == study_id)
+            .order_by(schema.events.c.event_no)
+        )
         with self._reading() as connection:
             return tuple(connection.execute(query).scalars())
 
@@ -404,71 +300,3 @@ def _configure_sqlite(connection: Any, _: Any) -> None:
 
 def _first_line(error: sa.exc.SQLAlchemyError) -> str:
     return str(getattr(error, "orig", None) or error).splitlines()[0]
-
-
-def backbone_from_json(fields: Mapping[str, Any]) -> Backbone:
-    """The inverse of ``dataclasses.asdict`` on a :class:`Backbone` that went through JSON."""
-    return Backbone(
-        space=fields["space"],
-        resolution=fields["resolution"],
-        width=tuple(fields["width"]),
-        depth=tuple(fields["depth"]),
-        kernel=tuple(fields["kernel"]),
-        expand=tuple(fields["expand"]),
-    )
-
-
-def setting_from_json(clocks: Sequence[Sequence[Any]]) -> Setting:
-    """The inverse of listing a :class:`Setting`'s ``clocks_hz``."""
-    return Setting(tuple((name, hz) for name, hz in clocks))
-
-
-def _statistic(fields: Mapping[str, Any] | None) -> Statistic | None:
-    return None if fields is None else Statistic(**fields)
-
-
-def _cost_to_json(record: CostRecord) -> dict[str, Any]:
-    row = asdict(record)
-    del row["target"]
-    row["truth"] = str(record.truth)
-    return row
-
-
-def _cost_from_json(row: Mapping[str, Any], target: Mapping[str, Any]) -> CostRecord:
-    stages = tuple(
-        StageCost(s["kind"], s["position"], Statistic(**s["latency_ms"]), _statistic(s["energy_mj"]))
-        for s in row["stages"]
-    )
-    pinned = tuple((name, value) for name, value in target["pinned"])
-    return CostRecord(
-        **{
-            **row,
-            "backbone": backbone_from_json(row["backbone"]),
-            "heads": tuple((position, head) for position, head in row["heads"]),
-            "requested": setting_from_json(row["requested"]["clocks_hz"]),
-            "actual": setting_from_json(row["actual"]["clocks_hz"]),
-            "target": Target(**{**target, "pinned": pinned}),
-            "truth": Truth(row["truth"]),
-            "stages": stages,
-            "latency_ms": _statistic(row["latency_ms"]),
-            "energy_mj": _statistic(row["energy_mj"]),
-        }
-    )
-
-
-def _accuracy_from_row(row: Any) -> AccuracyRecord:
-    return AccuracyRecord(
-        session=row["session"],
-        row_no=row["row_no"],
-        backbone=backbone_from_json(row["backbone"]),
-        weights_id=row["weights_id"],
-        recipe_id=row["recipe_id"],
-        split_id=row["split_id"],
-        first_exit=row["first_exit"],
-        calibration=OutcomeMatrix.from_bytes(row["calibration"]) if row["calibration"] else None,
-        test=OutcomeMatrix.from_bytes(row["test"]) if row["test"] else None,
-        seconds=row["seconds"],
-        valid=row["valid"],
-        reason=row["reason"],
-        hardware=row["hardware"],
-    )

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from ..datasets.records import AccuracyRecord, CostRecord
-from ..datasets.store import backbone_from_json, setting_from_json
+from ..datasets.rows import backbone_from_json, setting_from_json
 from ..spaces import Backbone, Exits, Setting
 
 if TYPE_CHECKING:
