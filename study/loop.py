@@ -13,7 +13,6 @@ Journal keys: ``supernet`` (its weights, what training cost), ``clocks`` (the ta
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -21,10 +20,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ..datasets.records import AccuracyRecord, CostRecord
+from ..datasets.records import AccuracyRecord
 from ..datasets.store import Store
 from ..errors import StudyError
-from ..spaces import Backbone, Exits, exits_from_heads
+from ..spaces import Backbone
 from .assembly import Assembly, ProgressCallback
 from .config import StudyConfig, config_difference, load_config, with_places
 from .findings import ASKED_FOR, Findings
@@ -36,6 +35,7 @@ from .journal import (
     search_from_json,
     search_to_json,
 )
+from .measuring import measure_accuracies, measure_costs
 from .seeds import seed_designs
 from .worlds import Worlds
 
@@ -157,7 +157,7 @@ class Study:
         if r is None:
             return ()
         backbones = [design.backbone for design in self._designs(r)]
-        self._measure_accuracy(backbones, f"accuracy, {_round_name(r)}", progress)
+        measure_accuracies(self.findings, backbones, f"accuracy, {_round_name(r)}", progress)
         return tuple(self.findings.accuracy_records(list(dict.fromkeys(backbones))).values())
 
     def _open_round(self, progress: ProgressCallback) -> int | None:
@@ -199,50 +199,17 @@ class Study:
     def _measure_designs(self, label: int | str, name: str, progress: ProgressCallback) -> None:
         """Measure whatever of ``plan:label`` is not in the store yet."""
         designs = self._designs(label)
-        self._measure_accuracy([design.backbone for design in designs], f"accuracy, {name}", progress)
+        backbones = [design.backbone for design in designs]
+        measure_accuracies(self.findings, backbones, f"accuracy, {name}", progress)
         mark = " (SIMULATED)" if self.simulated else ""
+        session, seed = self.findings.session(label), self._seed(1)
         for _ in range(2):  # a design whose row came out invalid is queued once more
-            self._measure_cost(designs, self.findings.session(label), f"cost{mark}, {name}", progress)
+            measure_costs(self.findings, designs, session, seed, f"cost{mark}, {name}", progress)
 
     def _designs(self, label: int | str) -> list[Design]:
         plan = self.findings.event(f"plan:{label}")
         assert plan is not None
         return [design_from_json(document) for document in plan["designs"]]
-
-    def _measure_accuracy(
-        self, backbones: Sequence[Backbone], phase: str, progress: ProgressCallback
-    ) -> None:
-        """Measure backbones without a valid row; a failed one is tried again whenever it is asked for."""
-        known = self.findings.accuracy_records(backbones)
-        valid = {arch_id for arch_id, record in known.items() if record.valid}
-        missing = [b for b in dict.fromkeys(backbones) if b.arch_id not in valid]
-        session = self.findings.session("accuracy")
-        first_row = self.store.next_accuracy_row(session)
-        with closing(self.findings.meter.measure(missing, session=session, first_row=first_row)) as records:
-            for done, record in enumerate(records, start=1):
-                self.store.add_accuracy(record)
-                progress(phase, done, len(missing))
-
-    def _measure_cost(
-        self, designs: Sequence[Design], session: str, phase: str, progress: ProgressCallback
-    ) -> None:
-        """Measure the designs that have no valid row, in order; invalid rows stay, new ones follow them."""
-        from ..measurement.hardware.device import CostRequest, MeasurementPlan
-
-        rows = self.store.costs(session=session)
-        done = [CostRequest(row.backbone, self._exits(row), row.requested) for row in rows]
-        valid = {request for request, row in zip(done, rows, strict=True) if row.valid}
-        wanted = [CostRequest(d.backbone, d.exits, d.setting) for d in designs]
-        requests = (*done, *(request for request in wanted if request not in valid))
-        plan = MeasurementPlan(session, requests, first_row=len(done), seed=self._seed(1))
-        for record in self.parts.device.measure(plan):
-            self.store.add_cost(record)
-            progress(phase, record.row_no + 1, len(requests))
-
-    def _exits(self, row: CostRecord) -> Exits:
-        return exits_from_heads(
-            row.heads, first_exit=self.parts.space.first_exit, n_blocks=row.backbone.n_blocks
-        )
 
     # -- predicting, searching, suggesting -----------------------------------------------------
 

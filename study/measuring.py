@@ -1,0 +1,59 @@
+"""Measuring what a plan asks for: only what the store lacks, and every row stored as soon as it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from ..spaces import Backbone, exits_from_heads
+from .assembly import ProgressCallback
+from .findings import Findings
+
+if TYPE_CHECKING:
+    from ..search.designs import Design
+
+
+def measure_accuracies(
+    findings: Findings, backbones: Sequence[Backbone], phase: str, progress: ProgressCallback
+) -> None:
+    """Measure backbones without a valid row; a failed one is tried again whenever it is asked for."""
+    known = findings.accuracy_records(backbones)
+    valid = {arch_id for arch_id, record in known.items() if record.valid}
+    missing = [b for b in dict.fromkeys(backbones) if b.arch_id not in valid]
+    session = findings.session("accuracy")
+    first_row = findings.store.next_accuracy_row(session)
+    with closing(findings.meter.measure(missing, session=session, first_row=first_row)) as records:
+        for done, record in enumerate(records, start=1):
+            findings.store.add_accuracy(record)
+            progress(phase, done, len(missing))
+
+
+def measure_costs(
+    findings: Findings,
+    designs: Sequence[Design],
+    session: str,
+    seed: int,
+    phase: str,
+    progress: ProgressCallback,
+) -> None:
+    """Measure the designs that have no valid row in a session, in order; invalid rows stay, new ones follow them."""
+    from ..measurement.hardware.device import CostRequest, MeasurementPlan
+
+    store, first_exit = findings.store, findings.parts.space.first_exit
+    rows = store.costs(session=session)
+    done = [
+        CostRequest(
+            row.backbone,
+            exits_from_heads(row.heads, first_exit=first_exit, n_blocks=row.backbone.n_blocks),
+            row.requested,
+        )
+        for row in rows
+    ]
+    valid = {request for request, row in zip(done, rows, strict=True) if row.valid}
+    wanted = [CostRequest(d.backbone, d.exits, d.setting) for d in designs]
+    requests = (*done, *(request for request in wanted if request not in valid))
+    plan = MeasurementPlan(session, requests, first_row=len(done), seed=seed)
+    for record in findings.parts.device.measure(plan):
+        store.add_cost(record)
+        progress(phase, record.row_no + 1, len(requests))
