@@ -343,14 +343,31 @@ def with_places(config: StudyConfig, changes: Mapping[str, Any]) -> StudyConfig:
     return validate_config(document, source="command line")
 
 
-def config_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Lines ``field: old -> new`` for every field that differs and may not."""
+def config_difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Lines ``field: old -> new`` for every field that differs and may not.
+
+    A field that a study began without, because there was none yet, counts as its default: that is
+    what was done before it could be said.
+    """
+    return _difference(_overlaid(StudyConfig().model_dump(mode="json"), old), new, "")
+
+
+def _overlaid(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` with what is missing in them, or in their sections, from ``defaults``."""
+    found = defaults | values
+    for key, default in defaults.items():
+        if isinstance(default, dict) and isinstance(found[key], dict):
+            found[key] = _overlaid(default, found[key])
+    return found
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any], prefix: str) -> list[str]:
     lines: list[str] = []
     for key in sorted(set(old) | set(new)):
         name = f"{prefix}{key}"
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            lines += config_difference(before, after, f"{name}.")
+            lines += _difference(before, after, f"{name}.")
         elif before != after and name not in FREE_FIELDS:
             lines.append(f"{name}: {before!r} -> {after!r}")
     return lines

@@ -85,5 +85,16 @@ def test_difference_names_fields_that_matter_only():
     assert config_difference(old, new) == ["seed: 7 -> 8"]
 
 
+def test_a_field_that_a_study_began_without_counts_as_its_default():
+    began = validate_config({}, source="a").model_dump(mode="json")
+    del began["policy"]["score"], began["head_width"]
+    same, changed = (
+        validate_config({"policy": {"score": score}}, source="b").model_dump(mode="json")
+        for score in ("max-softmax", "margin")
+    )
+    assert config_difference(began, same) == []
+    assert config_difference(began, changed) == ["policy.score: 'max-softmax' -> 'margin'"]
+
+
 def test_template_is_plain_yaml():
     assert yaml.safe_load(template("x.yaml", "demo"))["study"] == "demo"
