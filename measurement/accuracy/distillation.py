@@ -47,7 +47,8 @@ def adaptive_alpha_divergence(
     Args:
         student_logits, teacher_logits: (n, C); no gradient flows into the teacher.
         alpha_min, alpha_max: the two exponents.
-        clip: bound, at least 1, on the ratio of probabilities, see :func:`alpha_divergence`.
+        clip: bound, at least 1, on the ratio of probabilities, see :func:`alpha_divergence`.  With
+            exponents -1 and 1 it acts on the first alone.
 
     Returns:
         (n,) divergences, differentiable in ``student_logits``.
@@ -68,10 +69,12 @@ def alpha_divergence(student_logits: Tensor, teacher_logits: Tensor, *, alpha: f
     also where the ratio is clipped.  The gradient is -sum_i q_i rho(t_i) d log q_i with
     rho(t) = t^a / a, or log t for a = 0.
 
-    The ratio is clipped where a power of it would explode: t at ``clip`` from above for a > 0,
-    at 1 / ``clip`` from below for a < 0, both for a = 0.  The clipped ratio enters rho as a constant,
-    so a clipped class still pulls the student towards the teacher, with a bounded force; the plain
-    gradient of the clipped value would push the wrong way.
+    The ratio is clipped where q rho(t) would explode, and nowhere else: t at ``clip`` from above for
+    a > 1, at 1 / ``clip`` from below for a <= 0.  In between q rho(t) = q^(1-a) p^a / a is bounded by
+    itself (p for a = 1), and a clip would take the pull from just those classes that the student
+    misses most.  The clipped ratio enters rho as a constant, so a clipped class still pulls the
+    student towards the teacher, with a bounded force; the plain gradient of the clipped value would
+    push the wrong way.
 
     Args:
         student_logits, teacher_logits: (n, C).
@@ -85,7 +88,7 @@ def alpha_divergence(student_logits: Tensor, teacher_logits: Tensor, *, alpha: f
     with torch.no_grad():
         log_t = functional.log_softmax(teacher_logits, dim=1) - log_q
         bound = torch.log(log_t.new_tensor(clip))
-        if alpha >= 0:
+        if alpha > 1:
             log_t = log_t.minimum(bound)
         if alpha <= 0:
             log_t = log_t.maximum(-bound)

@@ -35,9 +35,10 @@ class SupernetRecipe:
         sampling: how the random backbones are chosen: ``uniform``; or, at a random target of MACs,
             the ``best`` or ``worst`` of ``candidates`` by the loss on the step's images.
         candidates: backbones that such a choice compares.
-        distillation: ``kl`` or ``alpha``, the adaptive alpha-divergence.
+        distillation: ``kl`` or ``alpha``, the adaptive alpha-divergence.  In short trainings on the
+            digits ``alpha`` was clearly worse than ``kl``; compare the two before trusting it.
         alpha_min, alpha_max, alpha_clip: of the alpha-divergence: its two exponents, and the bound
-            on the ratio of probabilities.
+            on the ratio of probabilities where a power of it would explode.
         dropout: before the classifier of the largest backbone.
         drop_connect: share of samples that skip a residual branch in the largest backbone's last two
             stages, growing to this at the last block.

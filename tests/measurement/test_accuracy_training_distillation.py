@@ -36,7 +36,8 @@ def _random(seed: int, scale: float = 1.0) -> Tensor:
         (0.5, NO_CLIP, 4.0 * (1.0 - math.sqrt(0.4) - math.sqrt(0.1))),
         (1.0, NO_CLIP, 0.5 * math.log(0.625) + 0.5 * math.log(2.5)),  # KL(p || q)
         (2.0, NO_CLIP, 0.28125),  # (0.25 / 0.8 + 0.25 / 0.2 - 1) / 2
-        (1.0, 2.0, 0.8 * (0.625 * math.log(0.625) + 0.375) + 0.2 * (2.0 * math.log(2.0) - 1.0)),
+        (1.0, 2.0, 0.5 * math.log(0.625) + 0.5 * math.log(2.5)),  # nothing to clip
+        (2.0, 2.0, (0.8 * (0.625**2 - 1 + 0.75) + 0.2 * (4 - 1 - 2)) / 2),
         (-1.0, 1.25, 0.8 * (1.25 - 2 + 0.8) / 2 + 0.2 * (0.4 - 2 + 2.5) / 2),
     ],
 )
@@ -81,7 +82,16 @@ def test_exponents_near_one_and_zero_approach_the_two_kl_divergences() -> None:
         )
 
 
-@pytest.mark.parametrize("alpha", [-1.0, 1.0, 2.0])
+def test_a_class_that_the_student_misses_pulls_as_in_kl_whatever_the_clip() -> None:
+    """The gradient of KL(p || q), which the exponent 1 stands for, is q - p: bounded without any clip."""
+    student = _logits((0.003, 0.987, 0.01)).requires_grad_()
+    teacher = _logits((0.9, 0.09, 0.01))
+    value = alpha_divergence(student, teacher, alpha=1.0, clip=5.0)
+    (gradient,) = torch.autograd.grad(value.sum(), student)
+    torch.testing.assert_close(gradient, (student.exp() - teacher.exp()).detach())
+
+
+@pytest.mark.parametrize("alpha", [-1.0, 2.0])
 def test_a_clipped_class_still_pulls_towards_the_teacher(alpha: float) -> None:
     """The student misses class 0 by a factor of 300 and is sure of class 1."""
     student = _logits((0.003, 0.987, 0.01)).requires_grad_()
