@@ -11,7 +11,9 @@ import numpy as np
 
 from ..datasets.records import AccuracyRecord, CostRecord, Statistic
 from ..errors import StudyError
-from ..spaces import Backbone, Exits, Setting
+from ..search.report import PolicyNetwork, PolicyRow
+from ..spaces import Backbone, Exits
+from .journal import MeasuredPoint
 from .loop import BASELINES, Study
 from .tables import ranges
 
@@ -43,40 +45,8 @@ class PolicyLimits:
 
 
 @dataclass(frozen=True)
-class PolicyRow:
-    """What one policy attains on the test split, thresholds from the calibration split.
-
-    Attributes:
-        causal: false for the oracle, which no device can run.
-        accuracy: fraction correct; standard error clustered by image.
-        costs: expected per inference, by name; the sampling error of who leaves where joined with
-            the errors of the measured stages.
-        shares: fraction of samples that leaves at each exit in use and, last, at the end.
-    """
-
-    policy: str
-    causal: bool
-    accuracy: Statistic
-    costs: dict[str, Statistic]
-    shares: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class PolicyComparison:
-    """All policies on one network.
-
-    Attributes:
-        backbone: name for people.
-        setting: clocks that the costs were measured at; ``None`` where they are counted MACs.
-        simulated: whether the costs come from a simulator.
-    """
-
-    backbone: str
-    arch_id: str
-    exits: Exits
-    setting: Setting | None
-    simulated: bool
-    rows: tuple[PolicyRow, ...]
+class PolicyComparison(PolicyNetwork):
+    """All policies on one network, with the words that a terminal shows."""
 
     @property
     def title(self) -> str:
@@ -120,10 +90,14 @@ def front_comparisons(study: Study, limits: PolicyLimits = PolicyLimits()) -> li
     """
     _check_measured(study)
     findings = study.findings
-    return [
-        _compare(study, point.accuracy, point.design.exits, point.cost, limits)
-        for point in findings.front(findings.loop_points())
-    ]
+    return point_comparisons(study, findings.front(findings.loop_points()), limits)
+
+
+def point_comparisons(
+    study: Study, points: Sequence[MeasuredPoint], limits: PolicyLimits = PolicyLimits()
+) -> list[PolicyComparison]:
+    """One comparison per measured point, with its exits, at its clocks."""
+    return [_compare(study, p.accuracy, p.design.exits, p.cost, limits) for p in points]
 
 
 def backbone_comparison(study: Study, name: str, limits: PolicyLimits = PolicyLimits()) -> PolicyComparison:
@@ -150,11 +124,21 @@ def backbone_comparison(study: Study, name: str, limits: PolicyLimits = PolicyLi
 
 def notes(study: Study, comparisons: Sequence[PolicyComparison], limits: PolicyLimits) -> list[str]:
     """What a reader of the tables must know."""
-    tolerance = f"{100 * _tolerance(study, limits):g}"
     found = [
         "Judged on the test split, thresholds from the calibration split; costs are expected per inference, without "
         f"heads that a policy never uses; ± is one standard error, copies of an image counted as one; shares below "
         f"{100 * LEAST_SHARE:g} % are left out.",
+        *policy_notes(study, limits),
+    ]
+    if any("macs" in row.costs for comparison in comparisons for row in comparison.rows):
+        found.append("No cost of this network was measured, so multiply-accumulates are counted instead.")
+    return found
+
+
+def policy_notes(study: Study, limits: PolicyLimits = PolicyLimits()) -> list[str]:
+    """What each policy is, and what it may lose."""
+    tolerance = f"{100 * _tolerance(study, limits):g}"
+    return [
         "oracle: knows which exit is right; an upper bound that no policy attains.",
         f"max-softmax, margin, entropy: thresholds fitted exit by exit; each exit may lose {tolerance} % on the "
         "calibration samples that reach its threshold, and together they may lose more.",
@@ -163,9 +147,6 @@ def notes(study: Study, comparisons: Sequence[PolicyComparison], limits: PolicyL
         f"risk-controlled: with {100 * (1 - limits.delta):g} % confidence, at most {100 * limits.epsilon:g} % of images "
         "are right at the end but wrong where they leave; all run to the end if the images are too few to promise that.",
     ]
-    if any("macs" in row.costs for comparison in comparisons for row in comparison.rows):
-        found.append("No cost of this network was measured, so multiply-accumulates are counted instead.")
-    return found
 
 
 def write_policies_csv(comparisons: Sequence[PolicyComparison], path: Path) -> None:
@@ -292,29 +273,10 @@ def _row(
 
 
 def _csv_row(comparison: PolicyComparison, row: PolicyRow) -> dict[str, Cell]:
-    from ..measurement.accuracy.policies import interval_95
+    from ..search.report.export import policy_cells
 
-    low, high = interval_95(row.accuracy)
-    cells: dict[str, Cell] = {
-        "backbone": comparison.backbone,
-        "arch_id": comparison.arch_id,
-        "exits": " ".join(map(str, comparison.exits.positions)),
-        "setting": None if comparison.setting is None else str(comparison.setting),
-        "policy": row.policy,
-        "causal": row.causal,
-        "accuracy": row.accuracy.value,
-        "accuracy_se": row.accuracy.standard_error,
-        "accuracy_low_95": low,
-        "accuracy_high_95": high,
-    }
-    for name in COST_HEADINGS:
-        cost = row.costs.get(name)
-        cells[name] = None if cost is None else cost.value
-        cells[f"{name}_se"] = None if cost is None else cost.standard_error
-    cells["shares"] = " ".join(map(repr, row.shares))
-    counted = "macs" in row.costs
-    cells["cost_truth"] = "counted" if counted else "SIMULATED" if comparison.simulated else "measured"
-    return cells
+    truth = "counted" if "macs" in row.costs else "SIMULATED" if comparison.simulated else "measured"
+    return {**policy_cells(comparison, row), "cost_truth": truth}
 
 
 def _with_error(cost: Statistic, unit: float) -> str:

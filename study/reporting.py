@@ -16,6 +16,7 @@ from .assembly import ProgressCallback
 from .findings import ASKED_FOR
 from .journal import MeasuredPoint, RoundSummary
 from .loop import BASELINES, Study
+from .policies_view import PolicyComparison, point_comparisons, policy_notes
 
 if TYPE_CHECKING:
     from ..search.designs import Design, PolicyCost
@@ -180,6 +181,7 @@ def report_content(study: Study) -> ReportContent:
     findings = study.findings
     _ = findings.reference  # a study without measurements ends here, with the remedy
     groups = _measured_groups(study)
+    chosen = _chosen_points(study)
     return ReportContent(
         study_name=study.config.study,
         simulated=study.simulated,
@@ -195,9 +197,12 @@ def report_content(study: Study) -> ReportContent:
         traces=tuple(_traces(study, groups)),
         checks=tuple(_prediction_checks(study)),
         ledger=tuple(_ledger(study)),
-        chosen=tuple(_chosen_rows(study)),
+        chosen=tuple(_chosen_row(study, point) for point in chosen),
         statements=tuple(statements(study)),
         accuracy_spread=accuracy_spread(study),
+        policies=_policies(study, chosen),
+        policy_notes=tuple(policy_notes(study)),
+        controller=study.parts.controller.name,
     )
 
 
@@ -320,41 +325,64 @@ def _ledger(study: Study) -> list[LedgerRow]:
     return rows
 
 
-def _chosen_rows(study: Study) -> list[ChosenRow]:
-    """The front of the loop, judged on the test split that no decision has seen."""
+def _chosen_points(study: Study) -> list[MeasuredPoint]:
+    """The front of the loop, best accuracy last; a long one thinned."""
+    front = study.findings.front(study.findings.loop_points())
+    if len(front) <= MAX_CHOSEN:
+        return front
+    return [front[i] for i in np.linspace(0, len(front) - 1, MAX_CHOSEN).round().astype(int)]
+
+
+def _chosen_row(study: Study, point: MeasuredPoint) -> ChosenRow:
+    """A network judged on the test split that no decision has seen."""
     from ..search.designs import evaluate_measured
     from ..search.report import ChosenRow
 
-    front = study.findings.front(study.findings.loop_points())
-    if len(front) > MAX_CHOSEN:
-        front = [front[i] for i in np.linspace(0, len(front) - 1, MAX_CHOSEN).round().astype(int)]
-    rows = []
-    for point in front:
-        design = point.design
-        outcome = evaluate_measured(
-            design, point.accuracy, point.cost, split="test", controller=study.parts.controller
-        )
-        controller, oracle, plain = outcome.controller, outcome.oracle, outcome.no_exit
-        rows.append(
-            ChosenRow(
-                name=study.findings.name(design.backbone),
-                arch_id=design.backbone.arch_id,
-                backbone=design.backbone.describe(),
-                exits=design.exits.positions,
-                setting=design.setting,
-                accuracy_test=controller.accuracy,
-                accuracy_test_se=controller.accuracy_se,
-                energy_mj=controller.energy_mj,
-                latency_ms=controller.latency_ms,
-                exit_shares=controller.shares,
-                oracle_accuracy=oracle.accuracy,
-                oracle_energy_mj=oracle.energy_mj,
-                oracle_latency_ms=oracle.latency_ms,
-                oracle_exit_shares=oracle.shares,
-                no_exit_accuracy=plain.accuracy,
-                no_exit_energy_mj=plain.energy_mj,
-                no_exit_latency_ms=plain.latency_ms,
-                thresholds=outcome.thresholds,
-            )
-        )
-    return rows
+    design = point.design
+    outcome = evaluate_measured(
+        design, point.accuracy, point.cost, split="test", controller=study.parts.controller
+    )
+    controller, oracle, plain = outcome.controller, outcome.oracle, outcome.no_exit
+    return ChosenRow(
+        name=study.findings.name(design.backbone),
+        arch_id=design.backbone.arch_id,
+        backbone=design.backbone.describe(),
+        exits=design.exits.positions,
+        setting=design.setting,
+        accuracy_test=controller.accuracy,
+        accuracy_test_se=controller.accuracy_se,
+        energy_mj=controller.energy_mj,
+        latency_ms=controller.latency_ms,
+        exit_shares=controller.shares,
+        oracle_accuracy=oracle.accuracy,
+        oracle_energy_mj=oracle.energy_mj,
+        oracle_latency_ms=oracle.latency_ms,
+        oracle_exit_shares=oracle.shares,
+        no_exit_accuracy=plain.accuracy,
+        no_exit_energy_mj=plain.energy_mj,
+        no_exit_latency_ms=plain.latency_ms,
+        thresholds=outcome.thresholds,
+    )
+
+
+def ends_and_middle(points: Sequence[MeasuredPoint]) -> dict[str, MeasuredPoint]:
+    """At most three points that stand for a front, by their place on it; those without exits are passed over.
+
+    Args:
+        points: best accuracy last.
+    """
+    points = [point for point in points if point.design.exits.positions]
+    if not points:
+        return {}
+    cheapest, best = min(points, key=lambda point: _cost(point.outcome.controller)[0]), points[-1]
+    if cheapest is best:
+        return {"cheapest and most accurate": best}
+    between = [point for point in points if point is not cheapest and point is not best]
+    middle = {"middle": between[len(between) // 2]} if between else {}
+    return {"cheapest": cheapest, **middle, "most accurate": best}
+
+
+def _policies(study: Study, chosen: Sequence[MeasuredPoint]) -> dict[str, PolicyComparison]:
+    """Every runtime policy on the networks that stand for the front."""
+    places = ends_and_middle(chosen)
+    return dict(zip(places, point_comparisons(study, list(places.values())), strict=True))

@@ -9,6 +9,8 @@ from .content import (
     HypervolumeTrace,
     LedgerKind,
     LedgerRow,
+    PolicyNetwork,
+    PolicyRow,
     PredictionCheck,
     ReportContent,
     RoundRow,
@@ -17,5 +19,5 @@ from .export import write_report
 
 __all__ = [
     "AccuracySpread", "ChosenRow", "DesignRow", "HypervolumeTrace", "LedgerKind", "LedgerRow",
-    "PredictionCheck", "ReportContent", "RoundRow", "write_report",
+    "PolicyNetwork", "PolicyRow", "PredictionCheck", "ReportContent", "RoundRow", "write_report",
 ]  # fmt: skip

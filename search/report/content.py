@@ -8,11 +8,11 @@ latency is the cost axis everywhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from ...datasets.records import Target
-from ...spaces import Setting
+from ...datasets.records import Statistic, Target
+from ...spaces import Exits, Setting
 
 LedgerKind = Literal["device", "training"]
 """Who was busy: the target device, or the accuracy side (training and evaluation)."""
@@ -163,6 +163,43 @@ class ChosenRow:
     thresholds: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class PolicyRow:
+    """What one policy attains on the test split, thresholds from the calibration split.
+
+    Attributes:
+        causal: false for the oracle, which no device can run.
+        accuracy: fraction correct; standard error clustered by image.
+        costs: expected per inference, by name; the sampling error of who leaves where joined with
+            the errors of the measured stages.
+        shares: fraction of samples that leaves at each exit in use and, last, at the end.
+    """
+
+    policy: str
+    causal: bool
+    accuracy: Statistic
+    costs: Mapping[str, Statistic]
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PolicyNetwork:
+    """All policies on one network.
+
+    Attributes:
+        backbone: name for people.
+        setting: clocks that the costs were measured at; ``None`` where they are counted MACs.
+        simulated: whether the costs come from a simulator.
+    """
+
+    backbone: str
+    arch_id: str
+    exits: Exits
+    setting: Setting | None
+    simulated: bool
+    rows: tuple[PolicyRow, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class AccuracySpread:
     """Whether backbones differ by more than one measurement's error (else there is nothing to search).
@@ -189,6 +226,10 @@ class ReportContent:
         config_yaml: the study's configuration as text.
         statements: findings in plain sentences, shown at the top.
         accuracy_spread: ``None`` if it was not estimated.
+        policies: all runtime policies on some of the chosen networks, by place on the front
+            (``cheapest``, ``middle``, ``most accurate``).
+        policy_notes: what a reader of the policies must know, in plain sentences.
+        controller: the policy that the search counts on.
     """
 
     study_name: str
@@ -208,6 +249,9 @@ class ReportContent:
     chosen: tuple[ChosenRow, ...]
     statements: tuple[str, ...] = ()
     accuracy_spread: AccuracySpread | None = None
+    policies: Mapping[str, PolicyNetwork] = field(default_factory=dict)
+    policy_notes: tuple[str, ...] = ()
+    controller: str = "max-softmax"
 
     @property
     def has_energy(self) -> bool:

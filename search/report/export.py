@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...measurement.accuracy.policies import interval_95
 from .charts import MARK, Axis, Chart, Interval, LegendEntry, Panel, Series
-from .content import ReportContent
+from .content import PolicyNetwork, PolicyRow, ReportContent
 from .figures import all_charts
 from .page import render_page
 
@@ -69,6 +71,11 @@ def csv_tables(content: ReportContent) -> dict[str, list[dict[str, Cell]]]:
             for row in content.ledger
         ],
         "chosen": _chosen(content),
+        "policies": [
+            {"place": place, **policy_cells(network, row)}
+            for place, network in content.policies.items()
+            for row in network.rows
+        ],
     }  # fmt: skip
     # Rows that do not say otherwise hold costs.
     return {
@@ -126,6 +133,22 @@ def _chosen(content: ReportContent) -> list[dict[str, Cell]]:
     ]  # fmt: skip
 
 
+def policy_cells(network: PolicyNetwork, row: PolicyRow) -> dict[str, Cell]:
+    """One policy on one network as a row of CSV, values unrounded."""
+    low, high = interval_95(row.accuracy)
+    cells: dict[str, Cell] = {
+        "backbone": network.backbone, "arch_id": network.arch_id, "exits": _joined(network.exits.positions),
+        "setting": None if network.setting is None else str(network.setting), "policy": row.policy,
+        "causal": row.causal, "accuracy": row.accuracy.value, "accuracy_se": row.accuracy.standard_error,
+        "accuracy_low_95": low, "accuracy_high_95": high,
+    }  # fmt: skip
+    for name in ("energy_mj", "latency_ms", "macs"):
+        cost = row.costs.get(name)
+        cells[name] = None if cost is None else cost.value
+        cells[f"{name}_se"] = None if cost is None else cost.standard_error
+    return cells | {"shares": _joined(row.shares)}
+
+
 def _joined(values: Sequence[float]) -> str:
     return " ".join(repr(value) for value in values)
 
@@ -143,6 +166,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Cell]]) -> None:
 
 _MARKERS = {"circle": "o", "diamond": "D", "square": "s", "triangle": "^", "star": "*", "cross": "X"}
 _INK, _MUTED, _GRID = "#1d2430", "#5d6878", "#e6e8eb"
+_LEGEND_ENTRY_INCHES = 1.3
 
 
 def write_png(chart: Chart, path: Path, *, simulated: bool) -> None:
@@ -151,10 +175,13 @@ def write_png(chart: Chart, path: Path, *, simulated: bool) -> None:
     from matplotlib.figure import Figure
 
     n = len(chart.panels)
-    height = 1.5 + chart.height_px / 105
-    figure = Figure(figsize=(max(8.0, 4.3 * n), height), dpi=160, facecolor="white")
+    width = max(8.0, 4.3 * n)
+    legend_columns = min(len(chart.legend), int(width / _LEGEND_ENTRY_INCHES))
+    further_lines = 0.22 * (math.ceil(len(chart.legend) / legend_columns) - 1)
+    height = 1.5 + further_lines + chart.height_px / 105
+    figure = Figure(figsize=(width, height), dpi=160, facecolor="white")
     FigureCanvasAgg(figure)
-    top = 1 - 0.82 / height
+    top = 1 - (0.82 + further_lines) / height
     grid = figure.subplots(1, n, squeeze=False)
     for axes, panel in zip(grid[0], chart.panels, strict=True):
         _draw_panel(axes, panel)
@@ -170,7 +197,7 @@ def write_png(chart: Chart, path: Path, *, simulated: bool) -> None:
     )
     figure.legend(
         handles=[_handle(entry) for entry in chart.legend],
-        loc="upper left", bbox_to_anchor=(0.01, 1 - 0.36 / height), ncols=len(chart.legend), frameon=False,
+        loc="upper left", bbox_to_anchor=(0.01, 1 - 0.36 / height), ncols=legend_columns, frameon=False,
         fontsize=9.5, handletextpad=0.3, columnspacing=1.4, labelcolor=_INK,
     )  # fmt: skip
     figure.tight_layout(rect=(0.01, 0.01, 0.99, top), w_pad=2.0)

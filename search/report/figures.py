@@ -1,4 +1,4 @@
-"""The five figures of a report, made from its content as charts."""
+"""The figures of a report, made from its content as charts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 
 from .charts import Axis, Chart, Interval, LegendEntry, Panel, Series, Symbol, cost_axis
 from .content import DesignRow, LedgerRow, PredictionCheck, ReportContent, RoundRow
+from .policies import policy_chart
 from .wording import duration, percent, quantity_label, significant, with_error
 
 Z_90 = 1.645
@@ -49,6 +50,8 @@ def all_charts(content: ReportContent) -> tuple[Chart, ...]:
     charts: list[Chart] = []
     if content.designs:
         charts.append(front_chart(content))
+    if content.policies:
+        charts.append(policy_chart(content.policies))
     if content.traces:
         charts.append(hypervolume_chart(content))
     if content.checks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from .charts import MARK
+from .charts import MARK, Chart, LegendEntry
 from .content import ReportContent
 
 
@@ -61,3 +61,39 @@ def table(
 
 def _numeric(numeric: bool) -> str:
     return ' class="n"' if numeric else ""
+
+
+def figure(chart: Chart) -> str:
+    """How to read a chart, its legend, and the places where the page's script draws its panels."""
+    buttons = "".join(
+        f'<button type="button" aria-pressed="true" data-figure="{chart.key}" data-name="{escaped(entry.name)}">'
+        f"{_swatch(entry)}{escaped(entry.name)}</button>"
+        for entry in chart.legend
+    )
+    panels = "".join(
+        f'<div class="panel" id="{chart.key}-{i}" style="height:{chart.height_px}px"></div>'
+        for i in range(len(chart.panels))
+    )
+    return (
+        f'<p class="reading">{escaped(chart.reading)}</p><div class="legend">{buttons}</div>'
+        f'<div class="panels">{panels}</div>'
+    )
+
+
+_SHAPES = {
+    "circle": '<circle cx="7" cy="7" r="4.6"/>',
+    "diamond": '<path d="M7 1.2 12.8 7 7 12.8 1.2 7Z"/>',
+    "square": '<rect x="2.5" y="2.5" width="9" height="9"/>',
+    "triangle": '<path d="M7 1.8 12.6 11.8 1.4 11.8Z"/>',
+    "star": '<path d="M7 .8 8.7 5.1 13.4 5.4 9.8 8.4 10.9 13 7 10.4 3.1 13 4.2 8.4.6 5.4 5.3 5.1Z"/>',
+    "cross": '<path d="M3 1.5 7 5.5 11 1.5 12.5 3 8.5 7 12.5 11 11 12.5 7 8.5 3 12.5 1.5 11 5.5 7 1.5 3Z"/>',
+    "line": '<rect x="0" y="6" width="14" height="2"/>',
+    "bar": '<rect x="1" y="2" width="12" height="10" rx="2"/>',
+}
+
+
+def _swatch(entry: LegendEntry) -> str:
+    paint = (
+        f'fill="{entry.colour}"' if entry.filled else f'fill="none" stroke="{entry.colour}" stroke-width="2"'
+    )
+    return f'<svg viewBox="0 0 14 14" aria-hidden="true" {paint}>{_SHAPES[entry.symbol]}</svg>'

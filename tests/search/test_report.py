@@ -15,13 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hadas.datasets.records import Target
+from hadas.datasets.records import Statistic, Target
 from hadas.search.report import (
     AccuracySpread,
     ChosenRow,
     DesignRow,
     HypervolumeTrace,
     LedgerRow,
+    PolicyNetwork,
+    PolicyRow,
     PredictionCheck,
     ReportContent,
     RoundRow,
@@ -30,8 +32,9 @@ from hadas.search.report import (
 from hadas.search.report.figures import all_charts, staircase, strategy_style, wilson_interval
 from hadas.search.report.gain import hypervolume_gain
 from hadas.search.report.page import render_page
+from hadas.search.report.policies import policy_finding
 from hadas.search.report.wording import duration, percent, significant
-from hadas.spaces import CLOCK_TABLES, PINNED, mini_space
+from hadas.spaces import CLOCK_TABLES, PINNED, Exits, mini_space
 
 _HOSTILE = "</script><script>alert(1)</script>"
 
@@ -80,7 +83,32 @@ def sample_content(*, simulated: bool = True, energy: bool = True) -> ReportCont
             "The gain over backbone only lies inside the 90 % intervals.",
         ),
         accuracy_spread=AccuracySpread(0.031, 0.006, 17),
+        policies={
+            place: _sample_policies(row, simulated)
+            for place, row in zip(("cheapest", "most accurate"), _ends(designs), strict=True)
+        },
+        policy_notes=("oracle: knows which exit is right.",),
     )  # fmt: skip
+
+
+def _ends(designs: tuple[DesignRow, ...]) -> tuple[DesignRow, DesignRow]:
+    front = [row for row in designs if row.strategy == "hadas" and row.on_front]
+    return front[0], front[-1]
+
+
+def _sample_policies(row: DesignRow, simulated: bool) -> PolicyNetwork:
+    exits = Exits.at(row.exits, first_exit=mini_space().first_exit, n_blocks=18)
+
+    def policy(name: str, gain: float, factor: float) -> PolicyRow:
+        costs = {"energy_mj": row.energy_mj, "latency_ms": row.latency_ms}
+        left = 0.0 if name == "final only" else 0.4
+        return PolicyRow(
+            name, name != "oracle", Statistic(row.accuracy + gain, 0.006, 540),
+            {k: Statistic(factor * v, 0.01 * v, 540) for k, v in costs.items() if v is not None}, (left, 0.0, 1 - left),
+        )  # fmt: skip
+
+    rows = (policy("oracle", 0.03, 0.8), policy("final only", 0.004, 1.3), policy("max-softmax", 0.0, 1.0), policy("of others", -0.02, 0.9))  # fmt: skip
+    return PolicyNetwork(row.name, row.arch_id, exits, row.setting, simulated, rows)
 
 
 def _sample_designs(rng: np.random.Generator, energy: bool) -> tuple[DesignRow, ...]:
@@ -274,6 +302,13 @@ def test_page_contains_every_row(simulated: Path) -> None:
     for one in content.rounds:
         assert significant(one.hypervolume, 4) in text
     assert "an upper bound that no controller reaches" in text
+    assert policy_finding(content.policies) in text
+    for network in content.policies.values():
+        for policy in network.rows:
+            assert policy.policy in text
+            assert percent(policy.accuracy.value, policy.accuracy.standard_error) in text
+            assert significant(policy.costs["energy_mj"].value) in text
+    assert content.policy_notes[0] in text
 
 
 def test_text_of_others_cannot_become_markup(tmp_path: Path) -> None:
@@ -298,7 +333,15 @@ def test_simulated_costs_are_marked_everywhere(simulated: Path) -> None:
     for figure in _figures(simulated).values():
         assert figure["layout"]["annotations"][0]["text"] == "SIMULATED"  # type: ignore[index]
     tables = sorted(simulated.parent.glob("*.csv"))
-    assert [t.stem for t in tables] == ["chosen", "designs", "hypervolume", "ledger", "predictions", "rounds"]
+    assert [t.stem for t in tables] == [
+        "chosen",
+        "designs",
+        "hypervolume",
+        "ledger",
+        "policies",
+        "predictions",
+        "rounds",
+    ]
     for table in tables:
         for row in _csv(table):
             real = row.get("kind") == "training" or row.get("quantity") == "accuracy"
@@ -347,11 +390,21 @@ def test_csv_keeps_every_value_exactly(simulated: Path) -> None:
     assert [tuple(map(float, row["exit_shares"].split())) for row in chosen] == [
         c.exit_shares for c in content.chosen
     ]
+    expected = [(place, r) for place, network in content.policies.items() for r in network.rows]
+    for row, (place, policy) in zip(_csv(simulated.parent / "policies.csv"), expected, strict=True):
+        assert (row["place"], row["policy"], row["causal"]) == (place, policy.policy, str(policy.causal))
+        assert float(row["accuracy"]) == policy.accuracy.value
+        assert float(row["energy_mj_se"]) == policy.costs["energy_mj"].standard_error
+        assert tuple(map(float, row["shares"].split())) == policy.shares
 
 
 def test_without_energy_latency_is_the_cost(measured: Path) -> None:
-    front = all_charts(sample_content(simulated=False, energy=False))[0]
+    front, policies = all_charts(sample_content(simulated=False, energy=False))[:2]
     assert "latency" in front.panels[0].x.title
+    assert (policies.key, ["latency" in panel.x.title for panel in policies.panels]) == (
+        "policies",
+        [True, True],
+    )
     assert all(not series.x_error for series in front.panels[0].series)
     text = " ".join(_parsed(measured).texts)
     assert "energy, mJ" not in text
@@ -363,7 +416,7 @@ def test_unfinished_study_has_a_report(tmp_path: Path) -> None:
     content = sample_content()
     bare = replace(
         content, designs=content.designs[:3], rounds=content.rounds[:1], traces=(), checks=(), chosen=(), ledger=(),
-        statements=(), accuracy_spread=None,
+        statements=(), accuracy_spread=None, policies={},
     )  # fmt: skip
     page = write_report(bare, tmp_path)
     assert [path.stem for path in tmp_path.glob("*.png")] == ["front"]
@@ -376,6 +429,37 @@ def test_same_content_gives_same_files(simulated: Path, tmp_path: Path) -> None:
     write_report(sample_content(), tmp_path)
     for path in simulated.parent.iterdir():
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
+
+
+def _network(*rows: tuple[str, float, float, float]) -> PolicyNetwork:
+    """One network from (policy, accuracy, energy, its error); every accuracy has a standard error of 0.02."""
+    return PolicyNetwork(
+        "m0", "mini-0", Exits(3, (1, 0)), None, True,
+        tuple(
+            PolicyRow(
+                name, name != "oracle", Statistic(accuracy, 0.02, 100), {"energy_mj": Statistic(mj, error, 100)}, (0.5, 0.5)
+            )
+            for name, accuracy, mj, error in rows
+        ),
+    )  # fmt: skip
+
+
+def test_finding_on_policies_says_no_more_than_the_errors_allow() -> None:
+    final, bound = ("final only", 0.90, 10.0, 0.1), ("oracle", 0.95, 2.0, 0.1)
+    poor, clear = ("poor", 0.87, 3.0, 0.1), ("clear", 0.89, 7.0, 0.1)
+    found = policy_finding(
+        {
+            # 6.0 and 6.2 differ by less than 1.96 x 0.141; 40 % has the error 0.6 x hypot(0.1 / 6, 0.1 / 10).
+            "cheapest": _network(bound, final, poor, clear, ("b", 0.90, 6.2, 0.1), ("a", 0.885, 6.0, 0.1)),
+            "middle": _network(bound, final, poor, ("a", 0.90, 9.9, 0.1)),
+            "most accurate": _network(bound, final, poor, ("a", 0.92, 10.5, 0.1)),
+        }
+    )
+    assert found.split("end: ")[1] == (
+        "cheapest network (m0): a, 40.0 ± 1.2 % less energy (SIMULATED), not told apart from b; "
+        "middle network (m0): a, 1.0 ± 1.4 % less energy (SIMULATED), which lies inside its 95 % interval; "
+        "most accurate network (m0): none that costs less than running to the end."
+    )
 
 
 def _trace(name: str, last: int, top: float, error: float | None) -> HypervolumeTrace:

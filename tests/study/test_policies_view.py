@@ -1,6 +1,7 @@
 """`hadas policies`: what it shows is what was measured."""
 
 import csv
+import dataclasses
 import sys
 
 import numpy as np
@@ -17,9 +18,11 @@ from hadas.measurement.accuracy.policies import (
     outcome_at,
 )
 from hadas.search.designs import evaluate_measured
+from hadas.spaces import Exits
 from hadas.study import Study
 from hadas.study.config import template
 from hadas.study.policies_view import PolicyLimits, backbone_comparison, front_comparisons
+from hadas.study.reporting import ends_and_middle, report_content
 
 POLICIES = [
     "oracle", "final only", "best single exit", "max-softmax", "margin", "entropy", "MSDNet shares", "patience 2",
@@ -83,6 +86,30 @@ def test_rows_agree_with_the_report_of_the_same_designs(study):
                 assert energy.value == pytest.approx(expected.energy_mj)
                 assert latency.standard_error == pytest.approx(expected.latency_se)
         assert comparison.title.endswith("(SIMULATED device)")
+
+
+def test_the_report_shows_the_ends_and_the_middle_of_the_front(study):
+    cheapest, *others = sorted(
+        study.findings.loop_points(), key=lambda point: point.outcome.controller.energy_mj
+    )
+    points = [*others[:2], cheapest, *others[2:]]  # as a front stands, but with the cheapest inside it
+    exits = points[-1].design.exits
+    none = Exits(exits.first_exit, (0,) * len(exits.types))
+    bare = dataclasses.replace(points[-1], design=dataclasses.replace(points[-1].design, exits=none))
+    shown = ends_and_middle([*points, bare])
+    assert list(shown) == ["cheapest", "middle", "most accurate"]
+    assert shown["cheapest"] is cheapest
+    assert shown["most accurate"] is points[-1]
+    assert any(shown["middle"] is point for point in others[1:-1])
+    assert list(ends_and_middle([cheapest, points[-1]])) == ["cheapest", "most accurate"]
+    assert ends_and_middle([bare]) == {}
+    # What the report holds is what the command shows of the same networks.
+    front = study.findings.front(study.findings.loop_points())
+    compared = dict(zip([id(p.design) for p in front], front_comparisons(study), strict=True))
+    assert list(report_content(study).policies.values()) == [
+        compared[id(point.design)] for point in ends_and_middle(front).values()
+    ]
+    assert list(ends_and_middle([cheapest])) == ["cheapest and most accurate"]
 
 
 def test_limits_reach_the_policies(study):
