@@ -58,10 +58,10 @@ def apply_changes(images: Tensor, changes: ImageChanges) -> Tensor:
     y = torch.arange(height, device=images.device).expand(n, height)
     x = torch.arange(width, device=images.device).expand(n, width)
     if changes.shifts is not None:
-        down, right = torch.from_numpy(changes.shifts).to(images.device)[:, :, None]
+        down, right = torch.from_numpy(changes.shifts).to(images.device, non_blocking=True)[:, :, None]
         y, x = (y + down).clamp(0, height - 1), (x + right).clamp(0, width - 1)
     if changes.flips is not None:
-        flips = torch.from_numpy(changes.flips).to(images.device)
+        flips = torch.from_numpy(changes.flips).to(images.device, non_blocking=True)
         x = torch.where(flips[:, None], width - 1 - x, x)
     image = torch.arange(n, device=images.device)[:, None, None]
     return images[image, :, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)

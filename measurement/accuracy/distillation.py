@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -87,11 +88,11 @@ def alpha_divergence(student_logits: Tensor, teacher_logits: Tensor, *, alpha: f
     log_q = functional.log_softmax(student_logits, dim=1)
     with torch.no_grad():
         log_t = functional.log_softmax(teacher_logits, dim=1) - log_q
-        bound = torch.log(log_t.new_tensor(clip))
+        bound = math.log(clip)
         if alpha > 1:
-            log_t = log_t.minimum(bound)
+            log_t = log_t.clamp_max(bound)
         if alpha <= 0:
-            log_t = log_t.maximum(-bound)
+            log_t = log_t.clamp_min(-bound)
         # Products with q are exponentials of sums: where q vanishes, t alone would overflow.
         q, q_t = log_q.exp(), (log_q + log_t).exp()
         if alpha == 1:

@@ -126,7 +126,7 @@ class _FrozenBackbone:
         """
         if self._cache is not None:
             seen, teacher = self._cache
-            chosen = chosen.to(teacher.device)
+            chosen = chosen.to(teacher.device, non_blocking=True)
             return [feature[chosen] for feature in seen], teacher[chosen]
         changes = None
         if changed:

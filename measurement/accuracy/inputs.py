@@ -24,7 +24,9 @@ class SplitInputs:
 
     Labels always lie on the device.  Images do on a GPU if they fit there, and a step moves row
     numbers alone; larger splits stay in main memory, and the images that are read are moved.
-    Threads may read at the same time.
+    What a step moves does not wait for the GPU to end the step before (``non_blocking``; memory that
+    is not pinned is copied before the call returns, so it may change or go afterwards).  Threads may
+    read at the same time.
 
     Attributes:
         split: what is read.
@@ -57,7 +59,7 @@ class SplitInputs:
             (n, 3, h, w) float32 on the device, in the layout that convolutions run fastest on, on
             CPUs and on tensor cores.
         """
-        stored = _selected(self._pixels, rows).to(self.device)
+        stored = _selected(self._pixels, rows).to(self.device, non_blocking=True)
         if changes is not None:
             stored = apply_changes(stored, changes)
         return images_to_input(stored, normalization).contiguous(memory_format=torch.channels_last)
@@ -84,4 +86,4 @@ def _as_tensor(array: NDArray[np.uint8] | NDArray[np.int64]) -> Tensor:
 def _selected(tensor: Tensor, rows: Rows) -> Tensor:
     if isinstance(rows, slice):
         return tensor[rows]
-    return tensor[_as_tensor(rows).to(tensor.device)]
+    return tensor[_as_tensor(rows).to(tensor.device, non_blocking=True)]
