@@ -54,7 +54,7 @@ thead th { font-weight: 600; color: var(--muted); white-space: nowrap; }
 .scroll td:first-child, .scroll thead tr:last-child th:first-child { position: sticky; left: 0;
   background: var(--panel); box-shadow: 1px 0 0 var(--rule); max-width: 40vw; overflow-wrap: break-word; }
 .scroll.tall thead th:first-child { z-index: 2; }
-#chosen td:first-child, #points td:first-child { white-space: nowrap; }
+#chosen td:first-child, #points td:first-child, #policies td:first-child { white-space: nowrap; }
 #points .mono { display: block; min-width: 20rem; }
 tbody tr:last-child td { border-bottom: 0; }
 td.n, th.n { text-align: right; white-space: nowrap; }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ...datasets.records import Statistic
 from ...measurement.accuracy.policies import FinalOnly
-from .charts import Axis, Chart, LegendEntry, Panel, Series, Symbol, cost_axis
+from .charts import MARK, Axis, Chart, LegendEntry, Panel, Series, Symbol, cost_axis
 from .content import PolicyNetwork, PolicyRow, ReportContent
 from .markup import escaped, figure, section, table
 from .wording import percent, quantity_label, with_error
@@ -19,13 +19,13 @@ _STYLES: dict[str, tuple[str, Symbol, bool, float]] = {
     "oracle": ("#8b949e", "star", False, 14),
     FinalOnly.name: ("#5d6878", "square", False, 14),
     "best single exit": ("#8b949e", "diamond", False, 13),
-    "max-softmax": ("#2b7de9", "circle", True, 11),
-    "margin": ("#e8871e", "diamond", True, 8),
-    "entropy": ("#2f9e6e", "triangle", True, 6),
+    "max-softmax": ("#2b7de9", "circle", True, 12),
+    "margin": ("#e8871e", "diamond", True, 10),
+    "entropy": ("#2f9e6e", "triangle", True, 8),
     "MSDNet shares": ("#8e6bd8", "square", True, 8),
-    "patience 2": ("#c2557a", "triangle", True, 9),
+    "patience 2": ("#c2557a", "triangle", True, 10),
     "patience 3": ("#84923a", "star", True, 10),
-    "risk-controlled": ("#12908e", "cross", True, 7),
+    "risk-controlled": ("#12908e", "cross", True, 8),
 }
 """Colour, symbol, filling and size of each policy; later ones are drawn on top, smaller where values often agree."""
 
@@ -67,11 +67,13 @@ def policy_finding(networks: Mapping[str, PolicyNetwork]) -> str:
     too narrow.
     """
     verdicts = [
-        f"{place} network ({network.backbone}): {_verdict(network)}" for place, network in networks.items()
+        f"on the {place} network ({network.backbone}) {_verdict(network)}"
+        for place, network in networks.items()
     ]
+    mark = f" by {MARK} costs" if any(network.simulated for network in networks.values()) else ""
     return (
-        "Cheapest causal policy whose accuracy is at most one standard error below that of the same network run to "
-        f"the end: {'; '.join(verdicts)}."
+        f"Cheapest causal policy{mark} whose accuracy is at most one standard error below that of the same network "
+        f"run to the end: {'; '.join(verdicts)}."
     )
 
 
@@ -82,8 +84,6 @@ def _verdict(network: PolicyNetwork) -> str:
     name = counted_cost(network)
     best, final = able[0].costs[name], _final(network).costs[name]
     saving = f"{_saving(best, final)} less {quantity_label(name)[0]}"
-    if network.simulated:
-        saving += " (SIMULATED)"
     if not _apart(best, final):
         return f"{able[0].policy}, {saving}, which lies inside its 95 % interval"
     alike = [row.policy for row in able[1:] if not _apart(row.costs[name], best)]
@@ -120,7 +120,7 @@ def policy_chart(networks: Mapping[str, PolicyNetwork]) -> Chart:
         "Runtime policies on chosen networks",
         "Up and to the left is better: the same exits at the same clocks, and another rule for when an image leaves. "
         "Bars are one standard error; the dashed line lies one standard error below the network run to the end. Being "
-        "above it does not show that no accuracy is lost, and the cheapest was picked after the fact.",
+        "above it does not show that no accuracy is lost, and the cheapest is picked by these very test images.",
         tuple(_panel(place, network) for place, network in networks.items()),
         tuple(LegendEntry(_shown(name), *_style(name)[:3]) for name in names),
         height_px=380,
@@ -155,7 +155,7 @@ def _mark(row: PolicyRow, cost: str) -> Series:
                 f"{quantity_label(name)[0]} {with_error(spent.value, spent.standard_error)} {quantity_label(name)[1]}"
                 for name, spent in row.costs.items()
             ),
-            f"{percent(_left_early(row), decimals=0)} leave early",
+            f"{percent(sum(row.shares[:-1]), decimals=0)} leave early",
         )
     )
     return Series(
@@ -170,10 +170,6 @@ def _style(policy: str) -> tuple[str, Symbol, bool, float]:
 
 def _shown(policy: str) -> str:
     return "oracle (upper bound)" if policy == "oracle" else policy
-
-
-def _left_early(row: PolicyRow) -> float:
-    return sum(row.shares[:-1])
 
 
 # -- the section -------------------------------------------------------------------------------
@@ -196,12 +192,12 @@ def _table(content: ReportContent) -> str:
     able = {}
     for place, network in content.policies.items():
         label, unit, _ = quantity_label(counted_cost(network))
-        columns += [("accuracy", True), (f"{label}, {unit}", True), ("leave early", True)]
-        groups.append((f"{place}: {network.backbone}", 3))
+        columns += [("accuracy", True), (f"{label}, {unit}", True)]
+        groups.append((f"{place}: {network.backbone}", 2))
         able[place] = {row.policy for row in able_rows(network)[:1]}
     rows = []
     for name in dict.fromkeys(row.policy for network in content.policies.values() for row in network.rows):
-        own = " (the search counts on it)" if name == content.controller else ""
+        own = " (the search’s)" if name == content.controller else ""
         cells = [f"{escaped(_shown(name))}{own}"]
         for place, network in content.policies.items():
             row = next((row for row in network.rows if row.policy == name), None)
@@ -214,10 +210,9 @@ def _table(content: ReportContent) -> str:
 
 def _cells(row: PolicyRow | None, cost: str) -> list[str]:
     if row is None:
-        return ["–"] * 3
+        return ["–"] * 2
     spent = row.costs[cost]
     return [
         percent(row.accuracy.value, row.accuracy.standard_error),
         with_error(spent.value, spent.standard_error),
-        percent(_left_early(row), decimals=0),
     ]

@@ -455,10 +455,11 @@ def test_finding_on_policies_says_no_more_than_the_errors_allow() -> None:
             "most accurate": _network(bound, final, poor, ("a", 0.92, 10.5, 0.1)),
         }
     )
+    assert found.startswith("Cheapest causal policy by SIMULATED costs whose accuracy")
     assert found.split("end: ")[1] == (
-        "cheapest network (m0): a, 40.0 ± 1.2 % less energy (SIMULATED), not told apart from b; "
-        "middle network (m0): a, 1.0 ± 1.4 % less energy (SIMULATED), which lies inside its 95 % interval; "
-        "most accurate network (m0): none that costs less than running to the end."
+        "on the cheapest network (m0) a, 40.0 ± 1.2 % less energy, not told apart from b; "
+        "on the middle network (m0) a, 1.0 ± 1.4 % less energy, which lies inside its 95 % interval; "
+        "on the most accurate network (m0) none that costs less than running to the end."
     )
 
 
