@@ -57,7 +57,10 @@ def accuracy_spread(study: Study) -> AccuracySpread | None:
         return None
     final = [float(matrix.fractions[-1]) for matrix in matrices]
     errors = [float(matrix.standard_errors()[-1]) for matrix in matrices]
-    return AccuracySpread(float(np.std(final, ddof=1)), float(np.mean(errors)), len(final))
+    chance = 1 / study.parts.data.n_classes
+    return AccuracySpread(
+        float(np.std(final, ddof=1)), float(np.mean(errors)), len(final), max(final) - chance
+    )
 
 
 def statements(study: Study) -> list[str]:
@@ -65,21 +68,27 @@ def statements(study: Study) -> list[str]:
     found = []
     spread = accuracy_spread(study)
     if spread is not None:
-        ratio = spread.between_backbones_sd / spread.measurement_se
-        verdict = (
-            "enough to search in"
-            if ratio >= 2
-            else "too little to search in: enlarge the space or train longer"
-        )
-        found.append(
-            f"Final accuracy differs between {spread.n_backbones} seed backbones by a standard deviation of "
-            f"{100 * spread.between_backbones_sd:.2f} points, {ratio:.1f} times one measurement's standard error "
-            f"({100 * spread.measurement_se:.2f}): {verdict}."
-        )
+        found.append(_spread_in_words(spread))
     saving = _saving(study)
     if saving is not None:
         found.append(saving)
     return found + _comparisons(study)
+
+
+def _spread_in_words(spread: AccuracySpread) -> str:
+    if spread.best_over_chance <= 2 * spread.measurement_se:
+        return (
+            "No seed backbone is better than guessing: train the supernet longer before anything is searched."
+        )
+    # No error at all: everything was right in every measurement.
+    ratio = spread.between_backbones_sd / spread.measurement_se if spread.measurement_se else math.inf
+    enough = "enough to search in"
+    verdict = enough if ratio >= 2 else "too little to search in: enlarge the space or train longer"
+    return (
+        f"Final accuracy differs between {spread.n_backbones} seed backbones by a standard deviation of "
+        f"{100 * spread.between_backbones_sd:.2f} points, {ratio:.1f} times one measurement's standard error "
+        f"({100 * spread.measurement_se:.2f}): {verdict}."
+    )
 
 
 def _saving(study: Study) -> str | None:

@@ -208,11 +208,13 @@ class AccuracySpread:
         between_backbones_sd: standard deviation of final accuracy between backbones.
         measurement_se: standard error of one accuracy measurement.
         n_backbones: backbones measured.
+        best_over_chance: accuracy of the best backbone, less that of guessing.
     """
 
     between_backbones_sd: float
     measurement_se: float
     n_backbones: int
+    best_over_chance: float
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def _facts(content: ReportContent) -> list[tuple[str, str]]:
         simulated = "simulated device time" if content.simulated else "device time"
         facts.append((duration(device), f"{simulated} used by the loop"))
     spread = content.accuracy_spread
-    if spread is not None and spread.measurement_se > 0:
+    if spread is not None and spread.best_over_chance > 2 * spread.measurement_se > 0:
         ratio = spread.between_backbones_sd / spread.measurement_se
         facts.append(
             (

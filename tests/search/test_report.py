@@ -82,7 +82,7 @@ def sample_content(*, simulated: bool = True, energy: bool = True) -> ReportCont
             "Hypervolume is 12.3 % above the best baseline (presets optimized).",
             "The gain over backbone only lies inside the 90 % intervals.",
         ),
-        accuracy_spread=AccuracySpread(0.031, 0.006, 17),
+        accuracy_spread=AccuracySpread(0.031, 0.006, 17, 0.7),
         policies={
             place: _sample_policies(row, simulated)
             for place, row in zip(("cheapest", "most accurate"), _ends(designs), strict=True)

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hadas.search.report import AccuracySpread
 from hadas.study.journal import Check, RoundSummary
+from hadas.study.reporting import _spread_in_words
 from hadas.study.tables import ranges, round_line
 
 
@@ -47,3 +49,16 @@ def test_a_round_counts_what_fell_inside_and_on_which_side():
     line = round_line(summary, simulated=True)
     assert "energy_mj 75% of 4 (bias +0.6 sd)" in line
     assert "60 s of SIMULATED device" in line
+
+
+@pytest.mark.parametrize(
+    ("spread", "said"),
+    [
+        (AccuracySpread(0.02, 0.005, 12, 0.3), "4.0 times one measurement's standard error (0.50): enough"),
+        (AccuracySpread(0.002, 0.005, 12, 0.3), "too little to search in"),
+        (AccuracySpread(0.004, 0.002, 4, 0.003), "No seed backbone is better than guessing"),
+        (AccuracySpread(0.0, 0.0, 4, -0.01), "No seed backbone is better than guessing"),
+    ],
+)
+def test_a_spread_is_praised_only_above_chance(spread, said):
+    assert said in _spread_in_words(spread)
