@@ -42,7 +42,7 @@ def _train(study: Study) -> None:
     losses: list[float] = []
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", loss=float("nan"))
-        trained = study.parts.trained_supernet(
+        trained = study.train(
             lambda _, done, total: bar.update(task, completed=done, total=total, loss=losses[-1]),
             losses.append,
         )

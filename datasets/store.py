@@ -29,13 +29,12 @@ class AccuracyExpense:
 
     Attributes:
         session: of the row; names the study that measured it.
-        space, weights_id, split_id: what it was measured on.
+        space, split_id: what it was measured on; the space's name tells the width of its exit heads.
         hardware, seconds, valid: as in :class:`AccuracyRecord`.
     """
 
     session: str
     space: str
-    weights_id: str
     split_id: str
     hardware: str
     seconds: Mapping[str, float]
@@ -202,8 +201,8 @@ class Store:
         columns = schema.accuracies.c
         query = (
             sa.select(
-                columns.session, columns.backbone, columns.weights_id, columns.split_id, columns.hardware,
-                columns.seconds, columns.valid,
+                columns.session, columns.backbone, columns.split_id, columns.hardware, columns.seconds,
+                columns.valid,
             )
             .where(columns.recipe_id == recipe_id)
             .order_by(columns.session, columns.row_no)

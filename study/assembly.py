@@ -19,6 +19,7 @@ from .config import StudyConfig
 
 if TYPE_CHECKING:
     from ..datasets.images import ImageData
+    from ..measurement.accuracy.checkpoints import StoredWeights
     from ..measurement.accuracy.jobs import SupernetSource
     from ..measurement.accuracy.meter import AccuracyMeter
     from ..measurement.accuracy.policies import ToleranceThresholds
@@ -144,29 +145,60 @@ class Assembly:
             CheckpointError: a checkpoint of another space or, if it is not to be fine-tuned, of
                 another number of classes.
         """
-        from ..measurement.accuracy.checkpoints import read_checkpoint
         from ..measurement.accuracy.devices import resolve_device
-        from ..measurement.accuracy.training import load_supernet, train_supernet
-
-        accuracy = self.config.accuracy
-        checkpoint, start = self._path(accuracy.checkpoint), self._path(accuracy.start)
+        from ..measurement.accuracy.training import train_supernet
 
         def report(done: int, total: int, loss: float) -> None:
             if on_loss is not None:
                 on_loss(loss)
             progress("training the supernet", done, total)
 
-        if checkpoint is not None:
-            return load_supernet(checkpoint, self.space, self.data.n_classes, ema=accuracy.ema)[1]
+        if self.config.accuracy.checkpoint is not None:
+            return self._loaded_checkpoint(self.config.accuracy.checkpoint)
         return train_supernet(
             self.space,
             self.data,
             self.recipes[0],
-            directory=self.directory / "weights",
-            start=None if start is None else read_checkpoint(start, ema=accuracy.ema),
-            device=str(resolve_device(accuracy.device)),
+            directory=self._weights_directory,
+            start=self._starting_weights(),
+            device=str(resolve_device(self.config.accuracy.device)),
             progress=report,
         )
+
+    def finished_supernet(self) -> TrainedSupernet | None:
+        """What :meth:`trained_supernet` would give, ``None`` if it would have to train.
+
+        Raises:
+            CheckpointError: as there.
+        """
+        from ..measurement.accuracy.training import finished_supernet
+
+        if self.config.accuracy.checkpoint is not None:
+            return self._loaded_checkpoint(self.config.accuracy.checkpoint)
+        return finished_supernet(
+            self.space,
+            self.data,
+            self.recipes[0],
+            directory=self._weights_directory,
+            start=self._starting_weights(),
+        )
+
+    def _loaded_checkpoint(self, checkpoint: Path) -> TrainedSupernet:
+        from ..measurement.accuracy.training import load_supernet
+
+        path, ema = self.directory / checkpoint, self.config.accuracy.ema
+        return load_supernet(path, self.space, self.data.n_classes, ema=ema)[1]
+
+    @property
+    def _weights_directory(self) -> Path:
+        """Where supernets that are trained here are kept."""
+        return self.directory / "weights"
+
+    def _starting_weights(self) -> StoredWeights | None:
+        from ..measurement.accuracy.checkpoints import read_checkpoint
+
+        start = self._path(self.config.accuracy.start)
+        return None if start is None else read_checkpoint(start, ema=self.config.accuracy.ema)
 
     def meter(self, trained: TrainedSupernet) -> AccuracyMeter:
         """The accuracy meter on a trained supernet, where the configuration wants it to run."""
@@ -179,6 +211,17 @@ class Assembly:
         from ..measurement.accuracy.running import JobMeter
 
         return JobMeter(self._source(trained), self._workers, check=self.check_memory)
+
+    def check_places(self) -> None:
+        """Refuse places for accuracy jobs that are not there, before anything is trained for them.
+
+        Raises:
+            ConfigError: no such device is here, it lacks memory for the largest backbone, or no scheduler
+                answers at the cluster's address.
+        """
+        self.check_memory([self.space.largest])
+        if self.config.accuracy.cluster is not None:
+            self._workers().close()
 
     def check_memory(self, backbones: Sequence[Backbone]) -> None:
         """Refuse backbones whose accuracy this machine has not the memory for, before one is measured.

@@ -71,17 +71,27 @@ class Findings:
 
     @cached_property
     def meter(self) -> AccuracyMeter:
-        """The accuracy meter; its identities select the accuracy rows of this study."""
+        """The accuracy meter; trains the supernet if it is not there."""
         return self.parts.meter(self.parts.trained_supernet(lambda phase, done, total: None))
 
     def accuracy_records(self, backbones: Sequence[Backbone]) -> dict[str, AccuracyRecord]:
         """Accuracy rows of backbones, whichever study of the store measured them; by arch_id."""
-        meter = self.meter
+        return self.accuracy_rows([b.arch_id for b in backbones])
+
+    def accuracy_rows(self, arch_ids: Sequence[str]) -> dict[str, AccuracyRecord]:
+        """The same of backbones by their ``arch_id``; reads the store alone, no weights.
+
+        Raises:
+            StudyError: the study has no supernet yet.
+        """
+        trained = self.event("supernet")
+        if trained is None:
+            raise StudyError(f"study '{self.study_id}': nothing is measured yet; run: hadas measure")
         return self.store.accuracy(
-            [b.arch_id for b in backbones],
-            weights_id=meter.weights_id,
-            recipe_id=meter.recipe_id,
-            split_id=meter.split_id,
+            arch_ids,
+            weights_id=trained["weights_id"],
+            recipe_id=self.parts.recipes[1].recipe_id,
+            split_id=self.parts.data.split_id,
         )
 
     def cost_records(self, n_rounds: int) -> tuple[CostRecord, ...]:

@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,22 +164,21 @@ class Ledger:
         """
         self._study = study
         self._name = study.config.study
-        recipe_id = study.parts.recipes[1].recipe_id
-        space, own = study.parts.space.name, study.findings.session("accuracy")
-        rows = [
-            row
-            for row in study.store.accuracy_expenses(recipe_id)
-            if row.space == study.parts.space.base.name
-        ]
-        self.own_accuracy = [row for row in rows if row.session == own]
-        valid = [row for row in rows if row.valid]
+        parts, own = study.parts, study.findings.session("accuracy")
+        wanted = parts.space.name, parts.data.split_id
+        rows = study.store.accuracy_expenses(parts.recipes[1].recipe_id)
+        alike = [row for row in rows if (row.space, row.split_id) == wanted]
+        self.own_accuracy = [row for row in alike if row.session == own]
+        valid = [row for row in alike if row.valid]
         mine = [row for row in valid if row.session == own]
         self._comparable = mine or valid
         if not self._comparable:
+            others = self._source(row for row in rows if (row.space, row.split_id) != wanted)
+            aside = f" (rows of {others} are of other images or another space)" if others else ""
             raise StudyError(
-                f"study '{self._name}': no accuracy is measured yet in space '{space}' with this recipe, by no "
-                f"study of the store, so there is no unit cost to plan with; run first: hadas measure {study.path} "
-                "--accuracy"
+                f"study '{self._name}': no accuracy is measured yet in space '{parts.space.name}' on these images with "
+                f"this recipe, by no study of the store{aside}, so there is no unit cost to plan with; run first: "
+                f"hadas measure {study.path} --accuracy"
             )
 
     @property
@@ -209,11 +209,22 @@ class Ledger:
         """Median seconds of one accuracy job, on the hardware that did most of them."""
         return next(cost.median_s for cost in self.backbone_costs() if cost.what == "accuracy of a backbone")
 
-    def training_cost(self) -> UnitCost | None:
-        """Of a training of this supernet, here or in another study with the same settings."""
+    @cached_property
+    def _trained_s(self) -> float | None:
+        """Seconds that the finished supernet took which this study would use, ``None`` if there is none.
+
+        It may be there without this study knowing of it: another study may have trained it.
+        """
         event = self._study.findings.event("supernet")
         if event is not None:
-            return UnitCost.of("supernet", "all of its sittings", [event["seconds"]])
+            return float(event["seconds"])
+        finished = self._study.parts.finished_supernet()
+        return None if finished is None else finished.seconds
+
+    def training_cost(self) -> UnitCost | None:
+        """Of a training of this supernet, here or in another study with the same settings."""
+        if self._trained_s is not None:
+            return UnitCost.of("supernet", "all of its sittings", [self._trained_s])
         wanted = _supernet_settings(self._study.config.model_dump(mode="json"))
         found: dict[str, float] = {}
         for study_id in self._study.store.study_ids():
@@ -231,7 +242,7 @@ class Ledger:
         Raises:
             StudyError: it is not trained yet, and no study of the store trained one alike.
         """
-        if self._study.findings.event("supernet") or self._study.config.accuracy.checkpoint:
+        if self._trained_s is not None:
             return 0.0
         cost = self.training_cost()
         if cost is None:
@@ -244,7 +255,7 @@ class Ledger:
     def point_cost(self) -> UnitCost | None:
         """Device seconds of one cost row; of this study, else of others on the same kind of device."""
         mark = "SIMULATED, no real time" if self.simulated else ""
-        own, others = self._device_seconds(self._name), []
+        own = self._device_seconds(self._name)
         found: dict[str, list[float]] = {}
         device = self._study.config.model_dump(mode="json")["device"]
         for study_id in self._study.store.study_ids():
@@ -267,8 +278,7 @@ class Ledger:
 
     def spent(self) -> list[tuple[str, str]]:
         """What this study has spent so far: name and amount."""
-        event = self._study.findings.event("supernet")
-        lines = [("supernet training", "none yet" if event is None else duration(event["seconds"]))]
+        lines = [("supernet training", "none yet" if self._trained_s is None else duration(self._trained_s))]
         by_hardware: dict[str, list[float]] = defaultdict(list)
         for row in self.own_accuracy:
             by_hardware[row.hardware or "not noted"].append(sum(row.seconds.values()))

@@ -12,7 +12,7 @@ Journal keys: ``supernet`` (its weights, what training cost), ``clocks`` (the ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -137,6 +137,22 @@ class Study:
 
     # -- measuring ---------------------------------------------------------------------------
 
+    def train(
+        self, progress: ProgressCallback = _silent, on_loss: Callable[[float], None] | None = None
+    ) -> TrainedSupernet:
+        """Train the supernet, go on with an unfinished one, or find the finished one.
+
+        Args:
+            on_loss: as in :meth:`.Assembly.trained_supernet`.
+
+        Raises:
+            CheckpointError: a checkpoint that the study cannot use.
+            StudyError: the study began with other weights.
+        """
+        trained = self.parts.trained_supernet(progress, on_loss)
+        self._check_weights(trained)
+        return trained
+
     def measure(self, progress: ProgressCallback = _silent) -> None:
         """Measure what the latest plan asks for and close its round; does nothing if none is open."""
         r = self._open_round(progress)
@@ -164,10 +180,9 @@ class Study:
         """The round that is planned and not closed, the seeds' planned here; everything is checked first."""
         if self.findings.event("supernet") is None:
             # Before hours of training, and before the study begins and its file may not change any more.
-            self.parts.check_memory([self.parts.space.largest])
-        trained = self.parts.trained_supernet(progress)
+            self.parts.check_places()
+        self.train(progress)
         self._check_clocks()
-        self._check_weights(trained)
         if self.findings.n_planned_rounds == 0:
             seeds = seed_designs(self.parts, self._seed(0))
             self._journal("plan:0", {"designs": seeds, "predictions": []})

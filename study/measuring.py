@@ -21,6 +21,8 @@ def measure_accuracies(
     known = findings.accuracy_records(backbones)
     valid = {arch_id for arch_id, record in known.items() if record.valid}
     missing = [b for b in dict.fromkeys(backbones) if b.arch_id not in valid]
+    if not missing:
+        return
     session = findings.session("accuracy")
     first_row = findings.store.next_accuracy_row(session)
     with closing(findings.meter.measure(missing, session=session, first_row=first_row)) as records:

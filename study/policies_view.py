@@ -189,11 +189,8 @@ def _measured_backbone(study: Study, name: str) -> AccuracyRecord:
     named: dict[str, Backbone] = {**space.presets, "smallest": space.smallest, "largest": space.largest}
     named |= {findings.name(backbone): backbone for backbone in measured}
     arch_id = named[name].arch_id if name in named else name
-    meter = findings.meter
     # Asked of the store, so that a backbone counts which another study of the same store has measured.
-    record = study.store.accuracy(
-        [arch_id], weights_id=meter.weights_id, recipe_id=meter.recipe_id, split_id=meter.split_id
-    ).get(arch_id)
+    record = findings.accuracy_rows([arch_id]).get(arch_id)
     if record is None or not record.valid:
         known = ", ".join(sorted(findings.name(backbone) for backbone in measured))
         reason = "no accuracy row" if record is None else f"its accuracy row is invalid: {record.reason}"

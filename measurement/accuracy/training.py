@@ -74,7 +74,7 @@ def train_supernet(
         ConfigError: a device that is not there, or fewer images per step than processes.
     """
     identity = _identity(space, data, recipe, start)
-    path = Path(directory) / f"{content_id('supernet', identity)}.pt"
+    path = _checkpoint_path(directory, identity)
     if path.exists():
         return load_supernet(path, space, data.n_classes)[1]
     processes = join_processes(device)
@@ -82,6 +82,19 @@ def train_supernet(
     with cuda_arithmetic(recipe.precision), step_workers(supernet.device, recipe.threads) as workers:
         sandwich = Sandwich(supernet, data.train, recipe, workers, processes)
         return _train(supernet, sandwich, recipe, path, identity, progress, save_every_s, processes)
+
+
+def finished_supernet(
+    space: MBConvSpace, data: ImageData, recipe: SupernetRecipe, *, directory: str | Path,
+    start: StoredWeights | None = None,
+) -> TrainedSupernet | None:  # fmt: skip
+    """The finished supernet that :func:`train_supernet` would find, ``None`` if it would have to train.
+
+    Raises:
+        CheckpointError: the file of that name is not this supernet.
+    """
+    path = _checkpoint_path(directory, _identity(space, data, recipe, start))
+    return load_supernet(path, space, data.n_classes)[1] if path.exists() else None
 
 
 def load_supernet(
@@ -235,6 +248,10 @@ def _identity(
         "recipe": recipe.definition,
         "start": None if start is None else start.content_id,
     }
+
+
+def _checkpoint_path(directory: str | Path, identity: dict[str, Any]) -> Path:
+    return Path(directory) / f"{content_id('supernet', identity)}.pt"
 
 
 def _check_owner(stored: StoredWeights, space: MBConvSpace, n_classes: int) -> dict[str, Any]:

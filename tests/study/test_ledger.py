@@ -127,8 +127,8 @@ def test_accuracies_come_first_and_costs_close_the_round(measured):
 def a_row(study, row_no, hardware, **seconds):
     """An accuracy row that took so long."""
     return AccuracyRecord(
-        f"{study.config.study}/accuracy", row_no, mini_space().presets["m0"], "w", study.parts.recipes[1].recipe_id, "s", 5,
-        None, None, seconds, False, "made up", hardware,
+        f"{study.config.study}/accuracy", row_no, mini_space().presets["m0"], "w", study.parts.recipes[1].recipe_id,
+        study.parts.data.split_id, 5, None, None, seconds, False, "made up", hardware,
     )  # fmt: skip
 
 
@@ -175,8 +175,11 @@ def test_the_ledger_by_hand(tmp_path):
 
 def test_another_study_of_the_store_lends_its_unit_costs(measured):
     """A study that has nothing plans with what one alike measured, its supernet's training to be paid again."""
-    document = {**yaml.safe_load(measured.read_text()), "study": "second", "seed": 8}
-    second = measured.parent / "second.yaml"
+    store = str(measured.parent / "store.sqlite")
+    document = {**yaml.safe_load(measured.read_text()), "study": "second", "seed": 8, "store": store}
+    elsewhere = measured.parent / "elsewhere"
+    elsewhere.mkdir()
+    second = elsewhere / "second.yaml"
     second.write_text(yaml.safe_dump(document))
     first, ledger = Ledger(Study.open(measured)), Ledger(Study.open(second))
     assert {cost.source for cost in ledger.backbone_costs()} == {"study 'smoke'"}
@@ -188,10 +191,23 @@ def test_another_study_of_the_store_lends_its_unit_costs(measured):
     with pytest.raises(StudyError, match="training of its supernet alone takes"):
         ledger.splits(training.median_s / 2)
     longer = {**document, "study": "third", "accuracy": {"preset": "smoke", "supernet": {"steps": 9}}}
-    third = measured.parent / "third.yaml"
+    third = elsewhere / "third.yaml"
     third.write_text(yaml.safe_dump(longer))
     with pytest.raises(StudyError, match="no study of the store trained one alike"):
         Ledger(Study.open(third)).splits(3600.0)
+    # Where the supernet itself is found, there is nothing left to train.
+    beside = measured.parent / "beside.yaml"
+    beside.write_text(yaml.safe_dump({**document, "study": "beside"}))
+    assert Ledger(Study.open(beside)).training_s_left() == 0.0
+
+
+@pytest.mark.parametrize("change", [{"head_width": 64}, {"data": {"name": "digits", "limit": 120}}])
+def test_rows_of_other_heads_or_images_are_no_unit_costs(measured, change):
+    document = {**yaml.safe_load(measured.read_text()), "study": "other", **change}
+    other = measured.parent / "other.yaml"
+    other.write_text(yaml.safe_dump(document))
+    with pytest.raises(StudyError, match=r"rows of study 'smoke' are of other images or another space"):
+        Ledger(Study.open(other))
 
 
 def test_the_plan_on_the_command_line(measured):

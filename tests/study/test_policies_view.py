@@ -219,3 +219,14 @@ def test_another_score_is_another_study(study):
     changed.write_text(yaml.safe_dump({**document, "policy": {"score": "margin"}}))
     with pytest.raises(StudyError, match=r"policy\.score: 'max-softmax' -> 'margin'"):
         Study.open(changed)
+
+
+def test_weights_are_not_needed_to_look_at_what_is_measured(study, hadas, tmp_path):
+    """A store that came without its weights is enough for the tables; nothing is trained for them."""
+    path = tmp_path / "study.yaml"
+    store = study.directory / "store.sqlite"
+    path.write_text(study.path.read_text().replace("store: store.sqlite", f"store: {store}"))
+    for command in (("policies", path, "--backbone", "largest"), ("status", path)):
+        code, said, complained = hadas(*command)
+        assert (code, complained) == (0, ""), said
+    assert not (tmp_path / "weights").exists()

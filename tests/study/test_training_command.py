@@ -42,6 +42,11 @@ def test_it_trains_then_finds_what_the_study_will_use(train, study):
     steps = []
     used = Study.open(study).parts.trained_supernet(lambda *step: steps.append(step))
     assert (str(used.path), used.weights_id, steps) == (found[1], found[2], [])
+    # The study knows of it: nothing is left to be trained in what a budget buys.
+    assert Study.open(study).findings.event("supernet") == {
+        "weights_id": used.weights_id,
+        "seconds": used.seconds,
+    }
 
 
 def test_it_refuses_a_study_at_work_and_a_recipe_that_is_wrong(train, study):
