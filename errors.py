@@ -52,6 +52,10 @@ class CheckpointError(HadasError):
     """Weights that do not fit the space or the data they are asked for."""
 
 
+class TrainingError(HadasError):
+    """A training that its recipe led to numbers that are not finite; names the step."""
+
+
 class ConfigError(HadasError):
     """A study configuration that does not validate; names every field at fault."""
 

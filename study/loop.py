@@ -196,7 +196,8 @@ class Study:
         elif begun["weights_id"] != trained.weights_id:
             raise StudyError(
                 f"study '{self.config.study}' began with supernet weights {begun['weights_id']}, these are "
-                f"{trained.weights_id}: its images, space or training code changed. Give a new study a new name."
+                f"{trained.weights_id}: its images, space, training code or number of processes (torchrun) "
+                "changed. Give a new study a new name."
             )
 
     def _check_clocks(self) -> None:

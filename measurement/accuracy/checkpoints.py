@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ FORMAT = "hadas-supernet-2"
 CLASSIFIER = ("classifier.linear.linear.weight", "classifier.linear.linear.bias")
 STATE_DICTS = ("state_dict", "state_dict_ema")
 _PREFIX = "module."
+_RECORDED = ("space", "n_classes", "finished", "seconds", "normalization")
+_RECORDED_UNFINISHED = ("step", "momentum", "n_processes")
 _OTHER_FILE = "name another file, or move this one away if hadas wrote it, to train again"
 
 _LAYERS = {
@@ -67,7 +70,7 @@ class StoredWeights:
 
     Attributes:
         path: where it was read.
-        tensors: by published name, without the ``module.`` prefix.
+        tensors: by published name, without the ``module.`` prefix; floating-point ones as float32.
         normalization: of the images that the weights were trained on.
         record: what hadas wrote beside the weights (space, classes, steps ...); ``None`` in a file
             that others wrote.
@@ -83,11 +86,15 @@ class StoredWeights:
         """Outputs of the classifier.
 
         Raises:
-            CheckpointError: the file has none.
+            CheckpointError: the file has none, or one that is no matrix.
         """
         weight = self.tensors.get(CLASSIFIER[0])
         if weight is None:
             raise CheckpointError(f"{self.path}: lacks weight '{CLASSIFIER[0]}'")
+        if weight.dim() != 2:
+            raise CheckpointError(
+                f"{self.path}: weight '{CLASSIFIER[0]}' has shape {tuple(weight.shape)}, not (classes, features)"
+            )
         return int(weight.shape[0])
 
     @property
@@ -105,6 +112,11 @@ def tensors_id(tensors: Tensors) -> str:
     return digest.hexdigest()[:16]
 
 
+def non_finite_weight(tensors: Mapping[str, Tensor]) -> str | None:
+    """Name of the first tensor with an infinite or undefined value, if there is one."""
+    return next((name for name, value in tensors.items() if not value.isfinite().all()), None)
+
+
 def write_checkpoint(
     path: Path, tensors: Tensors, normalization: Normalization, record: dict[str, Any]
 ) -> None:
@@ -119,6 +131,15 @@ def write_checkpoint(
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     torch.save(content, temporary)
     os.replace(temporary, path)
+
+
+def remove_stale_parts(*paths: Path) -> None:
+    """Remove half-written files of these checkpoints, left by processes that were killed in a save."""
+    for path in paths:
+        for part in path.parent.glob(f"{path.name}.*.tmp"):
+            pid = part.name.removeprefix(f"{path.name}.").removesuffix(".tmp")
+            if pid.isdecimal() and not Path("/proc", pid).exists():  # one that lives may be saving now
+                part.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: str | Path, *, ema: bool = False) -> StoredWeights:
@@ -141,7 +162,11 @@ def read_checkpoint(path: str | Path, *, ema: bool = False) -> StoredWeights:
         raise CheckpointError(
             f"{path}: not a supernet checkpoint (no tensors under 'state_dict' or 'state_dict_ema'); {_OTHER_FILE}"
         )
-    plain = {str(name).removeprefix(_PREFIX): value for name, value in tensors.items()}
+    # Half precision is how some store weights; here they are float32 from the file on.
+    plain = {
+        str(name).removeprefix(_PREFIX): value.float() if value.is_floating_point() else value
+        for name, value in tensors.items()
+    }
     if "format" not in content:
         return StoredWeights(path, plain, Normalization.IMAGENET, None)
     return StoredWeights(path, plain, *_our_record(path, content))
@@ -153,8 +178,10 @@ def _load(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint; train one, or correct the path") from error
     except Exception as error:  # torch raises many kinds for a file that is not its own
-        # Torch's own advice on a file that does not unpickle is to switch the protection off.
-        lines = (s for s in str(error).splitlines() if s.strip() and "weights_only" not in s)
+        # Torch's own advice on a file that does not unpickle is to switch the protection off; where it
+        # stumbles over a text, it names a byte of it as a missing key.
+        said = "" if isinstance(error, LookupError) else str(error)
+        lines = (s for s in said.splitlines() if s.strip() and "weights_only" not in s)
         first_line = next(lines, "not written by torch.save")
         if "weights_only" in str(error).lower() and "GLOBAL" in str(error):
             raise CheckpointError(
@@ -173,8 +200,13 @@ def _load(path: Path) -> dict[str, Any]:
 def _our_record(path: Path, content: dict[str, Any]) -> tuple[Normalization, dict[str, Any]]:
     if content["format"] != FORMAT:
         raise CheckpointError(f"{path}: of format '{content['format']}', not '{FORMAT}'; {_OTHER_FILE}")
-    for key in ("space", "n_classes", "finished", "seconds", "normalization"):
+    for key in _RECORDED if content.get("finished") else _RECORDED + _RECORDED_UNFINISHED:
         if key not in content:
             raise CheckpointError(f"{path}: lacks '{key}', so it is damaged; {_OTHER_FILE}")
+    if content["normalization"] not in tuple(Normalization):
+        raise CheckpointError(
+            f"{path}: normalization '{content['normalization']}' is none of {[str(n) for n in Normalization]}, so the "
+            f"file is damaged or of a newer hadas; {_OTHER_FILE}"
+        )
     record = {name: value for name, value in content.items() if name not in STATE_DICTS}
     return Normalization(content["normalization"]), record

@@ -177,6 +177,9 @@ def evaluate(
         batch_size: images per forward pass; changes rounding only.
         temperature: (e,) what to divide each exit's logits by; ``None`` = ones.
         precision: of the forward passes, as in :class:`~.recipes.ExitRecipe`.
+
+    Raises:
+        FloatingPointError: confidences that are no numbers; names the exits.
     """
     if temperature is None:
         temperature = np.ones(len(network.heads) + 1, dtype=np.float32)
@@ -193,6 +196,7 @@ def evaluate(
         )
     columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
     confidence, margin, spread, predicted = columns
+    _check_finite(confidence + margin + spread, network.first_exit)
     return OutcomeMatrix(
         correct=np.asarray(predicted == inputs.split.labels[:, None]),
         confidence=confidence.astype(np.float16),
@@ -201,4 +205,17 @@ def evaluate(
         predicted=predicted.astype(np.int16),
         group=inputs.split.group,
         temperature=temperature,
+    )
+
+
+def _check_finite(scores: NDArray[np.float32], first_exit: int) -> None:
+    """Refuse what a network says when the training of its exits diverged: (n, e) scores, final exit last."""
+    finite: NDArray[np.bool_] = np.all(np.isfinite(scores), axis=0)
+    if finite.all():
+        return
+    names = [f"exit {first_exit + i}" for i in range(len(finite) - 1)] + ["the final classifier"]
+    at_fault = ", ".join(name for name, good in zip(names, finite, strict=True) if not good)
+    raise FloatingPointError(
+        f"confidences that are no finite numbers from {at_fault}: the training diverged; lower the exits' "
+        "learning_rate or set their clip_norm"
     )

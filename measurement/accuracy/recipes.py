@@ -71,6 +71,7 @@ class SupernetRecipe:
     threads: int = 2
 
     def __post_init__(self) -> None:
+        _finite(self)
         _positive(
             self, "steps", "batch_size", "learning_rate", "clip_norm", "threads", "candidates", "alpha_clip"
         )
@@ -118,7 +119,7 @@ class ExitRecipe:
             step; needs memory for all of it, unchanged images and calibrated batch norm.
         temperature: ``one``, or ``fitted``: divide each exit's logits by the temperature that
             minimises its loss on the calibration split; accuracy does not change.
-        precision: of the backbone's and heads' passes on a GPU; weights stay ``float32``.
+        precision: of the backbone's and heads' passes, on any device; weights stay ``float32``.
         evaluation_batch_size: images per forward pass without gradients.
         seed: with the backbone's identity it fixes all randomness.
         threads: backbones measured side by side; changes no result.
@@ -146,6 +147,7 @@ class ExitRecipe:
     threads: int = 2
 
     def __post_init__(self) -> None:
+        _finite(self)
         _positive(
             self, "calibration_batches", "calibration_batch_size", "train_images", "epochs", "batch_size"
         )
@@ -201,6 +203,12 @@ def warmup_linear(step: int, n_steps: int, warmup_fraction: float) -> float:
 
 def _without_threads(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name != "threads"}
+
+
+def _finite(recipe: SupernetRecipe | ExitRecipe) -> None:
+    for field, value in asdict(recipe).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{type(recipe).__name__}.{field} = {value!r}: must be a finite number")
 
 
 def _positive(recipe: object, *fields: str) -> None:

@@ -24,7 +24,7 @@ from ...errors import CheckpointError
 from ...spaces import Backbone, MBConvSpace
 from ...spaces.macro import MacroArchitecture
 from ...spaces.mbconv import block_plans
-from .checkpoints import Tensors, published_name, tensors_id
+from .checkpoints import Tensors, non_finite_weight, published_name, tensors_id
 from .network import EarlyExitNetwork, Normalization, build_network
 from .regularization import DropMasks
 
@@ -180,14 +180,14 @@ class Supernet(nn.Module):
         return {name: value.detach() for name, value in self.state_dict().items()}
 
     def load_tensors(self, tensors: Tensors, source: str) -> None:
-        """Take weights from a checkpoint: exactly the names and shapes of this supernet.
+        """Take weights from a checkpoint: exactly the names and shapes of this supernet, finite values.
 
         Args:
             tensors: by published name, without prefix.
             source: where they came from, for messages.
 
         Raises:
-            CheckpointError: a name is missing or unknown, or a shape differs; names it.
+            CheckpointError: a name is missing or unknown, a shape differs, or a weight is not finite; names it.
         """
         own = self.tensors()
         kind = f"a checkpoint of space '{self.space.name}'"
@@ -202,6 +202,12 @@ class Supernet(nn.Module):
                     f"{source}: weight '{name}' has shape {tuple(value.shape)}; space '{self.space.name}' "
                     f"with {self.n_classes} classes needs {tuple(own[name].shape)}"
                 )
+        spoilt = non_finite_weight({name: tensors[name] for name, _ in self.named_parameters()})
+        if spoilt is not None:
+            raise CheckpointError(
+                f"{source}: weight '{spoilt}' holds numbers that are not finite: its training diverged, or the file is "
+                "damaged; name another file"
+            )
         with torch.no_grad():
             for name, value in tensors.items():
                 own[name].copy_(value)

@@ -6,6 +6,7 @@ Recipe: AttentiveNAS (Wang et al., CVPR 2021) after BigNAS (Yu et al., ECCV 2020
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ...datasets.images import ImageData
-from ...errors import CheckpointError
+from ...errors import CheckpointError, TrainingError
 from ...spaces import MBConvSpace
-from .checkpoints import CLASSIFIER, StoredWeights, Tensors, read_checkpoint, write_checkpoint
+from .checkpoints import (
+    CLASSIFIER,
+    StoredWeights,
+    Tensors,
+    non_finite_weight,
+    read_checkpoint,
+    remove_stale_parts,
+    write_checkpoint,
+)
 from .distributed import Processes, join_processes
 from .precision import cuda_arithmetic
 from .recipes import SupernetRecipe, content_id, warmup_cosine
@@ -57,7 +65,8 @@ def train_supernet(
     again ends with exactly the weights of one that was not.
 
     Processes that ``torchrun`` started train together (:mod:`.distributed`): each calls this with the
-    same arguments, the first writes, all return when the file is there.
+    same arguments, the first writes, all return when the file is there.  Another number of processes
+    gives other weights, under the same name; the file notes how many they were.
 
     Args:
         directory: where checkpoints live, the same for all processes; the file's name is a hash of
@@ -70,7 +79,8 @@ def train_supernet(
 
     Raises:
         CheckpointError: the file of that name is not this supernet, ``start`` is of another space, or
-            the processes do not see the same unfinished training.
+            the processes do not see the same unfinished training, or another number of them began it.
+        TrainingError: loss or weights are no finite numbers any more; names the step.
         ConfigError: a device that is not there, or fewer images per step than processes.
     """
     identity = _identity(space, data, recipe, start)
@@ -143,21 +153,29 @@ def _train(
 ) -> TrainedSupernet:  # fmt: skip
     optimizer = _sgd(supernet, recipe)
     unfinished = path.with_suffix(".part")
+    identity = {**identity, "n_processes": processes.size}
     first_step, seconds = 0, 0.0
     if unfinished.exists():
-        first_step, seconds = _restore(supernet, optimizer, unfinished)
+        first_step, seconds = _restore(supernet, optimizer, unfinished, processes.size)
+    if processes.is_first:
+        remove_stale_parts(path, unfinished)
     _begin_together(processes, first_step, unfinished, supernet.device)
     began = saved = time.perf_counter()
     for step in range(first_step, recipe.steps):
-        loss = _step(supernet, sandwich, optimizer, recipe, step, processes)
+        loss, norm = _step(supernet, sandwich, optimizer, recipe, step, processes)
+        if not math.isfinite(loss + norm):
+            raise _diverged(path, recipe, step + 1, f"loss {loss:g}, norm of the gradient {norm:g}")
         if progress is not None:
-            progress(step + 1, recipe.steps, float(loss))
+            progress(step + 1, recipe.steps, loss)
         now = time.perf_counter()
         if processes.is_first and now - saved > save_every_s:
             spent = {"step": step + 1, "seconds": seconds + now - began, "finished": False}
             momentum = _momentum(supernet, optimizer)
             _save(unfinished, supernet, {**identity, **spent, "momentum": momentum})
             saved = now
+    name = non_finite_weight(supernet.shared)
+    if name is not None:  # a last step can still overflow
+        raise _diverged(path, recipe, recipe.steps, f"weight '{name}' holds numbers that are not finite")
     weights_id = supernet.weights_id  # reads all weights: every step has ended then, on a GPU too
     seconds += time.perf_counter() - began
     if processes.is_first:
@@ -186,17 +204,30 @@ def _save(path: Path, supernet: Supernet, record: dict[str, Any]) -> None:
 def _step(
     supernet: Supernet, sandwich: Sandwich, optimizer: torch.optim.Optimizer, recipe: SupernetRecipe, step: int,
     processes: Processes,
-) -> Tensor:  # fmt: skip
-    """One optimizer step of all processes together; returns the largest backbone's loss."""
+) -> tuple[float, float]:  # fmt: skip
+    """One optimizer step of all processes together.
+
+    Returns:
+        The largest backbone's loss, and the norm of the gradient before it is clipped.
+    """
     for group in optimizer.param_groups:
         group["lr"] = recipe.learning_rate * warmup_cosine(step, recipe.steps, recipe.warmup_fraction)
     loss, gradients = sandwich.gradients(step)
     processes.add_up([loss, *(gradient for gradient in gradients if gradient is not None)])
     for parameter, gradient in zip(supernet.shared.values(), gradients, strict=True):
         parameter.grad = gradient
-    torch.nn.utils.clip_grad_norm_(supernet.shared.values(), recipe.clip_norm)
+    norm = torch.nn.utils.clip_grad_norm_(supernet.shared.values(), recipe.clip_norm)
     optimizer.step()
-    return loss
+    loss_value, norm_value = torch.stack([loss, norm]).tolist()  # the one wait for a GPU in a step
+    return loss_value, norm_value
+
+
+def _diverged(path: Path, recipe: SupernetRecipe, step: int, what: str) -> TrainingError:
+    return TrainingError(
+        f"{path.name}: step {step} of {recipe.steps}: {what}: the training diverged. Lower learning_rate "
+        f"({recipe.learning_rate:g}) or clip_norm ({recipe.clip_norm:g}) of the supernet's recipe, or raise its "
+        "warmup_fraction"
+    )
 
 
 def _sgd(supernet: Supernet, recipe: SupernetRecipe) -> torch.optim.SGD:
@@ -219,10 +250,18 @@ def _momentum(supernet: Supernet, optimizer: torch.optim.Optimizer) -> Tensors:
     return buffers
 
 
-def _restore(supernet: Supernet, optimizer: torch.optim.Optimizer, unfinished: Path) -> tuple[int, float]:
+def _restore(
+    supernet: Supernet, optimizer: torch.optim.Optimizer, unfinished: Path, n_processes: int
+) -> tuple[int, float]:
     """Weights and momentum of an unfinished training; returns (steps done, seconds spent)."""
     stored = read_checkpoint(unfinished)
     record = _check_owner(stored, supernet.space, supernet.n_classes)
+    if record["n_processes"] != n_processes:
+        raise CheckpointError(
+            f"{unfinished}: begun by {record['n_processes']} process(es), now there are {n_processes}; the weights "
+            f"would be neither's. Go on with {record['n_processes']} (torchrun --nproc-per-node), or move the file "
+            "away to train again"
+        )
     supernet.load_tensors(stored.tensors, str(unfinished))
     for name, buffer in record["momentum"].items():
         optimizer.state[supernet.shared[name]]["momentum_buffer"] = buffer.to(supernet.device)

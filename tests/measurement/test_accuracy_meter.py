@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -172,6 +173,19 @@ def test_backbones_measured_side_by_side_give_the_same_records(
         assert one.row_no == other.row_no
         assert _same(one.calibration, other.calibration)
         assert _same(one.test, other.test)
+
+
+def test_exits_whose_training_diverged_are_an_invalid_record(
+    digits: ImageData, trained: TrainedSupernet
+) -> None:
+    wild = dataclasses.replace(RECIPE, learning_rate=1e30, optimizer="sgd")
+    (record,) = SupernetMeter(mini_space(), digits, trained, wild).measure(
+        [mini_space().smallest], session="s"
+    )
+    assert not record.valid
+    assert record.calibration is record.test is None
+    assert re.search(r"no finite numbers from exit \d+.*lower the exits' learning_rate", record.reason)
+    assert "the final classifier" not in record.reason
 
 
 def test_threads_are_given_back() -> None:

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from hadas.datasets.images import ImageData, ImageSplit, load_images
-from hadas.errors import CheckpointError, ConfigError
+from hadas.errors import CheckpointError, ConfigError, TrainingError
 from hadas.measurement.accuracy.augmentation import apply_changes, draw_changes
 from hadas.measurement.accuracy.checkpoints import read_checkpoint
 from hadas.measurement.accuracy.evaluation import fixed_threads
-from hadas.measurement.accuracy.recipes import SMOKE_SUPERNET, SupernetRecipe, warmup_cosine
+from hadas.measurement.accuracy.recipes import SMOKE_SUPERNET, ExitRecipe, SupernetRecipe, warmup_cosine
 from hadas.measurement.accuracy.training import load_supernet, train_supernet
 from hadas.spaces import MBConvSpace, attentivenas_space, mini_space
 
@@ -65,6 +65,63 @@ def test_interrupted_training_ends_with_the_same_weights(
     assert again == whole
     assert steps == list(range(last_step + 1, recipe.steps + 1))
     assert list(directory.iterdir()) == [path]
+
+
+def test_a_training_that_diverges_stops_at_its_step_and_leaves_no_supernet(
+    digits: ImageData, tmp_path: Path
+) -> None:
+    wild = dataclasses.replace(RECIPE, learning_rate=1e30, warmup_fraction=0.0)
+    with pytest.raises(TrainingError, match=r"step \d of 3: loss .*Lower learning_rate \(1e\+30\)"):
+        _train(digits, tmp_path, wild, save_every_s=0.0)
+    assert not list(tmp_path.glob("*.pt"))
+    last = dataclasses.replace(wild, steps=1, learning_rate=1e38, weight_decay=1e10)
+    with pytest.raises(TrainingError, match=r"step 1 of 1: weight '.*' holds numbers that are not finite"):
+        _train(digits, tmp_path, last)
+    assert not list(tmp_path.glob("*.pt"))
+
+
+def test_recipes_refuse_numbers_that_are_not_finite() -> None:
+    for recipe in (SupernetRecipe, ExitRecipe):
+        for field in dataclasses.fields(recipe):
+            if field.type == "float":
+                for value in (float("nan"), float("inf")):
+                    with pytest.raises(
+                        ConfigError, match=rf"{field.name} = {value}: must be a finite number"
+                    ):
+                        recipe(**{field.name: value})
+
+
+def test_only_as_many_processes_as_began_a_training_go_on_with_it(digits: ImageData, tmp_path: Path) -> None:
+    unfinished = _killed(digits, tmp_path)
+    content = torch.load(unfinished)
+    assert content["n_processes"] == 1
+    torch.save({**content, "n_processes": 2}, unfinished)
+    with pytest.raises(CheckpointError, match=r"begun by 2 process\(es\), now there are 1"):
+        _train(digits, tmp_path)
+
+
+def test_what_kills_during_saves_left_is_removed(digits: ImageData, tmp_path: Path) -> None:
+    unfinished = _killed(digits, tmp_path)
+    dead = int(Path("/proc/sys/kernel/pid_max").read_text()) + 1
+    stale = tmp_path / f"{unfinished.name}.{dead}.tmp"
+    living, other = tmp_path / f"{unfinished.name}.1.tmp", tmp_path / f"else.part.{dead}.tmp"
+    for part in (stale, living, other):
+        part.write_bytes(b"")
+    _, path = _train(digits, tmp_path)
+    assert set(tmp_path.iterdir()) == {path, living, other}
+
+
+def _killed(data: ImageData, directory: Path) -> Path:
+    """The unfinished training that a kill after two steps leaves."""
+
+    def kill(step: int, _steps: int, _loss: float) -> None:
+        if step == 2:
+            raise _KilledError
+
+    with pytest.raises(_KilledError):
+        _train(data, directory, progress=kill, save_every_s=0.0)
+    (unfinished,) = directory.iterdir()
+    return unfinished
 
 
 def test_a_finished_training_is_found_and_another_recipe_is_not(digits: ImageData, tmp_path: Path) -> None:

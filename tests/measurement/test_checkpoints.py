@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hadas.datasets.images import load_images
 from hadas.errors import CheckpointError
-from hadas.measurement.accuracy.checkpoints import read_checkpoint
+from hadas.measurement.accuracy.checkpoints import CLASSIFIER, read_checkpoint, write_checkpoint
 from hadas.measurement.accuracy.evaluation import fixed_threads
 from hadas.measurement.accuracy.network import Normalization, images_to_input
 from hadas.measurement.accuracy.recipes import SMOKE_SUPERNET
@@ -97,6 +97,46 @@ def test_a_missing_or_misshapen_key_is_named(tmp_path: Path, weights: dict[str, 
         load_supernet(path, space, 100)
     with pytest.raises(CheckpointError, match=r"not a checkpoint of space 'mini'|it is not"):
         load_supernet(path, mini_space(), 1000)
+
+
+def test_a_weight_that_is_not_finite_is_named(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    key = "blocks.3.mobile_inverted_conv.point_linear.conv.conv.weight"
+    spoilt = weights[f"module.{key}"].clone()
+    spoilt[0, 0] = float("nan")
+    path = _save(tmp_path / "nan.pt", {"state_dict": {**weights, f"module.{key}": spoilt}})
+    with pytest.raises(CheckpointError, match=rf"nan\.pt: weight '{key}' holds numbers that are not finite"):
+        load_supernet(path, attentivenas_space(), 1000)
+
+
+def test_half_precision_is_read_as_float32(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    half = {n: t.bfloat16() if t.is_floating_point() else t for n, t in weights.items()}
+    same = {n: t.float() if t.is_floating_point() else t for n, t in half.items()}
+    stored = read_checkpoint(_save(tmp_path / "half.pt", {"state_dict": half}))
+    assert stored.content_id == read_checkpoint(_save(tmp_path / "same.pt", {"state_dict": same})).content_id
+    load_supernet(tmp_path / "half.pt", attentivenas_space(), 1000)
+
+
+def test_damaged_files_are_refused_in_words(tmp_path: Path) -> None:
+    path = _save(tmp_path / "scalar.pt", {"state_dict": {CLASSIFIER[0]: torch.tensor(1.0)}})
+    with pytest.raises(
+        CheckpointError, match=r"weight 'classifier.*' has shape \(\), not \(classes, features\)"
+    ):
+        load_supernet(path, mini_space(), 10)
+    write_checkpoint(
+        path, {"w": torch.zeros(1)}, Normalization.IMAGENET,
+        {"space": "mini", "n_classes": 10, "finished": True, "seconds": 1.0},
+    )  # fmt: skip
+    _save(path, {**torch.load(path), "normalization": "whitened"})
+    with pytest.raises(
+        CheckpointError, match=r"normalization 'whitened' is none of \['symmetric', 'imagenet'\]"
+    ):
+        read_checkpoint(path)
+    path.write_text("epoch loss\n1 2\n")
+    with pytest.raises(CheckpointError, match=r"cut short \(not written by torch\.save\)"):
+        read_checkpoint(path)
+    path.write_text("hello")
+    with pytest.raises(CheckpointError, match=r"cut short \(not written by torch\.save\)"):
+        read_checkpoint(path)
 
 
 def test_files_with_python_objects_are_refused_with_the_remedy(
