@@ -66,11 +66,15 @@ def adopt_checkpoint(
 
 def _space_of(stored: StoredWeights) -> MBConvSpace:
     """The space that a checkpoint names; published ones are of the AttentiveNAS space."""
+    from ..measurement.accuracy.training import space_digest
+
     if stored.record is None:
         return attentivenas_space()
-    for space in (mini_space(), attentivenas_space()):
-        if str(stored.record["space"]).startswith(f"{space.name}-"):
-            return space
-    raise CheckpointError(
-        f"{stored.path}: a checkpoint of space '{stored.record['space']}', which hadas does not know"
-    )
+    known = {space_digest(space): space for space in (mini_space(), attentivenas_space())}
+    named = str(stored.record["space"])
+    if named not in known:
+        raise CheckpointError(
+            f"{stored.path}: a checkpoint of space '{named}', which hadas does not know; known: "
+            f"{sorted(known)}"
+        )
+    return known[named]

@@ -72,6 +72,12 @@ def test_a_checkpoint_of_ours_is_used_unchanged_where_the_classes_agree(tmp_path
     assert study.parts.trained_supernet(lambda *_: None).weights_id == trained.weights_id
     _init(tmp_path / "other.yaml", "--checkpoint", trained.path, "--data", "cifar100")
     assert load_config(tmp_path / "other.yaml").accuracy.start == trained.path
+    content = torch.load(trained.path)
+    torch.save({**content, "space": "mini-00000000"}, tmp_path / "older.pt")
+    with pytest.raises(
+        CheckpointError, match=r"of space 'mini-00000000', which hadas does not know; known: "
+    ):
+        _init(tmp_path / "third.yaml", "--checkpoint", tmp_path / "older.pt")
 
 
 def test_a_study_has_one_source_of_weights() -> None:
