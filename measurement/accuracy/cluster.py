@@ -19,6 +19,7 @@ from typing import Any
 from ...datasets.records import AccuracyRecord
 from ...errors import ConfigError
 from .jobs import AccuracyJob, execute_job
+from .running import NoPlaceLeftError
 
 ANSWER_TIMEOUT_S = 10.0
 """How long a scheduler may take to answer."""
@@ -65,12 +66,15 @@ class DaskWorkers:
         self._n_workers = n_workers
         self._workers_timeout_s = workers_timeout_s
         self._last_seen = time.monotonic()
+        self._used: set[str] = set()
+        self._dropped: set[str] = set()
         self._running: dict[str, tuple[Any, Future[AccuracyRecord]]] = {}
 
     def places(self) -> Sequence[str]:
-        """Addresses of the workers that are there; jobs of those that are gone end.
+        """Addresses of the workers that are there and were not dropped; jobs of those that are gone end.
 
         Raises:
+            NoPlaceLeftError: all that are there were dropped, and none that was of use may come back.
             ConfigError: the scheduler is gone, or has had no worker for too long.
         """
         try:
@@ -84,16 +88,24 @@ class DaskWorkers:
             remote, local = self._running.pop(place)
             remote.cancel()
             _settle(local, BrokenExecutor(f"worker {place} is gone"))
-        if alive:
+        usable = tuple(place for place in alive if place not in self._dropped)
+        waited = time.monotonic() - self._last_seen > self._workers_timeout_s
+        if usable:
             self._last_seen = time.monotonic()
-        elif time.monotonic() - self._last_seen > self._workers_timeout_s:
+        elif alive and (waited or not self._used - self._dropped):
+            raise NoPlaceLeftError
+        elif waited:
             raise ConfigError(
                 f"accuracy.cluster '{self._address}': no worker for {self._workers_timeout_s:g} s; start some with "
                 f"`dask worker {self._address} --nthreads 1`"
             )
         # A worker that has a job comes first, so that one which joins does not push it out.
-        alive = tuple(sorted(alive, key=lambda place: place not in self._running))
-        return alive[: self._n_workers]
+        usable = tuple(sorted(usable, key=lambda place: place not in self._running))
+        return usable[: self._n_workers]
+
+    def drop(self, place: str) -> None:
+        """Start no more jobs on a worker."""
+        self._dropped.add(place)
 
     def submit(self, place: str, job: AccuracyJob) -> Future[AccuracyRecord]:
         """Start a job on one worker."""
@@ -102,6 +114,7 @@ class DaskWorkers:
         remote = self._client.submit(
             _execute_pickled, pickle.dumps(job), workers=[place], allow_other_workers=False, pure=False
         )
+        self._used.add(place)
         self._running[place] = remote, local
         remote.add_done_callback(lambda ended: self._on_end(place, ended, local))
         return local

@@ -2,7 +2,7 @@
 
 A job holds no tensors and no images: it names files, and what their content must be.  The process
 that runs it loads them once and keeps them for the jobs that follow.  A machine whose files or
-whose hadas differ would measure something else; its jobs are refused, with the reason.
+whose hadas differ would measure something else; it refuses, with the reason.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ...datasets.images import load_images
 from ...datasets.records import AccuracyRecord
-from ...errors import CheckpointError, ConfigError, DataError, SpaceError
+from ...errors import CheckpointError, ConfigError, DataError, HadasError, SpaceError
 from ...spaces import Backbone, space_by_name
 from .evaluation import fixed_threads
 from .recipes import ExitRecipe
@@ -106,6 +106,10 @@ class AccuracyJob:
         )
 
 
+class PlaceRefusedError(HadasError):
+    """A process or machine that cannot measure what is asked for, whatever the backbone."""
+
+
 @lru_cache(maxsize=1)
 def _loaded(source: SupernetSource) -> SupernetMeter:
     """The meter of the latest source, kept: jobs of one list share supernet and images."""
@@ -113,10 +117,14 @@ def _loaded(source: SupernetSource) -> SupernetMeter:
 
 
 def execute_job(job: AccuracyJob) -> AccuracyRecord:
-    """Measure one backbone in this process, on one thread of it; what fails is a record with its reason."""
+    """Measure one backbone in this process, on one thread of it; one that fails is a record with its reason.
+
+    Raises:
+        PlaceRefusedError: this machine lacks a part, or has another one; the job may do well elsewhere.
+    """
     with fixed_threads(1):
         try:
             meter = _loaded(job.source)
-        except Exception as error:  # a machine without the files must not end the others' work
-            return job.failed(f"{type(error).__name__}: {error}")
+        except Exception as error:
+            raise PlaceRefusedError(f"{type(error).__name__}: {error}") from error
         return meter.record(job.backbone, session=job.session, row_no=job.row_no)

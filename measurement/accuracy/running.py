@@ -2,24 +2,31 @@
 
 A worker runs one job at a time, and the job that it dies of is known: it is tried again, wherever
 there is room, at most :data:`RETRIES` times, then it becomes a record with its reason.  No other
-job is touched.  Records come in the order of the list, as soon as those before them are there.
+job is touched.  A place that refuses, because its files or its hadas differ, gets no further jobs of
+the list, and the others do what it was given; where all refuse, what is left becomes records that
+name each place and its reason.  Records come in the order of the list, as soon as those before them
+are there.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
 from ...datasets.records import AccuracyRecord
 from ...errors import ConfigError
 from ...spaces import Backbone
-from .jobs import AccuracyJob, SupernetSource, execute_job
+from .jobs import AccuracyJob, PlaceRefusedError, SupernetSource, execute_job
+
+_log = logging.getLogger(__name__)
 
 RETRIES = 2
 """How many more times a job is tried whose worker died."""
@@ -34,6 +41,10 @@ _HANDOVER_S = 5.0
 """How long a job may take from its submission to its process, before this stops waiting for it."""
 
 
+class NoPlaceLeftError(Exception):
+    """All places that there are have refused."""
+
+
 class Workers(Protocol):
     """Places that run one job each at a time, in processes of their own."""
 
@@ -43,11 +54,16 @@ class Workers(Protocol):
         ...
 
     def places(self) -> Sequence[str]:
-        """Names of all places that take jobs now, busy or not.
+        """Names of all places that take jobs now, busy or not, without those that were dropped.
 
         Raises:
+            NoPlaceLeftError: all were dropped, and no other will come.
             ConfigError: there are none, and none will come.
         """
+        ...
+
+    def drop(self, place: str) -> None:
+        """Use a place no more."""
         ...
 
     def submit(self, place: str, job: AccuracyJob) -> Future[AccuracyRecord]:
@@ -138,6 +154,7 @@ class _Run:
         self._todo = deque(range(len(jobs)))
         self._deaths: Counter[int] = Counter()
         self._running: dict[Future[AccuracyRecord], tuple[int, str]] = {}
+        self._refusals: dict[str, str] = {}
         self.done: dict[int, AccuracyRecord] = {}
         self.n_yielded = 0
 
@@ -145,7 +162,13 @@ class _Run:
         """Give a job to every place that has none."""
         if not self._todo:
             return
-        places = self._workers.places()
+        try:
+            places = self._workers.places()
+        except NoPlaceLeftError:
+            while self._todo:
+                number = self._todo.popleft()
+                self.done[number] = self._jobs[number].failed(_refusal_reason(self._refusals))
+            return
         busy = {place for _, place in self._running.values()}
         for place in places:
             if place in busy or not self._todo or self._todo[0] >= self.n_yielded + _AHEAD * len(places):
@@ -160,9 +183,10 @@ class _Run:
             return
         ended, _ = wait(self._running, timeout=self._workers.poll_s, return_when=FIRST_COMPLETED)
         if not ended:
-            self._workers.places()  # notices workers that are gone
+            with suppress(NoPlaceLeftError):  # of use to those that come next, not to those that run
+                self._workers.places()  # notices workers that are gone
         for future in ended:
-            number, _ = self._running.pop(future)
+            number, place = self._running.pop(future)
             try:
                 self.done[number] = future.result()
             except BrokenExecutor as death:
@@ -171,8 +195,23 @@ class _Run:
                     self._todo.appendleft(number)
                 else:
                     self.done[number] = self._jobs[number].failed(_death_reason(death))
+            except PlaceRefusedError as refusal:
+                self._refuse(number, place, str(refusal))
             except Exception as error:  # such as a worker without hadas: no reason to end the others' work
-                self.done[number] = self._jobs[number].failed(f"{type(error).__name__}: {error}")
+                self._refuse(number, place, f"{type(error).__name__}: {error}")
+
+    def _refuse(self, number: int, place: str, reason: str) -> None:
+        """Leave a job to other places than the one that refused it."""
+        _log.warning("%s gets no more accuracy jobs, because it refuses: %s", place, reason)
+        self._refusals[place] = reason
+        self._workers.drop(place)
+        self._todo.appendleft(number)
+
+
+def _refusal_reason(refusals: Mapping[str, str]) -> str:
+    shown = [f"{place}: {' '.join(reason.split())[:400]}" for place, reason in list(refusals.items())[:3]]
+    more = f"; and {len(refusals) - 3} more" if len(refusals) > 3 else ""
+    return "no worker is left that takes it; " + "; ".join(shown) + more
 
 
 def _death_reason(death: BrokenExecutor) -> str:
@@ -198,8 +237,18 @@ class ProcessWorkers:
         self._latest: dict[str, Future[AccuracyRecord]] = {}
 
     def places(self) -> Sequence[str]:
-        """One per process, for ever: a process that died is replaced by the next job."""
+        """One per process, until it is dropped: a process that died is replaced by the next job.
+
+        Raises:
+            NoPlaceLeftError: all were dropped.
+        """
+        if not self._devices:
+            raise NoPlaceLeftError
         return tuple(self._devices)
+
+    def drop(self, place: str) -> None:
+        """Start no more jobs on a device that has no use for them; its process ends with the others."""
+        del self._devices[place]
 
     def submit(self, place: str, job: AccuracyJob) -> Future[AccuracyRecord]:
         """Start a job on the device of the place."""

@@ -23,7 +23,7 @@ from hadas.errors import ConfigError
 from hadas.measurement.accuracy import cluster, running
 from hadas.measurement.accuracy.cluster import DaskWorkers
 from hadas.measurement.accuracy.evaluation import fixed_threads
-from hadas.measurement.accuracy.jobs import AccuracyJob, SupernetSource, execute_job
+from hadas.measurement.accuracy.jobs import AccuracyJob, PlaceRefusedError, SupernetSource, execute_job
 from hadas.measurement.accuracy.recipes import SMOKE_EXITS, SMOKE_SUPERNET
 from hadas.measurement.accuracy.running import JobMeter, ProcessWorkers, gpu_places, run_jobs
 from hadas.measurement.accuracy.supernet_meter import SupernetMeter
@@ -169,11 +169,47 @@ def test_a_process_has_a_device_of_its_own_and_ends_with_the_list(source: Supern
     records = run_jobs(jobs_of(source, BACKBONES), workers)
     first = next(records)
     assert not first.valid
-    assert "'cuda:99': torch finds" in first.reason
-    process = psutil.Process(workers.pid(workers.places()[0]))
-    records.close()
+    assert re.search(r"no worker is left .*; process 0 on cuda:99: .*'cuda:99': torch finds", first.reason)
+    process = psutil.Process(workers.pid("process 0 on cuda:99"))
+    assert [record.reason for record in records] == [first.reason] * 3
+    assert len(workers.given) == 1
     process.wait(timeout=20)
     assert not process.is_running()
+
+
+def have_other_hadas(digest: str | None) -> None:
+    """Run on a worker: let its spaces have another digest, or their own again."""
+    from hadas.measurement.accuracy import jobs, training
+
+    jobs._loaded.cache_clear()
+    jobs.space_digest = training.space_digest if digest is None else lambda space: digest
+
+
+def test_a_dask_worker_that_refuses_leaves_its_jobs_to_the_others(
+    source: SupernetSource,
+    by_threads: list[AccuracyRecord],
+    dask_address: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from distributed import Client
+
+    with Client(dask_address, set_as_default=False) as client:
+        one, other = client.nthreads()
+        client.run(have_other_hadas, "mini-0", workers=[one])
+        try:
+            workers = Watched(DaskWorkers(dask_address))
+            found = list(run_jobs(jobs_of(source, BACKBONES), workers))
+            told = [record.message for record in caplog.records if record.name == running.__name__]
+            client.run(have_other_hadas, "mini-0", workers=[other])
+            (lost,) = run_jobs(jobs_of(source, BACKBONES[:1]), DaskWorkers(dask_address))
+        finally:
+            client.run(have_other_hadas, None)
+    assert [content(record) for record in found] == [content(record) for record in by_threads[:4]]
+    assert [place for place, _ in workers.given].count(one) == 1
+    assert [message.split(" gets no more accuracy jobs")[0] for message in told] == [one]
+    assert not lost.valid
+    assert re.search(rf"{one}: SpaceError: space 'mini' has other choices", lost.reason), lost.reason
+    assert f"{other}: SpaceError" in lost.reason
 
 
 PARENT = """
@@ -181,7 +217,7 @@ import pickle, sys
 from hadas.measurement.accuracy.running import ProcessWorkers
 workers = ProcessWorkers(["cuda:99"])
 place = workers.places()[0]
-workers.submit(place, pickle.loads(bytes.fromhex(sys.argv[1]))).result()
+workers.submit(place, pickle.loads(bytes.fromhex(sys.argv[1]))).exception()
 print(*workers._executors[place]._processes, flush=True)
 sys.stdin.read()
 """
@@ -218,14 +254,12 @@ def test_gpus_are_dealt_out_in_turn() -> None:
         ({"checkpoint": "/nowhere/w.pt"}, "CheckpointError: /nowhere/w.pt"),
     ],
 )
-def test_a_worker_with_other_files_contributes_nothing(
+def test_a_worker_with_other_files_refuses(
     source: SupernetSource, changes: dict[str, Any], reason: str
 ) -> None:
     other = dataclasses.replace(source, **changes)
-    record = execute_job(AccuracyJob(other, BACKBONES[0], "s", 0))
-    assert not record.valid
-    assert re.match(reason, record.reason), record.reason
-    assert (record.weights_id, record.split_id, record.test) == (other.weights_id, other.split_id, None)
+    with pytest.raises(PlaceRefusedError, match=f"^{reason}"):
+        execute_job(AccuracyJob(other, BACKBONES[0], "s", 0))
 
 
 def test_a_cluster_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
