@@ -4,9 +4,17 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from hadas.datasets.store import Store
+from hadas.study import BASELINES, Study
+from hadas.study.config import template
+
+from .running import hadas
 
 CHILD = """
 import os, signal, sys
@@ -25,32 +33,44 @@ def write(self, statements):
 Store._write = write
 sys.argv = ["hadas", "run", study]
 from hadas.cli import main
-try:
-    main()
-finally:
-    print(f"writes: {written}")
+main()
 """
 
 
-def run_study(directory: Path, kill_at: int) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def kill_study(directory: Path, kill_at: int) -> None:
+    """Run the study in a process that is killed right after so many writes."""
+    killed = subprocess.run(
         [sys.executable, "-c", CHILD, str(kill_at), str(directory / "study.yaml")],
         capture_output=True, text=True, timeout=240,
     )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
+
+
+def run_study(directory: Path) -> int:
+    """Run the study to its end in this process; returns how often it wrote."""
+    written, original = 0, Store._write
+
+    def write(self: Store, statements: Sequence[Any]) -> None:
+        nonlocal written
+        original(self, statements)
+        written += 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "_write", write)
+        done = hadas("run", directory / "study.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return written
 
 
 def new_study(directory: Path) -> Path:
-    from hadas.study.config import template
-
     directory.mkdir()
-    (directory / "study.yaml").write_text(template("study.yaml", "smoke"))
+    text = template("study.yaml", "smoke").replace("supernet: {}", "supernet: {steps: 4}")
+    (directory / "study.yaml").write_text(text)
     return directory
 
 
 def result(directory: Path) -> str:
     """Every measured point, prediction and front, to the last digit; no wall-clock times."""
-    from hadas.study import BASELINES, Study
-
     findings = Study.open(directory / "study.yaml").findings
     outcomes = [
         p.outcome
@@ -66,9 +86,7 @@ def result(directory: Path) -> str:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     directory = new_study(tmp_path_factory.mktemp("resume") / "whole")
-    done = run_study(directory, kill_at=0)
-    assert done.returncode == 0, done.stdout + done.stderr
-    writes = int(done.stdout.rsplit("writes: ", 1)[1])
+    writes = run_study(directory)
     return result(directory), writes, directory
 
 
@@ -77,14 +95,10 @@ def test_killed_and_started_again_ends_with_the_same_front(moment, uninterrupted
     expected, writes, _ = uninterrupted
     kill_at = {"first": 1, "middle": writes // 2, "last": writes}[moment]
     directory = new_study(tmp_path / moment)
-    killed = run_study(directory, kill_at)
-    assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
-    again = run_study(directory, kill_at=0)
-    assert again.returncode == 0, again.stdout + again.stderr
+    kill_study(directory, kill_at)
+    run_study(directory)
     assert result(directory) == expected
 
 
 def test_running_a_finished_study_again_writes_nothing(uninterrupted):
-    done = run_study(uninterrupted[2], kill_at=0)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.rsplit("writes: ", 1)[1].strip() == "0"
+    assert run_study(uninterrupted[2]) == 0
