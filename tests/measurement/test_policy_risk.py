@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
@@ -128,12 +128,15 @@ def test_hoeffding_bentkus_equals_its_formula(n, share, risk, delta):
 
 
 @given(st.integers(1, 60), st.integers(0, 10**6), st.sampled_from(BOUNDS))
+@example(26, 438, "betting")
 @settings(max_examples=50, deadline=None)
 def test_upper_bound_is_where_exclusion_begins(n, seed, bound):
     losses = (np.random.default_rng(seed).random(n) < 0.2).astype(float)
     edge = upper_bound(bound, losses, 0.1)
     excludes = {"betting": betting_excludes, "hoeffding-bentkus": hoeffding_bentkus_excludes}[bound]
-    assert edge >= losses.mean() - 1e-9
+    # Betting takes the losses in their order, so it may exclude a mean that only late losses raise.
+    if bound == "hoeffding-bentkus":
+        assert edge >= losses.mean() - 1e-9
     for risk in np.linspace(0.001, 0.999, 60):
         if abs(risk - edge) > 1e-9:
             assert excludes(losses, float(risk), 0.1) == (risk > edge)
