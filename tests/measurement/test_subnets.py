@@ -14,6 +14,8 @@ from hadas.measurement.accuracy.supernet import Supernet
 from hadas.spaces import Backbone, MBConvSpace, attentivenas_space, mini_space
 
 from .counting import count_macs
+from .published import published_weights
+from .published_forward import published_logits
 
 SPACE = attentivenas_space()
 N_CLASSES = 100
@@ -66,3 +68,16 @@ def test_static_and_dynamic_outputs_agree(supernet: Supernet) -> None:
         assert dynamic.abs().max() > 1e-2  # outputs that could differ
         worst = max(worst, float((static - dynamic).abs().max() / dynamic.abs().max()))
     assert worst < 1e-5
+
+
+@pytest.mark.parametrize("name", ["a0", "a6", "random0", "random1", "random2"])
+def test_a_backbone_computes_what_its_published_weights_say(name: str) -> None:
+    weights = published_weights(N_CLASSES, prefix="")
+    net = Supernet(SPACE, N_CLASSES, seed=0)
+    net.load_tensors(weights, "published")
+    backbone = _genomes(SPACE, 20)[name]
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        ours, expected = net(images, backbone), published_logits(weights, images, backbone)
+    assert expected.std() > 1e-2  # outputs that could differ
+    assert float((ours - expected).abs().max() / expected.abs().max()) < 1e-4
