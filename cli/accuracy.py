@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from ..errors import HadasError
-from .opening import Adopt, StudyFile, open_study
+from .opening import Adopt, Cluster, NWorkers, StudyFile, Workers, named_places, open_study
 from .printing import console, print_table
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def train(study: StudyFile, adopt: Adopt = False) -> None:
 def _train(study: Study) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from ..study.ledger import duration
+
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -40,12 +43,19 @@ def _train(study: Study) -> None:
         TimeElapsedColumn(),
     )
     losses: list[float] = []
+    began = time.monotonic()
+
+    def advance(_: str, done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total, loss=losses[-1])
+        if not console.is_terminal and 10 * done // total > 10 * (done - 1) // total:  # in a log, ten lines
+            spent = duration(time.monotonic() - began)
+            console.print(
+                f"step {done} of {total}: loss {losses[-1]:.3f}, {spent}", soft_wrap=True, highlight=False
+            )
+
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", loss=float("nan"))
-        trained = study.train(
-            lambda _, done, total: bar.update(task, completed=done, total=total, loss=losses[-1]),
-            losses.append,
-        )
+        trained = study.train(advance, losses.append)
     took = f"its training took {trained.seconds:.1f} s" if trained.seconds else "trained elsewhere"
     said = f"last loss of the largest backbone {losses[-1]:.3f}" if losses else "finished before"
     console.print(
@@ -114,14 +124,20 @@ def plan(
         int | None,
         typer.Option(min=1, help="Cost rows per backbone; default: the study's learning.seed_settings."),
     ] = None,
+    workers: Workers = None,
+    n_workers: NWorkers = None,
+    cluster: Cluster = None,
 ) -> None:
-    """Say what was spent, what one backbone and one device point cost, and how many a budget buys."""
+    """Say what was spent, what one backbone and one device point cost, and how many a budget buys.
+
+    Options say how accuracies will be measured, instead of the study file's section `accuracy`.
+    """
     from ..study import Study
     from ..study.ledger import Ledger, parse_budget
     from ..study.tables import split_rows, unit_cost_rows
 
     budget_s = parse_budget(budget)
-    ledger = Ledger(Study.open(study))
+    ledger = Ledger(Study.open(study, places=named_places(workers, n_workers, cluster)))
     splits = ledger.splits(budget_s, per_backbone_points)
     print_table("spent so far", ("on", "how much"), ledger.spent())
     columns = ("one", "on", "n", "median", "range", "measured by")

@@ -53,8 +53,31 @@ def init(
     elif data or data_path:
         folder = None if data_path is None else str(data_path.resolve())
         changes = {"data": {k: v for k, v in (("name", data), ("path", folder)) if v}}
-    _write_study_file(study, preset or "demo", changes)
+    preset = preset or "demo"
+    if data_path is not None:
+        from ..study.config import PRESETS
+
+        _check_images(changes.get("data", {}).get("name") or _data_name(PRESETS.get(preset, {})), data_path)
+    _write_study_file(study, preset, changes)
     console.print(escape(f"Wrote {study}. Next: hadas run {study}"), soft_wrap=True)
+
+
+def _data_name(preset: Mapping[str, Any]) -> str:
+    from ..study.config import StudyConfig
+
+    name: str = preset.get("data", {}).get("name", StudyConfig().data.name)
+    return name
+
+
+def _check_images(name: str, folder: Path) -> None:
+    """Refuse a folder of images that is not there, or that the study would never look into."""
+    if name == "digits":
+        raise ConfigError(
+            f"--data-path {folder}: the digits come with hadas, no folder is read for them; name the images that it "
+            "holds with --data cifar10, cifar100 or tiny-imagenet"
+        )
+    if not folder.is_dir():
+        raise ConfigError(f"--data-path {folder}: no such folder; name the one that holds {name}")
 
 
 _DEMO_TAKES = {"demo": "about 5 minutes on 2 cores", "smoke": "less than a minute on 2 cores"}

@@ -15,6 +15,22 @@ StudyFile = Annotated[Path, typer.Argument(help="The study's YAML file (write on
 Adopt = Annotated[
     bool, typer.Option("--adopt", help="Continue although the file differs from what the study began with.")
 ]
+Workers = Annotated[
+    str | None,
+    typer.Option(help="Measure accuracies on: threads, processes, gpus (a process each), dask."),
+]
+NWorkers = Annotated[int | None, typer.Option(min=1, help="How many of them.")]
+Cluster = Annotated[
+    str | None, typer.Option(help="Address of a Dask scheduler, whose workers measure accuracies.")
+]
+
+
+def named_places(
+    workers: str | None, n_workers: int | None, cluster: str | None, device: str | None = None
+) -> dict[str, Any]:
+    """Where accuracies are measured this time: what the command line names of it."""
+    given = {"workers": workers, "n_workers": n_workers, "cluster": cluster, "device": device}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def open_study(path: Path, adopt: bool = False, places: Mapping[str, Any] | None = None) -> Study:

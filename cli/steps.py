@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import ConfigError
-from .opening import Adopt, StudyFile, open_study
+from .opening import Adopt, Cluster, NWorkers, StudyFile, Workers, named_places, open_study
 from .printing import console, print_table, showing_progress, simulated_mark
 
 if TYPE_CHECKING:
@@ -24,14 +24,9 @@ def measure(
         bool,
         typer.Option("--accuracy", help="Measure only accuracies; a later `hadas measure` does the costs."),
     ] = False,
-    workers: Annotated[
-        str | None,
-        typer.Option(help="Measure accuracies on: threads, processes, gpus (a process each), dask."),
-    ] = None,
-    n_workers: Annotated[int | None, typer.Option(min=1, help="How many of them.")] = None,
-    cluster: Annotated[
-        str | None, typer.Option(help="Address of a Dask scheduler, whose workers measure accuracies.")
-    ] = None,
+    workers: Workers = None,
+    n_workers: NWorkers = None,
+    cluster: Cluster = None,
     device: Annotated[str | None, typer.Option(help="Where each of them computes: cpu, cuda, auto.")] = None,
     adopt: Adopt = False,
 ) -> None:
@@ -39,8 +34,7 @@ def measure(
 
     Options override the study file's section `accuracy` for this time.
     """
-    given = {"workers": workers, "n_workers": n_workers, "cluster": cluster, "device": device}
-    opened = open_study(study, adopt, {name: value for name, value in given.items() if value is not None})
+    opened = open_study(study, adopt, named_places(workers, n_workers, cluster, device))
     if accuracy:
         _measure_accuracy(opened)
         return

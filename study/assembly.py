@@ -297,13 +297,17 @@ def _override(preset: Recipe, changes: dict[str, Any], where: str) -> Recipe:
     """A recipe with some fields replaced.
 
     Raises:
-        ConfigError: a field that it does not have, or a value of another type.
+        ConfigError: a field that it does not have, or a value that it may not have.
     """
     known = {field.name: getattr(preset, field.name) for field in fields(preset)}
     for name, value in changes.items():
         if name not in known:
             raise ConfigError(f"'{where}.{name}': no such field; known: {sorted(known)}")
         wanted = type(known[name])
-        if type(value) is not wanted and not (wanted is float and type(value) is int):
+        # Words are among a few that the recipe knows and names itself.
+        if type(value) is not wanted and wanted is not str and not (wanted is float and type(value) is int):
             raise ConfigError(f"'{where}.{name}' = {value!r}: must be {wanted.__name__}")
-    return replace(preset, **changes)
+    try:
+        return replace(preset, **changes)
+    except ConfigError as error:
+        raise ConfigError(f"'{where}': {error}") from error

@@ -172,7 +172,7 @@ space: {space}  # mini | attentivenas
 head_width: {head_width}  # channels of the convolution in every exit head; null = the space's own (mini 5, attentivenas 224)
 data:
   name: {data.name}  # digits (embedded) | cifar10 | cifar100 | tiny-imagenet
-  path: {data.path}  # folder with the images as published or as hub parquet; nothing is downloaded
+  path: {data.path}  # folder with the images as published or as hub parquet (relative to this file); null = data, where hadas is run; nothing is downloaded
   limit: {data.limit}  # at most this many underlying images per split, to try things out; null = all
 device:
   kind: {device.kind}  # simulator (its results are marked SIMULATED) | host-cpu
@@ -266,7 +266,10 @@ def validate_config(document: Any, *, source: str) -> StudyConfig:
 def _explain(problem: Any) -> str:
     location = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
-        return f"'{location}' = {problem['input']!r}: {problem['msg']}"
+        message = problem["msg"].removeprefix("Value error, ")
+        # Fields that do not go together are named in the message; their whole section says no more.
+        whole = problem["type"] == "value_error" and isinstance(problem["input"], dict)
+        return f"'{location}': {message}" if whole else f"'{location}' = {problem['input']!r}: {message}"
     near = difflib.get_close_matches(
         str(problem["loc"][-1]), _known_fields(problem["loc"][:-1]), n=1, cutoff=0.5
     )

@@ -324,7 +324,11 @@ class Ledger:
 
     @property
     def n_workers(self) -> int:
-        """Accuracy jobs at a time, as the configuration says; 1 for a cluster of unnamed size."""
+        """Accuracy jobs at a time, as the configuration says.
+
+        Raises:
+            ConfigError: it does not say, and this machine cannot tell either.
+        """
         accuracy = self._study.config.accuracy
         if accuracy.n_workers is not None:
             return accuracy.n_workers
@@ -337,7 +341,13 @@ class Ledger:
         if accuracy.workers == "gpus":
             import torch
 
-            return max(1, torch.cuda.device_count())
+            if torch.cuda.device_count():
+                return torch.cuda.device_count()
+        if accuracy.workers in ("gpus", "dask"):
+            raise ConfigError(
+                f"accuracy.workers '{accuracy.workers}': how many of them there will be is not known here; say it with "
+                "--n-workers, or as accuracy.n_workers"
+            )
         return 1
 
 

@@ -11,6 +11,7 @@ from .loop import BASELINES, Study
 
 if TYPE_CHECKING:
     from ..search.designs import Design
+    from ..spaces import Backbone
     from .ledger import Ledger, Split
 
 
@@ -167,14 +168,20 @@ def status_rows(study: Study) -> list[tuple[str, str]]:
     failed = [row for row in costs if not row.valid]
     rows.append(("cost rows", f"{len(costs)} with the baselines', {len(failed)} of them invalid"))
     rows += [(f"  row {row.row_no} of {row.session}", row.reason) for row in failed]
-    if trained is not None and costs:
-        accuracy = findings.accuracy_records([row.backbone for row in costs]).values()
+    if trained is not None:
+        accuracy = findings.accuracy_records(_planned_backbones(study, sessions)).values()
         bad = [record for record in accuracy if not record.valid]
         rows.append(("accuracy rows", f"{len(accuracy)}, {len(bad)} of them invalid"))
         rows += [(f"  {record.backbone.arch_id}", record.reason) for record in bad]
     rows += [("", round_line(summary, simulated=study.simulated)) for summary in findings.summaries()]
     rows.append(("next", _next_step(study)))
     return rows
+
+
+def _planned_backbones(study: Study, sessions: Sequence[int | str]) -> list[Backbone]:
+    """Backbones of all plans: their accuracies may be measured long before a cost is."""
+    plans = [study.findings.event(f"plan:{label}") or {"designs": []} for label in sessions]
+    return [design_from_json(document).backbone for plan in plans for document in plan["designs"]]
 
 
 def _next_step(study: Study) -> str:

@@ -43,6 +43,19 @@ def test_init_where_no_file_can_be(hadas, tmp_path):
     assert file.read_text() == "keep me"
 
 
+def test_init_takes_only_a_folder_of_images_that_it_will_read(hadas, tmp_path):
+    study = tmp_path / "study.yaml"
+    for options, folder, message in (
+        ((), tmp_path, "name the images that it holds with --data"),
+        (("--data", "digits"), tmp_path, "name the images that it holds with --data"),
+        (("--data", "cifar10"), tmp_path / "absent", "no such folder; name the one that holds cifar10"),
+    ):
+        code, _, said = hadas("init", study, "--data-path", folder, *options)
+        assert (code, message in said, study.exists()) == (2, True, False), said
+    assert hadas("init", study, "--preset", "gpu", "--data-path", tmp_path)[0] == 0
+    assert yaml.safe_load(study.read_text())["data"]["path"] == str(tmp_path)
+
+
 def test_demo_with_an_unknown_preset_leaves_nothing_behind(hadas, tmp_path):
     code, _, said = hadas("demo", "--directory", tmp_path / "new", "--preset", "smok")
     assert code == 2

@@ -32,6 +32,11 @@ def test_the_written_file_reads_back_as_its_preset(tmp_path, preset):
         ({"surrogates": {"candidates": ["gp", "gp"]}}, "twice"),
         ({"baselines": "yes"}, "'baselines'"),
         ({"learning": {"accuracy_job_s": -1.0}}, r"learning\.accuracy_job_s"),
+        (
+            {"accuracy": {"workers": "dask"}},
+            r"x\.yaml: 'accuracy': 'workers: dask' and 'cluster' .* go together$",
+        ),
+        ({"accuracy": {"ema": True}}, r"x\.yaml: 'accuracy': 'ema' chooses weights"),
     ],
 )
 def test_every_bad_field_is_named(document, message):

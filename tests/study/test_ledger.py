@@ -5,6 +5,7 @@ import math
 
 import pytest
 import sqlalchemy as sa
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from hadas.spaces import mini_space
 from hadas.study import Study
 from hadas.study.config import template, with_places
 from hadas.study.ledger import Ledger, Split, budget_splits, duration, parse_budget
+from hadas.study.tables import status_rows
 
 
 @pytest.mark.parametrize(
@@ -98,6 +100,21 @@ def test_places_on_the_command_line_override_the_file(tmp_path):
         with_places(config, {"device": "gpu"})
 
 
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [({"workers": "gpus"}, "no CUDA device"), ({"cluster": "tcp://127.0.0.1:9"}, "no Dask scheduler")],
+)
+def test_places_that_are_not_there_are_noticed_before_the_training(tmp_path, monkeypatch, places, message):
+    if places.get("workers") == "gpus" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    monkeypatch.setattr("hadas.measurement.accuracy.cluster.ANSWER_TIMEOUT_S", 0.3)
+    path = tmp_path / "study.yaml"
+    path.write_text(template("study.yaml", "smoke"))
+    with pytest.raises(ConfigError, match=message):
+        Study.open(path, places=places).measure_accuracy()
+    assert not (tmp_path / "weights").exists()
+
+
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """A smoke study whose accuracies were measured by themselves, on a process of their own."""
@@ -107,14 +124,19 @@ def measured(tmp_path_factory):
     return path
 
 
+def accuracy_rows(study):
+    return study.store.accuracy_expenses(study.parts.recipes[1].recipe_id)
+
+
 def test_accuracies_come_first_and_costs_close_the_round(measured):
     study = Study.open(measured)
     assert study.findings.n_measured_rounds == 0
-    assert study.store.n_accuracy_rows() == 4
+    assert len(accuracy_rows(study)) == 4
     assert len(study.store.costs()) == 0
+    assert ("accuracy rows", "4, 0 of them invalid") in status_rows(study)
     study.measure()
     assert study.findings.n_measured_rounds == 1
-    assert study.store.n_accuracy_rows() == 4
+    assert len(accuracy_rows(study)) == 4
     assert study.measure_accuracy() == ()
     alone = measured.parent / "alone.yaml"
     alone.write_text(measured.read_text().replace("store: store.sqlite", "store: alone.sqlite"))
@@ -217,13 +239,14 @@ def test_the_plan_on_the_command_line(measured):
     said = " ".join(run.output.split())
     for part in ("spent so far", "unit costs", "what 1h buys (SIMULATED device)", "2 points per backbone"):
         assert part in said
-    text = measured.read_text().replace("workers: threads", "workers: processes")
-    side = measured.parent / "side.yaml"
-    side.write_text(text.replace("n_workers: null", "n_workers: 3"))
-    assert yaml.safe_load(side.read_text())["accuracy"]["n_workers"] == 3
-    run = CliRunner().invoke(app, ["plan", str(side), "--budget", "1h"], env={"COLUMNS": "200"})
+    on_dask = ["plan", str(measured), "--budget", "1h", "--cluster", "tcp://nowhere:1"]
+    run = CliRunner().invoke(app, [*on_dask, "--n-workers", "3"], env={"COLUMNS": "200"})
     assert "3 accuracy jobs at a time" in " ".join(run.output.split())
-    assert isinstance(CliRunner().invoke(app, ["plan", str(side), "--budget", "1"]).exception, ConfigError)
+    # How many workers a cluster will have, nobody but the user knows.
+    assert "say it with --n-workers" in str(CliRunner().invoke(app, on_dask).exception)
+    assert isinstance(
+        CliRunner().invoke(app, ["plan", str(measured), "--budget", "1"]).exception, ConfigError
+    )
 
 
 def test_a_store_written_before_hardware_was_noted(measured, tmp_path):

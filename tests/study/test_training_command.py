@@ -33,8 +33,11 @@ def study(tmp_path):
 
 def test_it_trains_then_finds_what_the_study_will_use(train, study):
     code, said, _ = train(study)
-    found = re.search(r"^Supernet: (\S+) \(weights (\w+); last loss .* \d\.\d{3}; its training took", said)
+    found = re.search(
+        r"^Supernet: (\S+) \(weights (\w+); last loss .* \d\.\d{3}; its training took", said, re.M
+    )
     assert code == 0
+    assert re.match(r"step 1 of 1: loss \d\.\d{3}, [\d.]+ s\n", said), "a log shows how far the training is"
     assert found, said
     code, said, _ = train(study)
     assert code == 0
@@ -56,4 +59,4 @@ def test_it_refuses_a_study_at_work_and_a_recipe_that_is_wrong(train, study):
     assert (code, "another hadas is at work" in complained) == (2, True)
     study.write_text(study.read_text().replace("{steps: 1}", "{sampling: 3}"))
     code, _, complained = train(study)
-    assert (code, "'accuracy.supernet.sampling' = 3: must be str" in complained) == (2, True)
+    assert (code, "sampling = 3: must be one of ['uniform', 'best', 'worst']" in complained) == (2, True)
