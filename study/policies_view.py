@@ -138,14 +138,20 @@ def notes(study: Study, comparisons: Sequence[PolicyComparison], limits: PolicyL
 def policy_notes(study: Study, limits: PolicyLimits = PolicyLimits()) -> list[str]:
     """What each policy is, and what it may lose."""
     tolerance = f"{100 * _tolerance(study, limits):g}"
+    fitted = study.parts.recipes[1].temperature == "fitted"
+    beside = "; nor does it cover temperatures fitted on that split, as this study's are" if fitted else ""
     return [
         "oracle: knows which exit is right; an upper bound that no policy attains.",
+        "final only: the same network without its exits, everybody runs to the end. best single exit: everybody leaves "
+        "at the exit that is most often right on the calibration split, as if the network ended there.",
         f"max-softmax, margin, entropy: thresholds fitted exit by exit; each exit may lose {tolerance} % on the "
         "calibration samples that reach its threshold, and together they may lose more.",
         f"MSDNet shares: the cheapest target shares that lose at most {tolerance} % in all on the calibration split. "
         "patience N: N exits in a row agree.",
         f"risk-controlled: with {100 * (1 - limits.delta):g} % confidence, at most {100 * limits.epsilon:g} % of images "
-        "are right at the end but wrong where they leave; all run to the end if the images are too few to promise that.",
+        "are right at the end but wrong where they leave; all run to the end if the images are too few to promise that. "
+        "The promise is for one network given beforehand, not for those that a search chose by the same calibration "
+        f"split{beside}.",
     ]
 
 

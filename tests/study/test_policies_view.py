@@ -21,7 +21,12 @@ from hadas.search.designs import evaluate_measured
 from hadas.spaces import Exits
 from hadas.study import Study
 from hadas.study.config import template
-from hadas.study.policies_view import PolicyLimits, backbone_comparison, front_comparisons
+from hadas.study.policies_view import (
+    PolicyLimits,
+    backbone_comparison,
+    front_comparisons,
+    policy_notes,
+)
 from hadas.study.reporting import ends_and_middle, report_content
 
 POLICIES = [
@@ -230,3 +235,13 @@ def test_weights_are_not_needed_to_look_at_what_is_measured(study, hadas, tmp_pa
         code, said, complained = hadas(*command)
         assert (code, complained) == (0, ""), said
     assert not (tmp_path / "weights").exists()
+
+
+@pytest.mark.parametrize("temperature", ["one", "fitted"])
+def test_notes_say_that_risk_control_does_not_cover_fitted_temperatures(tmp_path, temperature):
+    document = yaml.safe_load(template("study.yaml", "smoke"))
+    document["accuracy"]["exits"] = {"temperature": temperature}
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(document))
+    said = [note for note in policy_notes(Study.open(path)) if note.startswith("risk-controlled")]
+    assert ["temperatures fitted on that split" in note for note in said] == [temperature == "fitted"]

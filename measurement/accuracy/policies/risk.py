@@ -10,6 +10,12 @@ the chosen threshold exceeds epsilon at delta or below, whatever the data (Angel
 Candes, Jordan, Lei: "Learn then Test", 2021; for early exits: Jazbec et al., "Fast yet Safe:
 Early-Exiting with Risk Control", NeurIPS 2024).  The probability is over calibration splits.
 
+The promise is void where the scores themselves were made from the calibration split, for the losses
+are not independent of the scores then.  Temperatures that :func:`~..evaluation.evaluate_splits` fits
+(``temperature: fitted``) are: one number per exit from all images, so little is lost, but nothing is
+proven.  The same goes for networks that a search has chosen by their outcomes on that split: the
+guarantee is that of one network, given beforehand, whose scores are at temperature 1.
+
 Copies of one image are no independent samples, so the loss of an image is the mean over its copies,
 and the risk is that of an image drawn at random.
 """
