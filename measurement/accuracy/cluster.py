@@ -9,6 +9,7 @@ Placing the jobs here says which job a worker died of, so that it alone is tried
 
 from __future__ import annotations
 
+import logging
 import pickle
 import time
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ ANSWER_TIMEOUT_S = 10.0
 
 WORKERS_TIMEOUT_S = 60.0
 """How long a cluster may be without any worker."""
+
+_CLIENT_LOG = logging.getLogger("distributed.client")
 
 
 class DaskWorkers:
@@ -47,13 +50,21 @@ class DaskWorkers:
             workers_timeout_s: how long to wait for a worker while there is none.
 
         Raises:
-            ConfigError: the extra ``dask`` is not installed, or no scheduler answers.
+            ConfigError: the extra ``dask`` is not installed, the address is none, or no scheduler answers.
         """
         try:
             from distributed import Client
+            from distributed.comm import get_address_host_port
         except ModuleNotFoundError as error:
             raise ConfigError(
                 f"accuracy.cluster: '{error.name}' is not installed; install the extra: pip install 'hadas[dask]'"
+            ) from error
+        try:
+            get_address_host_port(address)
+        except ValueError as error:  # a client would not end cleanly after it
+            raise ConfigError(
+                f"accuracy.cluster '{address}' is no address: {error}; name the one that `dask scheduler` prints, "
+                "such as tcp://host:8786"
             ) from error
         try:
             self._client = Client(address, timeout=ANSWER_TIMEOUT_S, set_as_default=False)
@@ -62,6 +73,9 @@ class DaskWorkers:
                 f"accuracy.cluster '{address}': no Dask scheduler answers within {ANSWER_TIMEOUT_S:g} s ({error}); "
                 "start one with `dask scheduler`, and name the tcp:// address that it prints"
             ) from error
+        # It prints tracebacks when the scheduler dies, which places() says in a sentence.
+        self._log_level = _CLIENT_LOG.level
+        _CLIENT_LOG.setLevel(logging.CRITICAL)
         self._address = address
         self._n_workers = n_workers
         self._workers_timeout_s = workers_timeout_s
@@ -130,6 +144,7 @@ class DaskWorkers:
         """Withdraw what is unfinished, and leave the cluster to others."""
         self._client.cancel([remote for remote, _ in self._running.values()])
         self._client.close()
+        _CLIENT_LOG.setLevel(self._log_level)
 
 
 def _execute_pickled(job: bytes) -> AccuracyRecord:

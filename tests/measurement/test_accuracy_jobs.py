@@ -266,6 +266,9 @@ def test_a_cluster_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(cluster, "ANSWER_TIMEOUT_S", 0.5)
     with pytest.raises(ConfigError, match=r"tcp://127.0.0.1:9.*answers within 0.5 s"):
         DaskWorkers("tcp://127.0.0.1:9")
+    for address in ("nonsense", "tcp://host:port", "other://host:1"):
+        with pytest.raises(ConfigError, match=rf"'{address}' is no address: .*such as tcp://host:8786"):
+            DaskWorkers(address)
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ConfigError, match=r"pip install 'hadas\[dask\]'"):
         DaskWorkers("tcp://127.0.0.1:9")
@@ -274,7 +277,7 @@ def test_a_cluster_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch)
 def test_a_cluster_without_workers_is_named() -> None:
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0", silence_logs=50) as empty:
+    with LocalCluster(n_workers=0, processes=True, dashboard_address=":0", silence_logs=50) as empty:
         workers = DaskWorkers(empty.scheduler_address, workers_timeout_s=0.2)
         assert workers.places() == ()
         time.sleep(0.3)
