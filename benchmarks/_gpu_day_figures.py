@@ -15,6 +15,9 @@ SEEDING = 100
 """Backbones of a seeding."""
 ALLOWED_LOSS_POINTS = 0.5
 """Of mean exit accuracy, against the reference number of epochs."""
+Z95_ONE_SIDED = 1.645
+ABOVE_GUESSING = 2.0
+"""How many times better than guessing exits must be after the reference for its losses to say anything."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Rung:
 def losses(rungs: list[Rung], reference_epochs: int) -> list[dict[str, Any]]:
     """Every rung of a backbone whose reference was reached, against it, in points of mean exit accuracy.
 
-    The standard error is paired: both numbers of epochs answer the same images.
+    The standard error is paired: both numbers of epochs answer the same images.  With 95 % confidence
+    the loss is at most ``loss_at_most_points``.
     """
     references = {rung.name: rung for rung in rungs if rung.epochs == reference_epochs}
     rows = []
@@ -66,12 +70,14 @@ def losses(rungs: list[Rung], reference_epochs: int) -> list[dict[str, Any]]:
             continue
         reference = references[rung.name]
         change = reference.per_image() - rung.per_image()
+        loss, error = 100 * float(change.mean()), 100 * float(change.std(ddof=1)) / len(change) ** 0.5
         rows.append(
             {
                 "backbone": rung.name,
                 "epochs": rung.epochs,
-                "loss_points": 100 * float(change.mean()),
-                "standard_error_points": 100 * float(change.std(ddof=1)) / len(change) ** 0.5,
+                "loss_points": loss,
+                "standard_error_points": error,
+                "loss_at_most_points": loss + Z95_ONE_SIDED * error,
                 "test_loss_points": 100
                 * (reference.mean_exit_accuracy("test") - rung.mean_exit_accuracy("test")),
             }
@@ -79,19 +85,24 @@ def losses(rungs: list[Rung], reference_epochs: int) -> list[dict[str, Any]]:
     return rows
 
 
-def sufficient_epochs(rungs: list[Rung], reference: int) -> int | None:
+def sufficient_epochs(rungs: list[Rung], reference: int, n_classes: int) -> int | None:
     """Fewest epochs from which on no backbone loses more than allowed; the reference at the latest.
 
+    A loss is within what is allowed where that is so with 95 % confidence, not by its estimate alone.
     A number of epochs counts where two backbones were trained for it (one, if only one has a
-    reference).
+    reference).  Where exits are hardly better than guessing even after the reference, there is nothing
+    to lose, and the reference stands.
     """
-    n_climbed = len({rung.name for rung in rungs if rung.epochs == reference})
+    references = [rung for rung in rungs if rung.epochs == reference]
+    n_climbed = len({rung.name for rung in references})
     if not n_climbed:
         return None
+    if min(rung.mean_exit_accuracy() for rung in references) < ABOVE_GUESSING / n_classes:
+        return reference
     rows = losses(rungs, reference)
     sufficient = reference
     for epochs in sorted({row["epochs"] for row in rows}, reverse=True):
-        found = [row["loss_points"] for row in rows if row["epochs"] == epochs]
+        found = [row["loss_at_most_points"] for row in rows if row["epochs"] == epochs]
         if max(found) > ALLOWED_LOSS_POINTS:
             break
         if len(found) >= min(2, n_climbed):

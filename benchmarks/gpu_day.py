@@ -5,10 +5,13 @@ One command within a budget of seconds:
 1. trains a supernet from scratch for a stated time, first on small images, then on the space's own;
 2. measures backbones as a study does (batch-norm calibration, exits at all positions at once,
    evaluation on both splits), one epoch of exits each: the unit costs;
-3. trains the exits of some of them for more epochs: how many epochs are within 0.5 points of 30?
-4. projects 100 seed backbones at that number of epochs, in GPU-hours.
+3. trains the exits of some of them for more epochs: how many are within 0.5 points of 30, with 95 %
+   confidence?  Where exits only guess after 30 epochs, that cannot be told, and 30 it is;
+4. projects 100 seed backbones at that number of epochs, and at 30, in GPU-hours.
 
-The supernet is young, so its accuracies say little; costs do not depend on them.  When the budget is
+The seconds of an epoch do not depend on accuracies, but the number of epochs is chosen by them, and the
+supernet is young: on one trained for longer another number may do.  The projection at 30 epochs rests on
+costs alone.  When the budget is
 spent in the middle of a part, the result is printed all the same: what was not reached is null, and
 it does not hold.
 
