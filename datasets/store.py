@@ -213,13 +213,6 @@ class Store:
                 for session, backbone, *rest in connection.execute(query)
             )
 
-    def n_accuracy_rows(self) -> int:
-        """Number of accuracy rows of all studies."""
-        with self._reading() as connection:
-            return int(
-                connection.execute(sa.select(sa.func.count()).select_from(schema.accuracies)).scalar_one()
-            )
-
     def next_accuracy_row(self, session: str) -> int:
         """First free row number of a session."""
         query = sa.select(sa.func.max(schema.accuracies.c.row_no)).where(

@@ -15,7 +15,6 @@ from ...spaces import Backbone, MBConvSpace
 from .devices import hardware_name, resolve_device, seconds_now
 from .evaluation import (
     evaluate_splits,
-    fixed_threads,
     one_thread_workers,
     recalibrate_batch_norm,
 )
@@ -120,11 +119,6 @@ class SupernetMeter:
             valid=not reason,
             reason=reason,
         )
-
-    def network(self, backbone: Backbone) -> EarlyExitNetwork:
-        """The trained network that :meth:`measure` evaluates: calibrated, exits at all positions."""
-        with fixed_threads(1):
-            return self._trained_network(backbone, {})
 
     def _outcomes(self, backbone: Backbone, seconds: dict[str, float]) -> tuple[OutcomeMatrix, OutcomeMatrix]:
         network = self._trained_network(backbone, seconds)

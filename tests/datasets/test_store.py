@@ -87,7 +87,7 @@ def test_a_later_success_wins_over_an_earlier_failure(store):
     assert store.accuracy([BACKBONE.arch_id], weights_id="w", recipe_id="r", split_id="d")[
         BACKBONE.arch_id
     ].valid
-    assert store.n_accuracy_rows() == 2
+    assert [expense.valid for expense in store.accuracy_expenses("r")] == [False, True]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0.0, -1.0])
@@ -149,7 +149,7 @@ def test_a_damaged_store_is_an_error_of_the_store(store):
             connection.execute(f"DROP TABLE {table}")
     for action in (
         store.costs,
-        store.n_accuracy_rows,
+        lambda: store.accuracy_expenses("r"),
         lambda: store.study_config("a"),
         lambda: store.event_keys("a"),
         lambda: store.next_accuracy_row("s"),

@@ -45,7 +45,7 @@ from hadas.measurement.accuracy.recipes import (
 )
 from hadas.measurement.accuracy.supernet import Supernet
 from hadas.measurement.accuracy.supernet_meter import SupernetMeter
-from hadas.measurement.accuracy.training import train_supernet
+from hadas.measurement.accuracy.training import load_supernet, train_supernet
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
 from hadas.measurement.hardware.host_cpu import HostCpuDevice
 from hadas.measurement.hardware.simulator import simulated_device
@@ -431,7 +431,7 @@ def test_the_accuracy_meter_takes_the_head_width_of_its_space(digits: ImageData,
     backbone = space.presets["m0"]
     (record,) = meter.measure([backbone], session="s")
     assert record.valid, record.reason
-    heads = meter.network(backbone).heads
+    heads = load_supernet(trained.path, space, digits.n_classes)[0].extract(backbone).heads
     workload = space.workload(backbone, n_classes=10)
     assert [sum(p.numel() for p in head.parameters()) for head in heads] == [h.params for h in workload.heads]
     assert workload.heads[0].layers[0].out_shape[0] == 16

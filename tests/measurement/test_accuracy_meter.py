@@ -133,15 +133,6 @@ def test_a_failure_is_a_record_and_the_others_go_on(digits: ImageData, trained: 
     _check_shape(records[1], digits)
 
 
-def test_network_is_the_one_that_was_measured(digits: ImageData, trained: TrainedSupernet) -> None:
-    own = mini_space().presets["m0"]
-    meter = SupernetMeter(mini_space(), digits, trained, RECIPE)
-    (record,) = meter.measure([own], session="s")
-    with fixed_threads(RECIPE.threads):
-        outcomes = evaluate(meter.network(own), digits.test, RECIPE.evaluation_batch_size)
-    assert _same(outcomes, record.test)
-
-
 def test_recipe_ids_differ_in_every_field_but_the_threads() -> None:
     recipe = ExitRecipe(cache_features=False)
     other = {
