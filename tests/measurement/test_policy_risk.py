@@ -10,7 +10,7 @@ from scipy.stats import binom
 
 from hadas.datasets.records import OutcomeMatrix
 from hadas.errors import ConfigError
-from hadas.measurement.accuracy.policies import MAX_SOFTMAX, RiskControlled, ThresholdRule, upper_bound
+from hadas.measurement.accuracy.policies import MAX_SOFTMAX, RiskControlled, ThresholdRule
 from hadas.measurement.accuracy.policies.risk import (
     THRESHOLD_GRID,
     betting_excludes,
@@ -81,25 +81,25 @@ def test_thresholds_that_are_merely_fitted_break_the_promise():
     assert violations > 35
 
 
-def test_the_bound_shrinks_with_images_and_never_lies_below_the_mean():
-    losses = {n: np.arange(n) % 50 == 0 for n in (200, 2000)}
-    for bound in BOUNDS:
-        few, many = (upper_bound(bound, losses[n].astype(float), 0.1) for n in (200, 2000))
-        assert 0.02 < many < few < 0.08
-        assert many < 0.028
+def test_more_images_exclude_more_risks_but_never_the_mean():
+    few, many = ((np.arange(n) % 50 == 0).astype(float) for n in (200, 2000))
+    for excludes in (betting_excludes, hoeffding_bentkus_excludes):
+        assert [excludes(few, risk, 0.1) for risk in (0.02, 0.028, 0.08)] == [False, False, True]
+        assert [excludes(many, risk, 0.1) for risk in (0.02, 0.028, 0.08)] == [False, True, True]
 
 
-def test_the_threshold_is_the_last_whose_bound_is_within_epsilon():
+def test_the_threshold_is_the_last_whose_risks_above_epsilon_are_excluded():
     whole = population(4000)
     chosen = RiskControlled(0.05, 0.1).fit(whole, MASK).thresholds[0]
     order = np.random.default_rng(0).permutation(whole.n_samples)
 
-    def bound(threshold: float) -> float:
+    def is_safe(threshold: float) -> bool:
         rule = ThresholdRule(MAX_SOFTMAX, np.array([threshold, threshold, 0.0]))
-        return upper_bound("betting", early_losses(whole, rule.leaves_at(whole))[order], 0.1)
+        return betting_excludes(early_losses(whole, rule.leaves_at(whole))[order], 0.05, 0.1)
 
     place = int(np.flatnonzero(chosen == THRESHOLD_GRID)[0])
-    assert bound(THRESHOLD_GRID[place]) <= 0.05 < bound(THRESHOLD_GRID[place + 1])
+    assert is_safe(THRESHOLD_GRID[place])
+    assert not is_safe(THRESHOLD_GRID[place + 1])
 
 
 def test_too_few_images_to_promise_anything_let_nobody_leave():
@@ -130,16 +130,14 @@ def test_hoeffding_bentkus_equals_its_formula(n, share, risk, delta):
 @given(st.integers(1, 60), st.integers(0, 10**6), st.sampled_from(BOUNDS))
 @example(26, 438, "betting")
 @settings(max_examples=50, deadline=None)
-def test_upper_bound_is_where_exclusion_begins(n, seed, bound):
+def test_where_a_risk_is_excluded_so_is_every_larger_one(n, seed, bound):
     losses = (np.random.default_rng(seed).random(n) < 0.2).astype(float)
-    edge = upper_bound(bound, losses, 0.1)
     excludes = {"betting": betting_excludes, "hoeffding-bentkus": hoeffding_bentkus_excludes}[bound]
     # Betting takes the losses in their order, so it may exclude a mean that only late losses raise.
-    if bound == "hoeffding-bentkus":
-        assert edge >= losses.mean() - 1e-9
-    for risk in np.linspace(0.001, 0.999, 60):
-        if abs(risk - edge) > 1e-9:
-            assert excludes(losses, float(risk), 0.1) == (risk > edge)
+    if bound == "hoeffding-bentkus" and 0 < losses.mean() < 1:
+        assert not excludes(losses, float(losses.mean()), 0.1)
+    excluded = [excludes(losses, float(risk), 0.1) for risk in np.linspace(0.001, 0.999, 60)]
+    assert excluded == sorted(excluded)
 
 
 def test_copies_of_an_image_count_as_one_image():

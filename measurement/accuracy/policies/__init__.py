@@ -32,7 +32,7 @@ from .outcome import (
     run_policy,
 )
 from .reference import FinalOnly, IdealMapping, Patience, SingleExit
-from .risk import RiskControlled, upper_bound
+from .risk import RiskControlled
 from .shares import ShareCurve, ShareThresholds, share_thresholds, target_shares
 from .thresholds import DEFAULT_CONTROLLER, MARGIN, MAX_SOFTMAX, Score, ThresholdRule, ToleranceThresholds
 
@@ -72,5 +72,4 @@ __all__ = [
     "share_thresholds",
     "standard_policies",
     "target_shares",
-    "upper_bound",
 ]

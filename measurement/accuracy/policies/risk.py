@@ -170,23 +170,6 @@ BOUNDS: dict[BoundName, Excludes] = {
 }
 
 
-def upper_bound(bound: BoundName, losses: FloatArray, delta: float) -> float:
-    """Upper confidence bound of level ``delta`` on the mean of (n,) independent losses in [0, 1].
-
-    It is at most ``epsilon`` just where the test at ``epsilon`` excludes larger means.  For the
-    threshold that :class:`RiskControlled` takes, only ``epsilon`` is promised: a bound computed
-    from the losses that the threshold was chosen by may be too low.
-    """
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        if BOUNDS[bound](losses, middle, delta):
-            high = middle
-        else:
-            low = middle
-    return high
-
-
 def _bernoulli_divergence(p: float, q: float) -> float:
     """Relative entropy of Bernoulli(p) to Bernoulli(q), in nats, for q in (0, 1)."""
     first = p * math.log(p / q) if p > 0 else 0.0
