@@ -16,7 +16,7 @@ seeds on each side, no two trainings with the same initial weights or order of i
 - per exit, the difference of the two means is within 2 standard errors for all exits but two at most;
   the error comes from the spread between seeds, pooled over exits and both sides.  Of 12 exits that
   differ by chance alone, each is beyond with a chance of 5 % (Student's t, 48 degrees of freedom), and
-  three or more with one of 2 %, taking them for independent;
+  three or more with one of 3 % (simulated: independent exits, whose pooled error is the same);
 - the mean difference over all exits is within 2 standard errors of zero, taking the exits' chance
   differences for independent, which makes this the stricter test.
 
