@@ -108,12 +108,14 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path: Path, weights: dict[str,
         load_supernet(path, attentivenas_space(), 1000)
 
 
-def test_half_precision_is_read_as_float32(tmp_path: Path, weights: dict[str, Tensor]) -> None:
-    half = {n: t.bfloat16() if t.is_floating_point() else t for n, t in weights.items()}
-    same = {n: t.float() if t.is_floating_point() else t for n, t in half.items()}
-    stored = read_checkpoint(_save(tmp_path / "half.pt", {"state_dict": half}))
-    assert stored.content_id == read_checkpoint(_save(tmp_path / "same.pt", {"state_dict": same})).content_id
-    load_supernet(tmp_path / "half.pt", attentivenas_space(), 1000)
+def test_half_precision_is_read_as_float32(tmp_path: Path) -> None:
+    exact = {"w": torch.arange(6.0).view(2, 3), "count": torch.tensor(7)}
+    expected = read_checkpoint(_save(tmp_path / "float.pt", {"state_dict": exact})).content_id
+    for dtype in (torch.bfloat16, torch.float16, torch.float64):
+        other = {**exact, "w": exact["w"].to(dtype)}
+        stored = read_checkpoint(_save(tmp_path / "other.pt", {"state_dict": other}))
+        assert stored.content_id == expected
+        assert [t.dtype for t in stored.tensors.values()] == [torch.float32, torch.int64]
 
 
 def test_damaged_files_are_refused_in_words(tmp_path: Path) -> None:
