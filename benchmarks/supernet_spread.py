@@ -15,11 +15,12 @@ import tempfile
 import time
 from dataclasses import replace
 
-import numpy as np
 import torch
+from _spread import measured, named_backbones, outcomes_of, spread_figures
 
 from hadas.datasets.images import load_images
 from hadas.datasets.records import AccuracyRecord
+from hadas.measurement.accuracy.policies.outcome import mean_statistic
 from hadas.measurement.accuracy.recipes import DEMO_EXITS, DEMO_SUPERNET
 from hadas.measurement.accuracy.supernet_meter import SupernetMeter
 from hadas.measurement.accuracy.training import train_supernet
@@ -34,37 +35,22 @@ def measure(quick: bool) -> tuple[dict[str, AccuracyRecord], float]:
     space, data = mini_space(), load_images("digits")
     recipe = replace(DEMO_SUPERNET, steps=DEMO_SUPERNET.steps // 8) if quick else DEMO_SUPERNET
     exits = replace(DEMO_EXITS, epochs=1) if quick else DEMO_EXITS
-    genomes = space.sample(3 if quick else 12, np.random.default_rng(SAMPLING_SEED))
-    backbones = {**space.presets, **{f"random {i}": space.decode(g) for i, g in enumerate(genomes)}}
+    backbones = named_backbones(space, 3 if quick else 12, SAMPLING_SEED)
     with tempfile.TemporaryDirectory() as directory:
         trained = train_supernet(space, data, recipe, directory=directory)
         meter = SupernetMeter(space, data, trained, exits)
-        records = {}
-        for (name, backbone), record in zip(
-            backbones.items(), meter.measure(list(backbones.values()), session="spread"), strict=True
-        ):
-            records[name] = record
-            if record.calibration is None:
-                raise SystemExit(f"{name} ({backbone.arch_id}): {record.reason}")
-            shown = " ".join(f"{100 * f:.1f}" for f in record.calibration.fractions)
-            print(f"{name:10} {sum(record.seconds.values()):5.1f} s   % right by exit: {shown}", flush=True)
+        records = measured(meter, backbones, "spread", "calibration")
     return records, trained.seconds
 
 
 def figures_of(records: dict[str, AccuracyRecord], training_seconds: float) -> dict[str, float]:
     """All figures; accuracies on the calibration split, which the search sees."""
-    outcomes = [r.calibration for r in records.values() if r.calibration is not None]
-    final = [float(o.fractions[-1]) for o in outcomes]
-    first = [float(o.fractions[0]) for o in outcomes]
-    error = statistics.median(float(o.standard_errors()[-1]) for o in outcomes)
+    outcomes = [outcomes_of(record, "calibration") for record in records.values()]
+    final = [mean_statistic(matrix.correct[:, -1], matrix.group) for matrix in outcomes]
     return {
         "backbones": len(outcomes),
-        "final_accuracy_sd": statistics.stdev(final),
-        "final_accuracy_standard_error": error,
-        "spread_over_standard_error": statistics.stdev(final) / error,
-        "final_accuracy_best": max(final),
-        "final_accuracy_worst": min(final),
-        "first_exit_accuracy_median": statistics.median(first),
+        **spread_figures(final),
+        "first_exit_accuracy_median": statistics.median(float(matrix.fractions[0]) for matrix in outcomes),
         "training_s": training_seconds,
         "seconds_per_backbone": statistics.fmean(sum(r.seconds.values()) for r in records.values()),
     }
