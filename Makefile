@@ -20,7 +20,7 @@ demo: $(READY)
 	$(BIN)/hadas demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -q --durations=10
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=10
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -374,7 +374,7 @@ def test_no_other_temperature_has_a_lower_loss(seed: int, scale: float) -> None:
         loss, *rest = (
             float(functional.cross_entropy(exit_logits / float(t), labels)) for t in (temperature, *others)
         )
-        assert loss <= min(rest) + 1e-5
+        assert loss <= min(rest) * (1 + 1e-4)  # a parabola, not a search
 
 
 def test_fitted_outcomes_are_those_of_the_scaled_softmax(
