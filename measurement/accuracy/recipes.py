@@ -36,7 +36,7 @@ class SupernetRecipe:
             the ``best`` or ``worst`` of ``candidates`` by the loss on the step's images.
         candidates: backbones that such a choice compares.
         distillation: ``kl`` or ``alpha``, the adaptive alpha-divergence.  In short trainings on the
-            digits ``alpha`` was clearly worse than ``kl``; compare the two before trusting it.
+            digits ``alpha`` was worse than ``kl`` (``benchmarks/distillation.py``); compare before trusting it.
         alpha_min, alpha_max, alpha_clip: of the alpha-divergence: its two exponents, and the bound
             on the ratio of probabilities where a power of it would explode.
         dropout: before the classifier of the largest backbone.

@@ -7,21 +7,17 @@ import sys
 import pytest
 import yaml
 
-from hadas.cli import main
 from hadas.study import Study
 from hadas.study.config import template
 
 
 @pytest.fixture
-def hadas(monkeypatch, capsys):
-    """Run a command in this process; returns exit status, output and errors, each on one line."""
+def hadas(run_in_process):
+    """Exit status, output and errors, each on one line."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hadas", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        written = capsys.readouterr()
-        return int(end.value.code or 0), " ".join(written.out.split()), " ".join(written.err.split())
+        code, out, errors = run_in_process(*arguments)
+        return code, " ".join(out.split()), " ".join(errors.split())
 
     return run
 

@@ -2,13 +2,11 @@
 
 import csv
 import dataclasses
-import sys
 
 import numpy as np
 import pytest
 import yaml
 
-from hadas.cli import main
 from hadas.errors import StudyError
 from hadas.measurement.accuracy.policies import (
     CrossFitter,
@@ -56,13 +54,12 @@ def neighbour(study):
 
 
 @pytest.fixture
-def hadas(monkeypatch, capsys):
+def hadas(run_in_process):
+    """Exit status, output as it was written, and errors on one line."""
+
     def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hadas", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        written = capsys.readouterr()
-        return int(end.value.code or 0), written.out, " ".join(written.err.split())
+        code, out, errors = run_in_process(*arguments)
+        return code, out, " ".join(errors.split())
 
     return run
 
