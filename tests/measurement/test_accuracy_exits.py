@@ -14,10 +14,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional
+from torch.nn.modules.module import register_module_forward_hook
 
 from hadas.datasets.images import ImageData, ImageSplit, load_images
-from hadas.datasets.records import OutcomeMatrix
+from hadas.datasets.records import CostRecord, OutcomeMatrix
 from hadas.errors import ConfigError
 from hadas.measurement.accuracy import feature_cache
 from hadas.measurement.accuracy.evaluation import (
@@ -35,7 +37,7 @@ from hadas.measurement.accuracy.feature_cache import (
     feature_cache_bytes,
 )
 from hadas.measurement.accuracy.inputs import SplitInputs
-from hadas.measurement.accuracy.network import EarlyExitNetwork, build_network
+from hadas.measurement.accuracy.network import EarlyExitNetwork, ExitHead, build_network
 from hadas.measurement.accuracy.recipes import (
     HADAS_CODE_EXITS,
     SMOKE_EXITS,
@@ -46,7 +48,7 @@ from hadas.measurement.accuracy.recipes import (
 from hadas.measurement.accuracy.supernet import Supernet
 from hadas.measurement.accuracy.supernet_meter import SupernetMeter
 from hadas.measurement.accuracy.training import load_supernet, train_supernet
-from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
+from hadas.measurement.hardware.device import CostRequest, Device, MeasurementPlan
 from hadas.measurement.hardware.host_cpu import HostCpuDevice
 from hadas.measurement.hardware.simulator import simulated_device
 from hadas.spaces import Backbone, Exits, MBConvSpace, attentivenas_space, mini_space
@@ -437,17 +439,36 @@ def test_the_accuracy_meter_takes_the_head_width_of_its_space(digits: ImageData,
     assert workload.heads[0].layers[0].out_shape[0] == 16
 
 
-@pytest.mark.parametrize("kind", ["host", "simulator"])
-def test_latency_meters_take_the_head_width_of_their_space(kind: str) -> None:
+def _one_exit(space: MBConvSpace, device: Device) -> CostRecord:
+    backbone = space.presets["m6"]
+    exits = Exits.at((5,), first_exit=space.first_exit, n_blocks=backbone.n_blocks)
+    request = CostRequest(backbone, exits, device.clock_table().default)
+    (record,) = device.measure(MeasurementPlan("s", (request,)))
+    return record
+
+
+def test_a_simulated_wide_head_takes_longer() -> None:
+    """Simulated latencies follow from the seed, so they may be compared."""
+
     def head_latency_ms(space: MBConvSpace) -> float:
-        name = "tx2-pascal-gpu"
-        device = (
-            HostCpuDevice(space, 10) if kind == "host" else simulated_device(name, space=space, n_classes=10)
-        )
-        backbone = space.presets["m6"]
-        exits = Exits.at((5,), first_exit=space.first_exit, n_blocks=backbone.n_blocks)
-        request = CostRequest(backbone, exits, device.clock_table().default)
-        (record,) = device.measure(MeasurementPlan("s", (request,)))
+        record = _one_exit(space, simulated_device("tx2-pascal-gpu", space=space, n_classes=10))
         return next(stage.latency_ms.value for stage in record.stages if stage.kind == "head")
 
     assert head_latency_ms(mini_space().with_head_width(512)) > 1.5 * head_latency_ms(mini_space())
+
+
+@pytest.mark.parametrize("width", [5, 512])
+def test_the_host_runs_heads_of_the_width_of_its_space(width: int) -> None:
+    space = mini_space().with_head_width(width)
+    ran: set[int] = set()
+
+    def note(module: nn.Module, _inputs: object, _output: object) -> None:
+        if isinstance(module, ExitHead):
+            ran.add(module.conv.out_channels)
+
+    handle = register_module_forward_hook(note)
+    try:
+        _one_exit(space, HostCpuDevice(space, 10))
+    finally:
+        handle.remove()
+    assert ran == {width}
