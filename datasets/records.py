@@ -25,8 +25,10 @@ from numpy.typing import NDArray
 
 from ..errors import RecordError
 from ..spaces import Backbone, Setting
+from .evidence import Evidence
 
 Program = Literal["stages", "prefix"]
+StageKind = Literal["segment", "head", "prefix"]
 
 
 class Truth(StrEnum):
@@ -79,13 +81,14 @@ class StageCost:
     """Cost of one stage of an early-exit network (see :class:`hadas.spaces.Stage`).
 
     Attributes:
-        kind: ``segment`` or ``head``.
+        kind: ``segment`` or ``head``; ``prefix`` in rows of compiled prefix programs, whose costs are
+            cumulative: everything from the input up to and including the exit.
         position: exit position (block index) the stage ends at; L for the last segment.
         latency_ms: per inference.
         energy_mj: per inference, gross; ``None`` where the device has no energy counter.
     """
 
-    kind: Literal["segment", "head"]
+    kind: StageKind
     position: int
     latency_ms: Statistic
     energy_mj: Statistic | None
@@ -99,13 +102,15 @@ class CostRecord:
         session, row_no: identity of the row.
         backbone, n_classes: what was run.
         heads: (position, type) of the exits in use, ascending.
-        program: ``stages`` = one compiled program per stage, decision on the host.
+        program: ``stages`` = one compiled program per stage, decision on the host; ``prefix`` = one
+            compiled program per exit, which runs everything up to it.
         requested, actual: clocks asked for and read back.
         target, truth: whose cost this is, and whether it is measured, replayed or simulated.
         stages: cost of every stage, in execution order; empty if only the total was measured.
         latency_ms, energy_mj: the full pass through all stages; energy ``None`` without a counter.
         device_seconds: device time this row took, warm-up and settling included.
         valid, reason: ``valid=False`` rows are kept, never trained on; ``reason`` says why.
+        evidence: how it was measured; ``None`` in simulated and older rows.
     """
 
     session: str
@@ -124,6 +129,7 @@ class CostRecord:
     program: Program = "stages"
     valid: bool = True
     reason: str = ""
+    evidence: Evidence | None = None
 
     def check(self, source: str = "cost record") -> Self:
         """Refuse impossible values in a row that claims to be valid.

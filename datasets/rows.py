@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..spaces import Backbone, Setting
+from .evidence import Evidence
 from .records import AccuracyRecord, CostRecord, OutcomeMatrix, StageCost, Statistic, Target, Truth
 
 
@@ -62,6 +63,7 @@ def cost_from_json(row: Mapping[str, Any], target: Mapping[str, Any]) -> CostRec
         for s in row["stages"]
     )
     pinned = tuple((name, value) for name, value in target["pinned"])
+    evidence = row.get("evidence")  # rows written before it was kept have none
     return CostRecord(
         **{
             **row,
@@ -74,6 +76,7 @@ def cost_from_json(row: Mapping[str, Any], target: Mapping[str, Any]) -> CostRec
             "stages": stages,
             "latency_ms": _statistic(row["latency_ms"]),
             "energy_mj": _statistic(row["energy_mj"]),
+            "evidence": None if evidence is None else Evidence.from_json(evidence),
         }
     )
 
