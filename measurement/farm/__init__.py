@@ -1,0 +1,1 @@
+"""Several devices: who they are, who holds which, and measuring on all of them at once."""

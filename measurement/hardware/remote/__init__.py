@@ -1,0 +1,1 @@
+"""Devices behind a pipe: the agent's client, its transports, and the Jetson as a rig."""
