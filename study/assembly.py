@@ -16,6 +16,7 @@ from ..errors import CheckpointError, ConfigError
 from ..spaces import Backbone, ClockTable, MBConvSpace, space_by_name
 from ..spaces.dvfs import load_clock_table
 from .config import StudyConfig
+from .identity import DeviceIdentity
 
 if TYPE_CHECKING:
     from ..datasets.images import ImageData
@@ -42,6 +43,8 @@ class Assembly:
         """Args: directory: where relative paths of the configuration start."""
         self.config = config
         self.directory = directory
+        self.known_device: DeviceIdentity | None = None
+        """What the study wrote down of its device; without it the device itself is asked."""
 
     def check(self) -> None:
         """Refuse a configuration whose parts do not exist, before anything is stored or trained.
@@ -96,15 +99,22 @@ class Assembly:
             device.name, space=self.space, n_classes=self.data.n_classes, table=self.clock_table_file
         )
 
-    @cached_property
+    @property
+    def device_identity(self) -> DeviceIdentity:
+        """The device's, as the study knows it or, before the study begins, as the device says."""
+        if self.known_device is None:
+            self.known_device = DeviceIdentity.of(self.device)
+        return self.known_device
+
+    @property
     def table(self) -> ClockTable:
         """The device's clock table."""
-        return self.device.clock_table()
+        return self.device_identity.table
 
     @property
     def counts_energy(self) -> bool:
-        """Whether the device has an energy counter (the host CPU has none)."""
-        return self.config.device.kind == "simulator"
+        """Whether the device counts energy."""
+        return self.device_identity.counts_energy
 
     @cached_property
     def search_settings(self) -> SearchSettings:

@@ -4,7 +4,7 @@
 in the store under a key, and every decision depends only on the seed and on rows that were
 measured before it; so the same command after an interruption continues to the same result.
 
-Journal keys: ``supernet`` (its weights, what training cost), ``clocks`` (the table it began with),
+Journal keys: ``supernet`` (its weights, what training cost), ``device`` (whose costs it began with: target and clock table),
 ``reference`` (of the hypervolume),
 ``plan:r`` (what round r measures, and why), ``measured:r`` (what round r found), ``fit:r`` and
 ``search:r`` (on the rows of rounds 0..r), ``plan:NAME`` and ``measured:NAME`` of each baseline.
@@ -27,6 +27,7 @@ from ..spaces import Backbone
 from .assembly import Assembly, ProgressCallback
 from .config import StudyConfig, config_difference, load_config, with_places
 from .findings import ASKED_FOR, Findings
+from .identity import DeviceIdentity
 from .journal import (
     RoundSummary,
     content_digest,
@@ -72,6 +73,9 @@ class Study:
         self.store = store
         self.parts = Assembly(config, path.parent)
         self.findings = Findings(config.study, store, self.parts)
+        begun = self.findings.event("device")
+        if begun is not None:
+            self.parts.known_device = DeviceIdentity.from_json(begun)
         self._worlds: tuple[int, Worlds] | None = None
 
     @classmethod
@@ -182,7 +186,7 @@ class Study:
             # Before hours of training, and before the study begins and its file may not change any more.
             self.parts.check_places()
         self.train(progress)
-        self._check_clocks()
+        self._check_device()
         if self.findings.n_planned_rounds == 0:
             seeds = seed_designs(self.parts, self._seed(0))
             self._journal("plan:0", {"designs": seeds, "predictions": []})
@@ -200,16 +204,17 @@ class Study:
                 "changed. Give a new study a new name."
             )
 
-    def _check_clocks(self) -> None:
-        """The table is part of what the study began with, also when it stands in a file of its own."""
-        table = {domain.name: list(domain.frequencies_hz) for domain in self.parts.table.domains}
-        begun = self.findings.event("clocks")
+    def _check_device(self) -> None:
+        """Rows of another board, release, engine or clock table never mix with those the study has."""
+        device = DeviceIdentity.of(self.parts.device)
+        begun = self.findings.event("device")
         if begun is None:
-            self._journal("clocks", {"domains": table})
-        elif begun["domains"] != table:
+            self._journal("device", device.to_json())
+            self.parts.known_device = device
+        elif changed := DeviceIdentity.from_json(begun).differences(device):
             raise StudyError(
-                f"study '{self.config.study}' began with another clock table than "
-                f"'{self.parts.table.name}' is now. Restore the file, or give a new study a new name."
+                f"study '{self.config.study}' began on another device than '{self.config.device.name}' is "
+                f"now: {'; '.join(changed)}. Restore it, or give a new study a new name."
             )
 
     def _measure_designs(self, label: int | str, name: str, progress: ProgressCallback) -> None:

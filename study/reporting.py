@@ -194,7 +194,7 @@ def report_content(study: Study) -> ReportContent:
     return ReportContent(
         study_name=study.config.study,
         simulated=study.simulated,
-        target=study.parts.device.target,
+        target=study.parts.device_identity.target,
         data_name=study.parts.data.name,
         space_name=study.parts.space.name,
         seed=study.config.seed,

@@ -61,6 +61,11 @@ class HostCpuDevice:
         """Always :attr:`Truth.DEVICE`."""
         return Truth.DEVICE
 
+    @property
+    def counts_energy(self) -> bool:
+        """Never: no energy counter is read."""
+        return False
+
     def clock_table(self) -> ClockTable:
         """One setting: the host's clocks are its own business."""
         return PINNED

@@ -78,6 +78,11 @@ class SimulatedDevice:
         """Always :attr:`Truth.SIMULATOR`."""
         return Truth.SIMULATOR
 
+    @property
+    def counts_energy(self) -> bool:
+        """Always."""
+        return True
+
     def clock_table(self) -> ClockTable:
         """The clocks on offer."""
         return self._table

@@ -1,0 +1,83 @@
+"""What a study needs to know of its device when the device is not there.
+
+Only measuring talks to the device.  Everything else (fitting, searching, reporting) works from
+what the study wrote down when it first met it, so it works on a train, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from ..datasets.records import Target, Truth
+from ..spaces import ClockDomain, ClockTable
+
+if TYPE_CHECKING:
+    from ..measurement.hardware.device import Device
+
+
+@dataclass(frozen=True)
+class DeviceIdentity:
+    """Whose costs a study's rows are.
+
+    Attributes:
+        target, truth: as every row carries them.
+        table: clocks on offer.
+        counts_energy: whether rows have energies.
+    """
+
+    target: Target
+    truth: Truth
+    table: ClockTable
+    counts_energy: bool
+
+    @classmethod
+    def of(cls, device: Device) -> Self:
+        """Ask the device itself."""
+        return cls(device.target, device.truth, device.clock_table(), device.counts_energy)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the journal."""
+        domains = [[domain.name, list(domain.frequencies_hz)] for domain in self.table.domains]
+        return {
+            "target": asdict(self.target),
+            "truth": str(self.truth),
+            "table": {"name": self.table.name, "domains": domains},
+            "counts_energy": self.counts_energy,
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`."""
+        pinned = tuple((name, value) for name, value in fields["target"]["pinned"])
+        domains = tuple(ClockDomain(name, tuple(hz)) for name, hz in fields["table"]["domains"])
+        return cls(
+            Target(**{**fields["target"], "pinned": pinned}),
+            Truth(fields["truth"]),
+            ClockTable(fields["table"]["name"], domains),
+            fields["counts_energy"],
+        )
+
+    def differences(self, other: DeviceIdentity) -> list[str]:
+        """What sets two identities apart, one line each: ``field: mine -> other's``."""
+        mine, theirs = self._compared(), other._compared()
+        names = dict.fromkeys((*mine, *theirs))
+        return [
+            f"{name}: {mine.get(name)} -> {theirs.get(name)}"
+            for name in names
+            if mine.get(name) != theirs.get(name)
+        ]
+
+    def _compared(self) -> dict[str, Any]:
+        fields = {f"target.{name}": value for name, value in asdict(self.target).items()}
+        # The table's name is how people call it; only the frequencies matter.
+        clocks = {f"clocks.{domain.name}": domain.frequencies_hz for domain in self.table.domains}
+        domains = tuple(domain.name for domain in self.table.domains)
+        return {
+            **fields,
+            "truth": str(self.truth),
+            "clock domains": domains,
+            **clocks,
+            "counts energy": self.counts_energy,
+        }
