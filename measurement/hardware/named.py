@@ -1,0 +1,111 @@
+"""Networks, exits and clocks as people name them on a command line.
+
+``a0,a3,largest``; ``none``, ``all``, ``even:2``, ``5,8``; ``max``, ``min``, ``all``,
+``gpu=854250000 emc=1600000000``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...errors import ConfigError
+from ...spaces import Backbone, ClockTable, Exits, MBConvSpace, Setting
+from ...spaces.dvfs import unit_hint
+from .device import CostRequest
+
+
+def named_backbones(words: str, space: MBConvSpace) -> tuple[tuple[str, Backbone], ...]:
+    """Backbones by name: presets of the space, ``smallest``, ``largest``, or ``presets`` for all of those.
+
+    Raises:
+        ConfigError: an unknown name, with the nearest known one.
+    """
+    known = {**space.presets, "smallest": space.smallest, "largest": space.largest}
+    found: dict[str, Backbone] = {}
+    for word in _words(words, "--networks"):
+        if word == "presets":
+            found |= space.presets
+        elif word in known:
+            found[word] = known[word]
+        else:
+            near = difflib.get_close_matches(word, known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise ConfigError(
+                f"--networks: space '{space.name}' has no network '{word}'{hint}; it names "
+                f"{sorted(known)}, or presets for all of those"
+            )
+    return tuple(found.items())
+
+
+def named_exits(words: str, space: MBConvSpace, backbone: Backbone) -> Exits:
+    """Exits on one backbone: ``none``, ``all``, ``even:N`` evenly spread, or block indices.
+
+    Raises:
+        ConfigError: not one of these, or more exits than there are positions.
+        SpaceError: a block index where no exit can stand.
+    """
+    first_exit, n_blocks = space.first_exit, backbone.n_blocks
+    if words == "all":
+        return Exits.everywhere(first_exit=first_exit, n_blocks=n_blocks)
+    if spread := re.fullmatch(r"even:([1-9]\d*)", words):
+        n_exits, n_positions = int(spread[1]), n_blocks - first_exit
+        if n_exits > n_positions:
+            raise ConfigError(f"--exits {words}: {backbone.arch_id} has {n_positions} exit positions")
+        # The middles of equal parts, so that one exit stands in the middle.
+        places = (np.arange(n_exits) + 0.5) * n_positions / n_exits
+        positions = [first_exit + int(place) for place in places]
+    elif words == "none":
+        positions = []
+    elif re.fullmatch(r"\d+(,\d+)*", words):
+        positions = [int(word) for word in words.split(",")]
+    else:
+        raise ConfigError(f"--exits {words!r}: must be none, all, even:N or block indices such as 5,8")
+    return Exits.at(positions, first_exit=first_exit, n_blocks=n_blocks)
+
+
+def named_settings(words: str, table: ClockTable) -> tuple[Setting, ...]:
+    """Clock settings: ``max``, ``min``, ``all``, or one by its frequencies in Hz.
+
+    Raises:
+        ConfigError: not one of these, domains that are not the table's, or a frequency in another unit.
+        OffTableFrequencyError: a frequency that the table does not list.
+    """
+    if words == "max":
+        return (table.default,)
+    if words == "min":
+        return (table.settings[0],)
+    if words == "all":
+        return table.settings
+    pairs = re.findall(r"([a-z]\w*)=(\d+)", words)
+    names = [domain.name for domain in table.domains]
+    if sorted(name for name, _ in pairs) != sorted(names) or re.sub(r"[a-z]\w*=\d+|[\s,]", "", words):
+        example = " ".join(f"{domain.name}={domain.frequencies_hz[-1]}" for domain in table.domains)
+        wanted = f" or a frequency in Hz for every clock, e.g. '{example}'" if names else ""
+        raise ConfigError(f"--clocks {words!r}: must be max, min, all{wanted}")
+    for name, hz in pairs:
+        if hint := unit_hint(int(hz)):
+            raise ConfigError(f"--clocks: {name}={hz}: {hint}")
+    return (table.setting(**{name: int(hz) for name, hz in pairs}),)
+
+
+def named_requests(
+    space: MBConvSpace, table: ClockTable, *, networks: str, exits: str, clocks: str
+) -> tuple[CostRequest, ...]:
+    """Every named network at every named setting, network by network."""
+    settings = named_settings(clocks, table)
+    return tuple(
+        CostRequest(backbone, named_exits(exits, space, backbone), setting)
+        for _, backbone in named_backbones(networks, space)
+        for setting in settings
+    )
+
+
+def _words(text: str, option: str) -> Sequence[str]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise ConfigError(f"{option}: names nothing")
+    return words
