@@ -70,3 +70,28 @@ class StudyError(HadasError):
 
 class ModelError(HadasError):
     """A predictor asked about what it was not made for, or a model file that is not one."""
+
+
+class DeviceError(HadasError):
+    """A device that cannot do what it is asked for; names the device and the remedy."""
+
+
+class DeviceBusyError(DeviceError):
+    """A device that somebody else holds; names the holder, and until when."""
+
+
+class UnreachableDeviceError(DeviceError):
+    """A device that cannot be worked with at all.
+
+    Attributes:
+        cause: ``host-unknown``, ``host-silent``, ``key-refused``, ``host-key-changed``,
+            ``host-key-unknown``, ``no-python``, ``no-sudo`` or ``refused``.
+    """
+
+    def __init__(self, message: str, cause: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class ConnectionLostError(DeviceError):
+    """The link to a device broke; an agent that is cut off restores the device by itself."""
