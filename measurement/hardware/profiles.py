@@ -1,8 +1,9 @@
 """Parameters of the simulated devices: the four settings of the HADAS paper, value by value.
 
-Each value carries its tag in a comment: *fit* (fitted to public raw device data), *data* (read
-off public device logs or documents) or *guess*.  None of it was measured by this project, so a
-simulated cost is a plausible cost, never a device's.
+Every value carries its tag: *fit* (fitted to public raw device data), *source* (read off public
+device logs or documents) or *guess*; :func:`parameter_table` lists them, and
+``benchmarks/simulator_fit.py`` refits what public sweeps can check.  None of it was measured by this
+project, so a simulated cost is a plausible cost, never a device's.
 
 All four profiles model fp32 and one compiled engine per stage (TensorRT-like launch costs, 8 to
 15 us per layer).  Eager PyTorch costs about 80 us per layer on a TX2: every network of both
@@ -12,99 +13,23 @@ nor clocks would matter to the search.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass
 
 from ...errors import ConfigError
-
-Curve = tuple[tuple[int, float], ...]
-"""(frequency in Hz, value) pairs, ascending, one per step of a clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rail:
-    """One supply rail other than the compute unit's own.
-
-    Attributes:
-        name: label on the board.
-        base_w: W without traffic, per memory clock step.
-        w_per_gb_s: W per GB/s of memory traffic.
-    """
-
-    name: str
-    base_w: Curve
-    w_per_gb_s: float = 0.0
-
-
-@dataclass(frozen=True)
-class HardwareProfile:
-    """Everything the simulator knows of one processor on one board.
-
-    Attributes:
-        name: key in :data:`PROFILES` and in :data:`hadas.spaces.CLOCK_TABLES`.
-        board, processor: as in :class:`~hadas.datasets.records.Target`.
-        compute_clock: the clock domain that the arithmetic runs on.
-        flop_per_cycle: peak fp32 FLOP per cycle of all cores together.
-        efficiency_dense, efficiency_depthwise: share of the peak that large layers reach.
-        saturation_outputs: output elements at which a layer reaches half of that share; smaller
-            layers leave cores idle.
-        efficiency_memory: share of ``bandwidth_gb_s`` that layers reach.
-        norm_exponent: q of the p-norm that joins arithmetic and memory time.
-        launch_ms: shortest time of a layer, at the CPU's top clock.
-        offset_ms: fixed time per inference, booked once, in the first segment.
-        bandwidth_gb_s: peak memory bandwidth per memory clock step.
-        compute_rail: label of the compute unit's rail.
-        energy_pj_per_flop: dynamic energy at the lowest voltage.
-        active_w: W while running, at the top clock, whatever runs; scales with f * V^2(f).
-        static_w: W of the compute rail without any switching.
-        voltage_squared: V^2(f) relative to the lowest voltage, per step of the compute clock.
-        rails: the other rails.
-        module_gain, module_offset_w: module total = gain * sum of rails + offset.
-        meter_total_only: whether the board meters the module total as one rail (else all rails).
-        meter_lsb_w: resolution of one metered rail, W.
-        pinned: clocks that are held fixed, (name, value) pairs.
-    """
-
-    name: str
-    board: str
-    processor: str
-    compute_clock: Literal["gpu", "cpu"]
-    flop_per_cycle: float
-    efficiency_dense: float
-    efficiency_depthwise: float
-    saturation_outputs: float
-    efficiency_memory: float
-    norm_exponent: float
-    launch_ms: float
-    offset_ms: float
-    bandwidth_gb_s: Curve
-    compute_rail: str
-    energy_pj_per_flop: float
-    active_w: float
-    static_w: float
-    voltage_squared: Curve
-    rails: tuple[Rail, ...]
-    module_gain: float
-    module_offset_w: float
-    meter_total_only: bool
-    meter_lsb_w: float
-    pinned: tuple[tuple[str, str], ...]
-
-    @property
-    def top_compute_hz(self) -> int:
-        """Highest frequency of the compute clock."""
-        return self.voltage_squared[-1][0]
-
-    def parameter_hash(self) -> str:
-        """12 hex digits over every parameter: costs of different parameter sets never mix."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _mhz(values: Mapping[float, float]) -> Curve:
-    return tuple((round(mhz * 1e6), value) for mhz, value in values.items())
+from .parameters import (
+    Curve,
+    HardwareProfile,
+    Tag,
+    TagKind,
+    curve,
+    fit,
+    guess,
+    rail,
+    rails,
+    source,
+    tagged_profile,
+)
 
 
 def _bandwidth(bytes_per_cycle: int, emc_mhz: tuple[float, ...]) -> Curve:
@@ -126,189 +51,237 @@ def _linear_voltage(low_mhz: float, high_mhz: float, step_mhz: float, knee_mhz: 
 _TX2_EMC_MHZ = (40.8, 68, 102, 204, 408, 665.6, 800, 1062.4, 1331.2, 1600, 1866)
 _AGX_EMC_MHZ = (204, 408, 665.6, 800, 1065.6, 1331.2, 1600, 1866, 2133)
 
-# data: 128-bit LPDDR4, 32 bytes per cycle, 59.7 GB/s at the top; one entry per step, so that a
-# step measured to deviate can be changed alone.
-_TX2_BANDWIDTH = _bandwidth(32, _TX2_EMC_MHZ)
-# data: 256-bit LPDDR4x, 64 bytes per cycle, 137 GB/s at the top.
-_AGX_BANDWIDTH = _bandwidth(64, _AGX_EMC_MHZ)
+# One entry per step, so that a step measured to deviate can be changed alone.
+_TX2_BANDWIDTH = source(
+    _bandwidth(32, _TX2_EMC_MHZ), "128-bit LPDDR4, 32 bytes per cycle, 59.7 GB/s at the top"
+)
+_AGX_BANDWIDTH = source(
+    _bandwidth(64, _AGX_EMC_MHZ), "256-bit LPDDR4x, 64 bytes per cycle, 137 GB/s at the top"
+)
 
-_TX2_DDR = Rail(
+_PLATEAUS = "TensorRT vgg19, plateaus of the rails at each memory clock"
+_TRAFFIC = (
+    "TensorRT vgg19 against the memory controller's own counter, which shows about 6 bytes for every byte "
+    "that the layers need: here it meets the bytes of layers, so for such a network it reads low"
+)
+_TX2_DDR = rail(
     "VDD_SYS_DDR",
-    _mhz({
-        # guess: falling on towards a floor of refresh and standby
-        40.8: 0.45, 68: 0.46, 102: 0.48, 204: 0.52, 408: 0.58, 665.6: 0.64, 800: 0.68,
-        1062.4: 0.788, 1331.2: 0.718, 1600: 0.858, 1866: 1.326,  # fit: vgg19 plateaus
-    }),
-    w_per_gb_s=0.0795,  # fit: vgg19 plateaus
-)  # fmt: skip
-_TX2_SOC = Rail(
+    curve(
+        guess(
+            {40.8: 0.45, 68: 0.46, 102: 0.48, 204: 0.52, 408: 0.58, 665.6: 0.64, 800: 0.68},
+            "falling on towards a floor of refresh and standby",
+        ),
+        fit({1062.4: 0.788, 1331.2: 0.718, 1600: 0.858, 1866: 1.326}, _PLATEAUS),
+    ),
+    fit(0.0795, _TRAFFIC),
+)
+_TX2_SOC = rail(
     "VDD_SYS_SOC",
-    _mhz({
-        40.8: 0.32, 68: 0.33, 102: 0.34, 204: 0.36, 408: 0.40, 665.6: 0.44, 800: 0.46,  # guess
-        1062.4: 0.507, 1331.2: 0.563, 1600: 0.612, 1866: 1.007,  # fit: vgg19 plateaus
-    }),
-    w_per_gb_s=0.022,  # fit: vgg19 plateaus
-)  # fmt: skip
+    curve(
+        guess(
+            {40.8: 0.32, 68: 0.33, 102: 0.34, 204: 0.36, 408: 0.40, 665.6: 0.44, 800: 0.46},
+            "falling on, as the memory rail's",
+        ),
+        fit({1062.4: 0.507, 1331.2: 0.563, 1600: 0.612, 1866: 1.007}, _PLATEAUS),
+    ),
+    fit(0.022, _TRAFFIC),
+)
 
-# Bases of the three AGX memory-side rails: data at 1331.2, 1600 and 2133 MHz (YOLOv3 in several
-# power modes); guess at the other steps (between and below those).
-_AGX_VDDRQ = Rail(
+_YOLO = "YOLOv3 in several power modes"
+_BELOW = "falling on below the steps that were logged"
+_AGX_VDDRQ = rail(
     "VDDRQ",
-    _mhz({
-        204: 0.55, 408: 0.65, 665.6: 0.80, 800: 0.88, 1065.6: 1.05, 1331.2: 1.40, 1600: 1.90, 1866: 2.15, 2133: 2.45,
-    }),
-    w_per_gb_s=0.05,  # guess: two thirds of the TX2's, for LPDDR4x
-)  # fmt: skip
-_AGX_SOC = Rail(
+    curve(
+        guess({204: 0.55, 408: 0.65, 665.6: 0.80, 800: 0.88, 1065.6: 1.05}, _BELOW),
+        source({1331.2: 1.40, 1600: 1.90}, _YOLO),
+        guess({1866: 2.15}, "between its neighbours"),
+        source({2133: 2.45}, _YOLO),
+    ),
+    guess(0.05, "two thirds of the TX2's, for LPDDR4x"),
+)
+_AGX_SOC = rail(
     "SOC",
-    _mhz({
-        204: 0.95, 408: 1.05, 665.6: 1.20, 800: 1.30, 1065.6: 1.55, 1331.2: 2.10, 1600: 2.70, 1866: 3.50, 2133: 4.40,
-    }),
-    w_per_gb_s=0.02,  # guess: as on the TX2
-)  # fmt: skip
-_AGX_SYS5V = Rail(
+    curve(
+        guess({204: 0.95, 408: 1.05, 665.6: 1.20, 800: 1.30, 1065.6: 1.55}, _BELOW),
+        source({1331.2: 2.10, 1600: 2.70}, _YOLO),
+        guess({1866: 3.50}, "between its neighbours"),
+        source({2133: 4.40}, _YOLO),
+    ),
+    guess(0.02, "as on the TX2"),
+)
+_AGX_SYS5V = rail(
     "SYS5V",
-    _mhz({
-        204: 2.80, 408: 2.85, 665.6: 2.95, 800: 3.00, 1065.6: 3.20, 1331.2: 3.60, 1600: 4.00, 1866: 4.30, 2133: 4.60,
-    }),
-)  # fmt: skip
+    curve(
+        guess({204: 2.80, 408: 2.85, 665.6: 2.95, 800: 3.00, 1065.6: 3.20}, _BELOW),
+        source({1331.2: 3.60, 1600: 4.00}, _YOLO),
+        guess({1866: 4.30}, "between its neighbours"),
+        source({2133: 4.60}, _YOLO),
+    ),
+)
 
-_TX2_PASCAL = HardwareProfile(
+_TX2_MODULE = {
+    "module_gain": fit(1.044, "TensorRT vgg19: VDD_IN over the sum of the rails"),
+    "module_offset_w": fit(1.04, "TensorRT vgg19: VDD_IN less that"),
+    "meter_total_only": source(True, "VDD_IN is a metered rail"),
+    "meter_lsb_w": source(0.152, "40 uV over 5 mOhm at 19 V"),
+}
+_AGX_MODULE = {
+    "module_gain": source(1.0, "no total rail; the module total is the sum of the six"),
+    "module_offset_w": source(0.0, "no total rail"),
+    "meter_total_only": source(False, "no total rail"),
+    "meter_lsb_w": guess(0.152, "the TX2's"),
+}
+
+_TX2_PASCAL = tagged_profile(
     name="tx2-pascal-gpu",
     board="jetson-tx2",
     processor="pascal-gpu",
     compute_clock="gpu",
-    flop_per_cycle=512,  # data: 256 cores, one fused multiply-add each; 666 GFLOP/s at 1300.5 MHz
-    efficiency_dense=0.55,  # fit 0.38 (resnet50) to 0.68 (vgg19); its small layers are modelled apart here
-    efficiency_depthwise=0.08,  # guess
-    saturation_outputs=32768,  # guess: 2 multiprocessors x 2048 threads x 8 outputs each
-    efficiency_memory=0.19,  # fit: resnet50 0.186, vgg19 0.194
-    norm_exponent=3.0,  # fit: 2.7 to 3.8 over four networks
-    launch_ms=0.008,  # guess: 8 to 15 us for a compiled engine
-    offset_ms=0.3,  # guess: below the fitted 0.6 ms of tiny-yolov3, since launches are booked per layer here
-    bandwidth_gb_s=_TX2_BANDWIDTH,
     compute_rail="VDD_SYS_GPU",
-    # The fit of vgg19's GPU rail (7.6 pJ per fp16 FLOP) cannot tell energy per FLOP from energy per
-    # cycle: both follow V^2.  Guess: 2.5 W of it belongs to cycles, the rest (5.7 pJ) to FLOP,
-    # twice that in fp32.  The split is chosen so that clocks save about what public TX2 logs show;
-    # the power column of a public CNN zoo (its rail is not stated) reads about half.
-    energy_pj_per_flop=11.4,
-    active_w=2.5,
-    static_w=0.23,  # fit
-    voltage_squared=_mhz({
-        114.75: 1.0, 216.75: 1.0, 318.75: 1.0, 420.75: 1.0, 522.75: 1.0, 624.75: 1.0, 726.75: 1.05, 854.25: 1.19,
-        930.75: 1.27, 1032.75: 1.44, 1122: 1.65, 1236.75: 1.94, 1300.5: 2.11,
-    }),  # fit: vgg19 GPU rail, flat below the knee
-    rails=(
-        Rail("VDD_SYS_CPU", _constant(_TX2_EMC_MHZ, 1.2)),  # data: plateau while one core launches at 2.03 GHz
+    pinned=(("cpu_hz", "2035200000"),),
+    supported_from_mhz={"emc": 1062.4},
+    flop_per_cycle=source(512, "256 cores, one fused multiply-add each; 666 GFLOP/s at 1300.5 MHz"),
+    efficiency_dense=fit(
+        0.55, "between 0.38 (TensorRT resnet50) and 0.68 (vgg19); small layers are modelled apart here"
+    ),
+    efficiency_depthwise=guess(0.08, "no sweep of a depthwise network is public"),
+    saturation_outputs=guess(32768, "2 multiprocessors x 2048 threads x 8 outputs each"),
+    efficiency_memory=fit(0.19, "TensorRT resnet50 0.16, vgg19 0.19"),
+    norm_exponent=fit(3.0, "2.7 to 3.9 over four TensorRT networks"),
+    launch_ms=guess(0.008, "8 to 15 us for a compiled engine"),
+    offset_ms=guess(0.3, "below the fitted 0.6 ms of tiny-yolov3, since launches are booked per layer here"),
+    bandwidth_gb_s=_TX2_BANDWIDTH,
+    # The split between FLOP and cycles decides how much clocks save.
+    energy_pj_per_flop=fit(
+        11.4,
+        "TensorRT vgg19's GPU rail: 4.8 pJ per fp16 FLOP if cycles are told apart, 7.2 if not; 5.7 taken, fp32 "
+        "guessed at twice that; the power column of a public CNN zoo (its rail is not stated) reads about half",
+    ),
+    active_w=fit(2.5, "TensorRT vgg19's GPU rail: 2.9 beside 4.8 pJ per fp16 FLOP"),
+    static_w=fit(0.23, "TensorRT vgg19's GPU rail: 0.2 to 0.6 by what else is fitted"),
+    voltage_squared=curve(
+        fit(
+            {
+                114.75: 1.0, 216.75: 1.0, 318.75: 1.0, 420.75: 1.0, 522.75: 1.0, 624.75: 1.0, 726.75: 1.05,
+                854.25: 1.19, 930.75: 1.27, 1032.75: 1.44, 1122: 1.65, 1236.75: 1.94, 1300.5: 2.11,
+            },
+            "TensorRT vgg19's GPU rail, flat below the knee",
+        )
+    ),
+    rails=rails(
+        rail("VDD_SYS_CPU", source(_constant(_TX2_EMC_MHZ, 1.2), "plateau while one core launches at 2.03 GHz")),
         _TX2_DDR,
         _TX2_SOC,
     ),
-    module_gain=1.044,  # fit
-    module_offset_w=1.04,  # fit
-    meter_total_only=True,  # data: VDD_IN is a metered rail
-    meter_lsb_w=0.152,  # data: 40 uV over 5 mOhm at 19 V
-    pinned=(("cpu_hz", "2035200000"),),
+    **_TX2_MODULE,
 )  # fmt: skip
 
-_TX2_DENVER = HardwareProfile(
+_TX2_DENVER = tagged_profile(
     name="tx2-denver-cpu",
     board="jetson-tx2",
     processor="denver-cpu",
     compute_clock="cpu",
-    flop_per_cycle=16,  # guess: 2 cores x 4 lanes x fused multiply-add; 33 GFLOP/s at 2035.2 MHz
-    efficiency_dense=0.35,  # guess
-    efficiency_depthwise=0.10,  # guess
-    saturation_outputs=512,  # guess: two cores fill with little work
-    efficiency_memory=0.25,  # guess
-    norm_exponent=3.0,  # guess
-    launch_ms=0.005,  # guess: dispatch of one operator in a compiled CPU runtime
-    offset_ms=0.1,  # guess
-    bandwidth_gb_s=_TX2_BANDWIDTH,
     compute_rail="VDD_SYS_CPU",
-    energy_pj_per_flop=0.0,  # folded into active_w: cores draw much the same whatever they compute
-    active_w=3.0,  # guess: 1.5 W per core at the top clock
-    static_w=0.2,  # guess
-    voltage_squared=_linear_voltage(345.6, 2035.2, 153.6, 345.6, 1.6),  # guess
-    rails=(Rail("VDD_SYS_GPU", _constant(_TX2_EMC_MHZ, 0.23)), _TX2_DDR, _TX2_SOC),  # fit: idle GPU
-    module_gain=1.044,  # fit
-    module_offset_w=1.04,  # fit
-    meter_total_only=True,
-    meter_lsb_w=0.152,
     pinned=(("gpu_hz", "114750000"),),
+    supported_from_mhz={"emc": 1062.4},
+    flop_per_cycle=guess(16, "2 cores x 4 lanes x fused multiply-add; 33 GFLOP/s at 2035.2 MHz"),
+    efficiency_dense=guess(0.35, "no network on the Denver cores alone is public"),
+    efficiency_depthwise=guess(0.10, "no network on the Denver cores alone is public"),
+    saturation_outputs=guess(512, "two cores fill with little work"),
+    efficiency_memory=guess(0.25, "no network on the Denver cores alone is public"),
+    norm_exponent=guess(3.0, "as on the GPU"),
+    launch_ms=guess(0.005, "dispatch of one operator in a compiled CPU runtime"),
+    offset_ms=guess(0.1, "little to set up"),
+    bandwidth_gb_s=_TX2_BANDWIDTH,
+    energy_pj_per_flop=guess(0.0, "folded into active_w: cores draw much the same whatever they compute"),
+    active_w=guess(3.0, "1.5 W per core at the top clock"),
+    static_w=guess(0.2, "the rail's share of an idle board"),
+    voltage_squared=guess(_linear_voltage(345.6, 2035.2, 153.6, 345.6, 1.6), "linear over the whole range"),
+    rails=rails(
+        rail("VDD_SYS_GPU", fit(_constant(_TX2_EMC_MHZ, 0.23), "static power of the GPU, idle here")),
+        _TX2_DDR,
+        _TX2_SOC,
+    ),
+    **_TX2_MODULE,
 )
 
-_AGX_VOLTA = HardwareProfile(
+_AGX_VOLTA = tagged_profile(
     name="agx-volta-gpu",
     board="jetson-agx-xavier",
     processor="volta-gpu",
     compute_clock="gpu",
-    flop_per_cycle=1024,  # data: 512 cores; 1410 GFLOP/s at 1377 MHz
-    efficiency_dense=0.45,  # guess: 0.35 to 0.55
-    efficiency_depthwise=0.08,  # guess
-    saturation_outputs=32768,  # guess: as on the TX2; more cores, hidden by more registers
-    efficiency_memory=0.30,  # guess: the CNN zoo bounds it at 85 GB/s
-    norm_exponent=2.5,  # fit: 2 to 3 (training steps)
-    launch_ms=0.005,  # guess: 5 to 10 us for a compiled engine
-    offset_ms=0.2,  # guess
-    bandwidth_gb_s=_AGX_BANDWIDTH,
     compute_rail="GPU",
-    # Two-point fit of the GPU rail under YOLOv3 (5.1 W at 675 MHz, 18.5 W at 1377 MHz, of which this
-    # split gives 16 W): rests on the network being YOLOv3-416, so a guess.
+    pinned=(("cpu_hz", "2265600000"),),
+    supported_from_mhz={"emc": 1331.2},
+    flop_per_cycle=source(1024, "512 cores; 1410 GFLOP/s at 1377 MHz"),
+    efficiency_dense=guess(0.45, "0.35 to 0.55"),
+    efficiency_depthwise=guess(0.08, "as on the TX2"),
+    saturation_outputs=guess(32768, "as on the TX2; more cores, hidden by more registers"),
+    efficiency_memory=guess(0.30, "a CNN zoo bounds it at 85 GB/s"),
+    norm_exponent=fit(2.5, "2 to 3 over training steps of three workloads"),
+    launch_ms=guess(0.005, "5 to 10 us for a compiled engine"),
+    offset_ms=guess(0.2, "below the TX2's"),
+    bandwidth_gb_s=_AGX_BANDWIDTH,
+    energy_pj_per_flop=guess(
+        9.8,
+        "two points of the GPU rail under YOLOv3 (5.1 W at 675 MHz, 18.5 W at 1377 MHz, of which this split gives "
+        "16 W), if the network was YOLOv3-416",
+    ),
     # Clocks save about 10 % here where public logs show 24 to 28 %: those also lowered the CPU's
     # clock, which this setting pins, and left the SOC rail out.
-    energy_pj_per_flop=9.8,
-    active_w=6.0,
-    static_w=0.5,  # guess
-    voltage_squared=_mhz({
-        114.75: 1.0, 216.75: 1.0, 318.75: 1.0, 420.75: 1.0, 522.75: 1.0, 624.75: 1.0, 675.75: 1.0, 828.75: 1.03,
-        905.25: 1.09, 1032.75: 1.19, 1198.5: 1.37, 1236.75: 1.41, 1338.75: 1.60, 1377: 1.67,
-    }),  # fit: three training workloads, checked against a YOLOv3 log
-    rails=(
-        Rail("CPU", _constant(_AGX_EMC_MHZ, 2.3)),  # data: YOLOv3 at full clocks
+    active_w=guess(6.0, "the same two points"),
+    static_w=guess(0.5, "about twice the TX2's"),
+    voltage_squared=curve(
+        fit(
+            {
+                114.75: 1.0, 216.75: 1.0, 318.75: 1.0, 420.75: 1.0, 522.75: 1.0, 624.75: 1.0, 675.75: 1.0,
+                828.75: 1.03, 905.25: 1.09, 1032.75: 1.19, 1198.5: 1.37, 1236.75: 1.41, 1338.75: 1.60, 1377: 1.67,
+            },
+            "three training workloads, checked against a YOLOv3 log",
+        )
+    ),
+    rails=rails(
+        rail("CPU", source(_constant(_AGX_EMC_MHZ, 2.3), "YOLOv3 at full clocks")),
         _AGX_SOC,
         _AGX_VDDRQ,
         _AGX_SYS5V,
-        Rail("CV", _constant(_AGX_EMC_MHZ, 0.1)),  # guess: accelerators idle
+        rail("CV", guess(_constant(_AGX_EMC_MHZ, 0.1), "accelerators idle")),
     ),
-    module_gain=1.0,  # data: no total rail; the module total is the sum of the six
-    module_offset_w=0.0,
-    meter_total_only=False,
-    meter_lsb_w=0.152,  # guess: the TX2's
-    pinned=(("cpu_hz", "2265600000"),),
+    **_AGX_MODULE,
 )  # fmt: skip
 
-_AGX_CARMEL = HardwareProfile(
+_AGX_CARMEL = tagged_profile(
     name="agx-carmel-cpu",
     board="jetson-agx-xavier",
     processor="carmel-cpu",
     compute_clock="cpu",
-    flop_per_cycle=64,  # guess: 8 cores x 4 lanes x fused multiply-add; 145 GFLOP/s at 2265.6 MHz
-    efficiency_dense=0.35,  # guess
-    efficiency_depthwise=0.10,  # guess
-    saturation_outputs=2048,  # guess: eight cores need four times the work of two
-    efficiency_memory=0.25,  # guess
-    norm_exponent=3.0,  # guess
-    launch_ms=0.006,  # guess: dispatch and the barrier of eight threads
-    offset_ms=0.1,  # guess
-    bandwidth_gb_s=_AGX_BANDWIDTH,
     compute_rail="CPU",
-    energy_pj_per_flop=0.0,  # folded into active_w, as on the Denver
-    active_w=14.48,  # fit (two points, +-30 %): 1.81 W per busy core at the top clock
-    static_w=1.06,  # fit: base of the CPU rail
-    voltage_squared=_linear_voltage(115.2, 2265.6, 76.8, 1190.4, 1.2),  # fit: 0.79 W per core at 1.19 GHz
-    rails=(
-        Rail("GPU", _constant(_AGX_EMC_MHZ, 0.5)),  # guess: idle GPU
+    pinned=(("gpu_hz", "114750000"),),
+    supported_from_mhz={"cpu": 1190.4, "emc": 1331.2},
+    flop_per_cycle=guess(64, "8 cores x 4 lanes x fused multiply-add; 145 GFLOP/s at 2265.6 MHz"),
+    efficiency_dense=guess(0.35, "as on the Denver cores"),
+    efficiency_depthwise=guess(0.10, "as on the Denver cores"),
+    saturation_outputs=guess(2048, "eight cores need four times the work of two"),
+    efficiency_memory=guess(0.25, "as on the Denver cores"),
+    norm_exponent=guess(3.0, "as on the GPU of the TX2"),
+    launch_ms=guess(0.006, "dispatch and the barrier of eight threads"),
+    offset_ms=guess(0.1, "little to set up"),
+    bandwidth_gb_s=_AGX_BANDWIDTH,
+    energy_pj_per_flop=guess(0.0, "folded into active_w, as on the Denver cores"),
+    active_w=fit(14.48, "two points, +-30 %: 1.81 W per busy core at the top clock"),
+    static_w=fit(1.06, "base of the CPU rail, same two points"),
+    voltage_squared=fit(
+        _linear_voltage(115.2, 2265.6, 76.8, 1190.4, 1.2),
+        "0.79 W per core at 1.19 GHz, the lower of two points; flat below it is a guess",
+    ),
+    rails=rails(
+        rail("GPU", guess(_constant(_AGX_EMC_MHZ, 0.5), "idle GPU")),
         _AGX_SOC,
         _AGX_VDDRQ,
         _AGX_SYS5V,
-        Rail("CV", _constant(_AGX_EMC_MHZ, 0.1)),  # guess
+        rail("CV", guess(_constant(_AGX_EMC_MHZ, 0.1), "accelerators idle")),
     ),
-    module_gain=1.0,
-    module_offset_w=0.0,
-    meter_total_only=False,
-    meter_lsb_w=0.152,
-    pinned=(("gpu_hz", "114750000"),),
+    **_AGX_MODULE,
 )
 
 PROFILES: Mapping[str, HardwareProfile] = {
@@ -326,3 +299,53 @@ def hardware_profile(name: str) -> HardwareProfile:
     if name not in PROFILES:
         raise ConfigError(f"no simulated device '{name}'; known: {sorted(PROFILES)}")
     return PROFILES[name]
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterRow:
+    """One tagged value for people.
+
+    Attributes:
+        parameter: field of :class:`HardwareProfile`, and which part of it.
+        value: as text, in the unit that the field's name says.
+        kind, note: its tag; a value that differs from the built-in profile's is a guess of whoever
+            changed it.
+    """
+
+    parameter: str
+    value: str
+    kind: TagKind
+    note: str
+
+
+def parameter_table(profile: HardwareProfile) -> tuple[ParameterRow, ...]:
+    """Every parameter of a profile with its tag, one row per tag."""
+    built_in = PROFILES.get(profile.name)
+    rows = []
+    for parameter, tag in profile.tags:
+        value = getattr(profile, parameter)
+        if built_in is not None and value != getattr(built_in, parameter):
+            tag = Tag("guess", "differs from the built-in profile", tag.part)
+        rows.append(
+            ParameterRow(f"{parameter} {tag.part}".strip(), _value_text(value, tag.part), tag.kind, tag.note)
+        )
+    return tuple(rows)
+
+
+def _value_text(value: object, part: str) -> str:
+    """A value, or the named part of it."""
+    if not isinstance(value, tuple):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    steps = value
+    if value and not isinstance(value[0], tuple):  # rails: the part begins with a rail's name
+        name, _, part = part.partition(" ")
+        member = next(item for item in value if item.name == name)
+        if part.startswith("per GB/s"):
+            return f"{member.w_per_gb_s:g}"
+        steps, part = member.base_w, part.removeprefix("base").strip()
+    if part:
+        low, _, high = part.removesuffix(" MHz").partition(" to ")
+        bounds = float(low) * 1e6 - 1, float(high or low) * 1e6 + 1
+        steps = tuple(step for step in steps if bounds[0] <= step[0] <= bounds[1])
+    values = [step[1] for step in steps]
+    return f"{values[0]:g}" if len(set(values)) == 1 else f"{values[0]:g} .. {values[-1]:g}"

@@ -20,13 +20,15 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
+from ...datasets.evidence import Evidence
 from ...datasets.records import CostRecord, StageCost, Statistic, Target, Truth
 from ...errors import ConfigError, OffTableFrequencyError
 from ...spaces import CLOCK_TABLES, BackboneSpace, ClockTable, Layer, Setting, Stage
 from .device import CostRequest, MeasurementPlan
-from .profiles import Curve, HardwareProfile, hardware_profile
-from .protocol import EnergyProtocol, block_statistic, check_plan, total_statistic
-from .sensors import PowerSensor
+from .parameters import Curve, HardwareProfile
+from .profiles import hardware_profile
+from .protocol import SIMULATED, block_statistic, check_plan, total_statistic
+from .sensors import SENSOR_AVERAGING_S, PowerSensor
 
 FloatArray = NDArray[np.float64]
 
@@ -35,6 +37,9 @@ _BLOCK_SIGMA = 0.01  # lognormal scatter of a block's latency
 _POWER_SIGMA = 0.03  # relative scatter of a rail between two sensor reads
 _DRIFT = 0.003  # amplitude of the slow drift of latency and of power over the rows of a session
 _DRIFT_PERIODS = (37.0, 101.0)  # rows; incommensurate, so that the drift does not repeat
+
+EXTRAPOLATED = "extrapolated"
+"""Flag of rows at clocks below every step that public data support (see the profile)."""
 
 
 class SimulatedDevice:
@@ -57,7 +62,7 @@ class SimulatedDevice:
         self.space = space
         self.n_classes = n_classes
         self.noise = noise
-        self.protocol = EnergyProtocol()
+        self.protocol = SIMULATED
         self._table = table
         self._sensor = PowerSensor(profile.meter_lsb_w if noise else 0.0)
 
@@ -86,6 +91,21 @@ class SimulatedDevice:
     def clock_table(self) -> ClockTable:
         """The clocks on offer."""
         return self._table
+
+    def extrapolated(self, setting: Setting) -> tuple[str, ...]:
+        """Clock domains of a setting for which no data stand behind the model: they lie too low.
+
+        Rows at such a setting carry the flag :data:`EXTRAPOLATED` in their evidence.
+        """
+        return self.profile.extrapolated(setting)
+
+    def _evidence(self, setting: Setting) -> Evidence | None:
+        """``None`` within the range that data support; else evidence that holds the flag alone."""
+        if not self.extrapolated(setting):
+            return None
+        return Evidence(
+            engine=self.target.runtime, protocol="simulated", started_utc="", stages=(), flags=(EXTRAPOLATED,)
+        )
 
     def true_stage_cost(self, stage: Stage, setting: Setting) -> tuple[float, float]:
         """Noise-free cost of one stage: (latency_ms, energy_mj)."""
@@ -141,12 +161,13 @@ class SimulatedDevice:
             session=plan.session, row_no=row_no, backbone=request.backbone, n_classes=self.n_classes,
             heads=request.exits.heads, requested=request.setting, actual=request.setting, target=self.target,
             truth=self.truth, stages=costs, latency_ms=total_statistic([cost.latency_ms for cost in costs]),
-            energy_mj=total_statistic(energy), device_seconds=self.protocol.device_seconds(len(stages)),
+            energy_mj=total_statistic(energy), device_seconds=self.protocol.expected_seconds(len(stages), True),
+            evidence=self._evidence(request.setting),
         ).check("simulated measurement")  # fmt: skip
 
     def _time_blocks(self, latency_ms: FloatArray, rng: np.random.Generator) -> FloatArray:
         """(s, n_blocks) block latencies of stages that truly take (s,) ms."""
-        scatter = rng.standard_normal((len(latency_ms), self.protocol.n_blocks)) * _BLOCK_SIGMA
+        scatter = rng.standard_normal((len(latency_ms), self.protocol.typical_blocks)) * _BLOCK_SIGMA
         return latency_ms[:, None] * np.exp(scatter if self.noise else 0.0 * scatter)
 
     def _integrate(
@@ -159,7 +180,7 @@ class SimulatedDevice:
             block_ms: (s, n_blocks) latencies seen in the window.
         """
         metered = self._module_power(rails_w)[:, None] if self.profile.meter_total_only else rails_w.T
-        n_reads = self._sensor.n_reads(self.protocol.window_s)
+        n_reads = self._sensor.n_reads(self.protocol.energy_window_s(SENSOR_AVERAGING_S))
         scatter = rng.standard_normal((*metered.shape, n_reads)) * (_POWER_SIGMA if self.noise else 0.0)
         # The stage starts from a device that idled at roughly half the power.
         readings = self._sensor.read(metered[..., None] * (1.0 + scatter), metered / 2)

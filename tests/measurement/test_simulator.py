@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from hadas.datasets.records import CostRecord, Truth
 from hadas.errors import ConfigError, OffTableFrequencyError, SpaceError
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
-from hadas.measurement.hardware.profiles import PROFILES, HardwareProfile
+from hadas.measurement.hardware.parameters import HardwareProfile
+from hadas.measurement.hardware.profiles import PROFILES, parameter_table
 from hadas.measurement.hardware.sensors import SENSOR_AVERAGING_S, PowerSensor
-from hadas.measurement.hardware.simulator import SimulatedDevice, simulated_device
+from hadas.measurement.hardware.simulator import EXTRAPOLATED, SimulatedDevice, simulated_device
 from hadas.spaces import (
     CLOCK_TABLES,
     Backbone,
@@ -168,6 +169,80 @@ def test_what_binds_a_network(space: MBConvSpace, preset: str, emc_mhz: float, b
     for field, factor in SPEED_UPS.items():
         halved = latency_ms(replace(base, **{field: getattr(base, field) * factor}))
         assert (halved < 0.96 * latency_ms(base)) == (field in binding), field
+
+
+# --- tags ------------------------------------------------------------------------------------------
+
+
+def test_costs_and_parameter_sets_are_those_of_older_stores() -> None:
+    """Rows of these releases stand in stores: a parameter that changes must change the release, and does."""
+    assert {name: profile.parameter_hash() for name, profile in PROFILES.items()} == {
+        "tx2-pascal-gpu": "754a1d9dd154",
+        "tx2-denver-cpu": "0bdf9d83b8f8",
+        "agx-volta-gpu": "1c05bb073702",
+        "agx-carmel-cpu": "c5ec258b63f5",
+    }
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_every_parameter_carries_a_tag_with_its_reason(name: str) -> None:
+    profile = PROFILES[name]
+    said = {
+        "name",
+        "board",
+        "processor",
+        "compute_clock",
+        "compute_rail",
+        "pinned",
+        "supported_from_hz",
+        "tags",
+    }
+    assert {parameter for parameter, _ in profile.tags} == {field.name for field in fields(profile)} - said
+    rows = parameter_table(profile)
+    assert all(row.kind in ("fit", "source", "guess") and row.value and row.note for row in rows)
+    assert len({row.parameter for row in rows}) == len(rows)
+
+
+def test_the_table_of_parameters_shows_parts_and_changed_values() -> None:
+    rows = {row.parameter: row for row in parameter_table(PROFILES["tx2-pascal-gpu"])}
+    below, above = (
+        rows["rails VDD_SYS_DDR base 40.8 to 800 MHz"],
+        rows["rails VDD_SYS_DDR base 1062.4 to 1866 MHz"],
+    )
+    assert (below.kind, below.value) == ("guess", "0.45 .. 0.68")
+    assert (above.kind, above.value) == ("fit", "0.788 .. 1.326")
+    assert rows["rails VDD_SYS_DDR per GB/s"].value == "0.0795"
+    assert (rows["flop_per_cycle"].kind, rows["flop_per_cycle"].value) == ("source", "512")
+    changed = parameter_table(replace(PROFILES["tx2-pascal-gpu"], efficiency_memory=0.3))
+    row = next(row for row in changed if row.parameter == "efficiency_memory")
+    assert (row.kind, row.value, row.note) == ("guess", "0.3", "differs from the built-in profile")
+
+
+@pytest.mark.parametrize(
+    ("name", "clock", "supported_mhz"),
+    [
+        ("tx2-pascal-gpu", "emc", 1062.4),
+        ("tx2-denver-cpu", "emc", 1062.4),
+        ("agx-volta-gpu", "emc", 1331.2),
+        ("agx-carmel-cpu", "cpu", 1190.4),
+    ],
+)
+def test_rows_below_the_clocks_that_data_support_are_flagged(
+    name: str, clock: str, supported_mhz: float
+) -> None:
+    device = _device(name)
+    top = dict(device.clock_table().default.clocks_hz)
+    steps = next(d.frequencies_hz for d in device.clock_table().domains if d.name == clock)
+    requests = [
+        _request(MINI.presets["m0"], device.clock_table().setting(**{**top, clock: hz})) for hz in steps
+    ]
+    rows = list(device.measure(MeasurementPlan("low", tuple(requests))))
+    assert round(supported_mhz * 1e6) in steps
+    for hz, row in zip(steps, rows, strict=True):
+        is_low = hz < round(supported_mhz * 1e6)
+        assert device.extrapolated(row.requested) == ((clock,) if is_low else ())
+        assert (row.evidence is not None and EXTRAPOLATED in row.evidence.flags) == is_low
+        assert row.valid
 
 
 # --- acceptance bands of public Jetson data -------------------------------------------------------
