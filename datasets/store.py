@@ -107,12 +107,15 @@ class Store:
                 f"store {self._name}: cannot be read ({_first_line(error)}). {_REMEDY}"
             ) from error
 
-    def _write(self, statements: Sequence[sa.Executable]) -> None:
-        """Run statements in one transaction.  The only place where rows are written."""
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """A connection whose writes are all there once the context is left, or none of them.
+
+        For modules of this package that write many rows at once, or keep tables of their own beside the store's.
+        """
         try:
             with self._engine.begin() as connection:
-                for statement in statements:
-                    connection.execute(statement)
+                yield connection
         except sa.exc.IntegrityError as error:
             raise StoreError(
                 f"store {self._name}: row exists already ({_first_line(error)}). Another hadas seems to be "
@@ -122,6 +125,12 @@ class Store:
             raise StoreError(
                 f"store {self._name}: cannot be written ({_first_line(error)}). {_REMEDY}"
             ) from error
+
+    def _write(self, statements: Sequence[sa.Executable]) -> None:
+        """Run statements in one transaction.  The only place where single rows are written."""
+        with self.transaction() as connection:
+            for statement in statements:
+                connection.execute(statement)
 
     # -- cost ---------------------------------------------------------------------------------
 
