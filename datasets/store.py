@@ -92,6 +92,11 @@ class Store:
         except sa.exc.ArgumentError:
             return self.url
 
+    @property
+    def engine(self) -> sa.Engine:
+        """The database, for modules that keep tables of their own in it (see :mod:`.leases`)."""
+        return self._engine
+
     def close(self) -> None:
         """Release the database."""
         self._engine.dispose()
