@@ -7,28 +7,161 @@ machine falls on all of them alike.  Clocks are not controlled: the table has on
 from __future__ import annotations
 
 import platform
-import re
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ...datasets.records import CostRecord, StageCost, Target, Truth
-from ...spaces import PINNED, ClockTable, MBConvSpace, Stage
+from ...datasets.records import CostRecord, Program, StageCost, Target, Truth
+from ...errors import ConfigError
+from ...spaces import PINNED, ClockTable, MBConvSpace, Setting, Stage
 from ..accuracy.network import build_network, stage_module
 from .device import CostRequest, MeasurementPlan
+from .energy import Finding, Sampler, find_powercap
+from .machine import cpu_identity, governors, hottest_c, machine_measures
 from .protocol import block_statistic, check_plan, total_statistic
+from .rig import ClockReading, DeviceState, EnergySource, LoadedStage, PowerTrace, Programs
+from .torch_rig import (
+    ENGINES,
+    Engine,
+    Inference,
+    LocalPrograms,
+    engine_name,
+    failures_named,
+    idle_trace,
+    numpy_decision,
+    onnxruntime_inferences,
+    time_block,
+    torch_decision,
+    torch_inferences,
+)
 
 FloatArray = NDArray[np.float64]
+
+_CPU = torch.device("cpu")
 
 _WARM_UP_S = 0.05  # per stage
 _BLOCK_S = 0.005  # least duration of a block: 10,000 ticks of the clock and more
 _N_BLOCKS = 15
 _LEAST_CPU_SHARE = 0.5
+
+
+class HostCpuRig:
+    """This machine's CPU, to be driven by the measuring protocol.
+
+    Args:
+        space: where backbones come from.
+        n_classes: outputs of each classifier.
+        threads: of the engine while measuring; torch's own number is restored when programs are unloaded.
+        engine: ``eager``, ``torchscript`` or ``onnxruntime``.
+
+    Raises:
+        ConfigError: an unknown engine, or one that is not installed.
+    """
+
+    truth = Truth.DEVICE
+
+    def __init__(
+        self, space: MBConvSpace, n_classes: int, threads: int = 1, engine: Engine = "eager"
+    ) -> None:
+        if engine not in ENGINES:
+            raise ConfigError(f"engine '{engine}': known are {', '.join(ENGINES)}")
+        self.space = space
+        self.n_classes = n_classes
+        self.threads = threads
+        self.engine = engine
+        self._engine_name = engine_name(engine)
+
+    @property
+    def target(self) -> Target:
+        """This machine, its system and what runs on it."""
+        model, is_virtual = cpu_identity()
+        # A virtual machine shares its cores, which no repetition averages out: part of the identity.
+        pinned = [("threads", str(self.threads)), ("virtual_machine", "yes" if is_virtual else "no")]
+        pinned += [("governor", "+".join(names)) for names in [governors()] if names]
+        return Target(
+            board="host", processor=model, release=f"{platform.system()} {platform.release()}",
+            runtime=self._engine_name, pinned=tuple(sorted(pinned)),
+        )  # fmt: skip
+
+    @cached_property
+    def _finding(self) -> Finding:
+        return find_powercap()
+
+    @property
+    def energy(self) -> EnergySource | None:
+        """The powercap counters if they are alive; else ``None``, and :attr:`notes` say why."""
+        return self._finding.meter.source if self._finding.meter else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What this machine does not count, and why."""
+        return self._finding.notes
+
+    def clock_table(self) -> ClockTable:
+        """One setting: the host's clocks are its own business."""
+        return PINNED
+
+    def set_clocks(self, setting: Setting) -> ClockReading:
+        """Nothing is set.
+
+        Raises:
+            ConfigError: the setting names clocks.
+        """
+        PINNED.check(setting)
+        return ClockReading(setting, setting)
+
+    def load(self, request: CostRequest, program: Program) -> AbstractContextManager[Programs]:
+        """Build the programs of one network; torch runs on ``threads`` threads while they are loaded."""
+        return self._load(request, program)
+
+    @contextmanager
+    def _load(self, request: CostRequest, program: Program) -> Iterator[Programs]:
+        threads_before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            with failures_named(self._engine_name):
+                stages, inferences = self._inferences(request, program)
+            yield LocalPrograms(
+                stages, inferences, self._engine_name, time_block, self._decision(request), self._sampler
+            )
+        finally:
+            torch.set_num_threads(threads_before)
+
+    def _inferences(
+        self, request: CostRequest, program: Program
+    ) -> tuple[tuple[LoadedStage, ...], tuple[Inference, ...]]:
+        if self.engine == "onnxruntime":
+            return onnxruntime_inferences(self.space, request, self.n_classes, program, threads=self.threads)
+        return torch_inferences(
+            self.space, request, self.n_classes, program, script=self.engine == "torchscript", device=_CPU
+        )
+
+    def _decision(self, request: CostRequest) -> Callable[[], bool] | None:
+        if not request.exits.positions:
+            return None
+        if self.engine == "onnxruntime":
+            return numpy_decision(self.n_classes)
+        return torch_decision(self.n_classes, _CPU)
+
+    def _sampler(self) -> Sampler:
+        return Sampler(self._finding.meter)
+
+    def idle(self, seconds: float) -> PowerTrace | None:
+        """Power while this process does nothing."""
+        return idle_trace(self._finding.meter, seconds)
+
+    def state(self) -> DeviceState:
+        """Temperature, and what else this machine does."""
+        return DeviceState(temperature_c=hottest_c(), machine=machine_measures())
+
+    def close(self) -> None:
+        """Nothing of the machine was changed."""
 
 
 class HostCpuDevice:
@@ -48,7 +181,7 @@ class HostCpuDevice:
     @property
     def target(self) -> Target:
         """This machine, its system and torch."""
-        model, is_virtual = _cpu_identity()
+        model, is_virtual = cpu_identity()
         # A virtual machine shares its cores, which no repetition averages out: part of the identity.
         pinned = (("threads", str(self.threads)), ("virtual_machine", "yes" if is_virtual else "no"))
         return Target(
@@ -164,13 +297,3 @@ def _run(module: nn.Module, x: Tensor, n: int) -> float:
     for _ in range(n):
         module(x)
     return time.perf_counter() - started
-
-
-def _cpu_identity() -> tuple[str, bool]:
-    """Model name in lower case with dashes, and whether this is a virtual machine."""
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text() if cpuinfo.exists() else ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    model = found.group(1) if found else platform.processor() or platform.machine()
-    is_virtual = re.search(r"^flags\s*:.*\bhypervisor\b", text, re.MULTILINE) is not None
-    return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-"), is_virtual

@@ -120,7 +120,7 @@ def stage_modules(
 
 def _fixed_network(space: MBConvSpace, request: CostRequest, n_classes: int) -> EarlyExitNetwork:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_SEED)
+        torch.default_generator.manual_seed(_SEED)  # torch.manual_seed would seed every GPU, too
         network = build_network(space.macro, request.backbone, n_classes).eval()
     return network.requires_grad_(False)
 
