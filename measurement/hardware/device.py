@@ -21,20 +21,24 @@ class CostRequest:
 
 @dataclass(frozen=True)
 class MeasurementPlan:
-    """Rows to measure in one session, in order.
+    """Rows to measure in one session.
 
     Attributes:
         session: identity of the session that the rows will carry.
-        requests: what to measure; row i of the session is ``requests[i]``.
-        first_row: rows before this one are already in the store (a resumed plan skips them;
-            the remaining rows come out exactly as they would have without the interruption).
-        seed: fixes everything random about a simulated device.
+        requests: what to measure.  A device without drift measures them in order, row i of the session being
+            ``requests[i]``; a real one measures the first one first, the others in random order, and some
+            of them again (anchors, failed rows).
+        first_row: rows before this one are already in the store: ``requests[:first_row]`` is what they measured.
+            A simulated device goes on exactly as it would have without the interruption.
+        seed: fixes the random order, and everything random about a simulated device.
+        earlier: the rows of the session before ``first_row``, in order: what a real device compares anchors with.
     """
 
     session: str
     requests: tuple[CostRequest, ...]
     first_row: int = 0
     seed: int = 0
+    earlier: tuple[CostRecord, ...] = ()
 
 
 class Device(Protocol):
@@ -54,7 +58,9 @@ class Device(Protocol):
         ...
 
     def measure(self, plan: MeasurementPlan) -> Iterator[CostRecord]:
-        """Yield one record per request from ``plan.first_row`` on; a failure is a record with a reason.
+        """Yield at least one record per request from ``plan.first_row`` on, each as soon as it is measured.
+
+        Row numbers ascend from ``plan.first_row``.  A failure is a record with a reason.
 
         Raises:
             OffTableFrequencyError: before anything is measured, if any request is off the table.

@@ -1,0 +1,196 @@
+"""One loop of one program: until it is warm, until its median is known, until its energy window is full."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...datasets.evidence import StoppedBy
+from ...errors import DeviceError
+from .protocol import MeasuringProtocol
+from .rig import Block, DeviceState, EnergySource, PowerTrace, Programs, Rig
+from .statistics import WindowEnergy, block_means_ms, bootstrap_interval, window_energy
+
+_PROBE_S = 0.05  # the fastest run of so much time sets the size of blocks
+_PROBE_RUNS = 5
+_CHECK_GROWTH = 1.15  # intervals are looked at after 12, 14, 17 ... blocks: looking more often bends them
+
+
+@dataclass(frozen=True, slots=True)
+class LoopResult:
+    """What one loop showed.
+
+    Attributes:
+        blocks: in order of time, warm-up excluded.
+        warm_up_s, settled: how long it warmed up, and whether the medians agreed in the end.
+        stopped_by: what ended the search for the median.
+        trace: power since the loop began.
+        states: of the device, first to last.
+    """
+
+    blocks: tuple[Block, ...]
+    warm_up_s: float
+    settled: bool
+    stopped_by: StoppedBy
+    trace: PowerTrace | None
+    states: tuple[DeviceState, ...]
+
+
+def runs_per_block(programs: Programs, index: int, block_s: float) -> int:
+    """How many runs fill a block, from a short loop of single runs."""
+    fastest, n_runs, spent_s = math.inf, 0, 0.0
+    with programs.loop(index, 1, _PROBE_S) as running:
+        for block in running:
+            fastest = min(fastest, *block.run_s)
+            n_runs += len(block.run_s)
+            spent_s += sum(block.run_s)
+            if n_runs >= _PROBE_RUNS and spent_s >= min(_PROBE_S, block_s):
+                break
+    if not 0.0 < fastest < math.inf:
+        raise DeviceError(
+            f"program {index}: its runs took {fastest} s; the device's clock does not tell time"
+        )
+    return max(1, math.ceil(block_s / fastest))
+
+
+class _Ending:
+    """When a loop has shown enough: the rules of the protocol."""
+
+    def __init__(
+        self, protocol: MeasuringProtocol, source: EnergySource | None, before: Sequence[Block]
+    ) -> None:
+        self._protocol = protocol
+        self._before = list(before)
+        self._source = source
+        self._least_blocks = math.ceil(protocol.least_blocks / protocol.n_windows)
+        self._next_check = self._least_blocks
+        self.stopped_by: StoppedBy | None = None
+
+    def reached(self, warm_at_s: float, blocks: Sequence[Block]) -> bool:
+        """Whether the loop may end after these blocks."""
+        if self.stopped_by is None:
+            self.stopped_by = self._median_known(blocks)
+        return self.stopped_by is not None and self._window_full(warm_at_s, blocks)
+
+    def _median_known(self, blocks: Sequence[Block]) -> StoppedBy | None:
+        n, p = len(blocks), self._protocol
+        if n < self._least_blocks:
+            return None
+        if n >= self._next_check:
+            self._next_check = math.ceil(_CHECK_GROWTH * n)
+            if len(self._before) + n >= p.least_blocks and is_narrow([*self._before, *blocks], p):
+                return "interval"
+        if blocks[-1].end_s - blocks[0].start_s >= p.latency_limit_s / p.n_windows:
+            return "time"
+        if sum(len(block.run_s) for block in blocks) >= p.latency_limit_runs / p.n_windows:
+            return "count"
+        return None
+
+    def _window_full(self, warm_at_s: float, blocks: Sequence[Block]) -> bool:
+        if self._source is None:
+            return True
+        # The window ends with the last block that the readings cover; the last one may be as old as an update.
+        spare_s = self._source.update_s + blocks[-1].end_s - blocks[-1].start_s
+        wanted_s = self._protocol.energy_window_s(self._source.averaging_s) + spare_s
+        begins_s = next(
+            (b.start_s for b in blocks if b.start_s >= warm_at_s + self._source.averaging_s), math.inf
+        )
+        return blocks[-1].end_s - begins_s >= wanted_s
+
+
+def is_narrow(blocks: Sequence[Block], protocol: MeasuringProtocol) -> bool:
+    """Whether the 95 % interval of the median over blocks is as narrow as the protocol wants it."""
+    means = block_means_ms(blocks)
+    low, high = bootstrap_interval(means, n_resamples=protocol.n_bootstrap)
+    return bool((high - low) / 2 <= protocol.interval * np.median(means))
+
+
+def is_settled(blocks: Sequence[Block], agreement: float) -> bool:
+    """Whether the medians of the last 3 blocks agree."""
+    medians = [float(np.median(block.run_s)) for block in blocks[-3:]]
+    return len(medians) == 3 and max(medians) - min(medians) <= agreement * min(medians)
+
+
+def _is_warm(blocks: Sequence[Block], least_s: float, protocol: MeasuringProtocol) -> bool:
+    spent_s = blocks[-1].end_s - blocks[0].start_s
+    n_runs = sum(len(block.run_s) for block in blocks)
+    ready = spent_s >= least_s and n_runs >= protocol.warm_up_runs
+    return (ready and is_settled(blocks, protocol.warm_up_agreement)) or (
+        spent_s >= max(least_s, protocol.warm_up_limit_s)
+    )
+
+
+def run_loop(
+    rig: Rig, programs: Programs, index: int, block_runs: int, protocol: MeasuringProtocol, *,
+    warm_up_s: float, before: Sequence[Block] = (),
+) -> LoopResult:  # fmt: skip
+    """Run one program until the protocol is satisfied.
+
+    Args:
+        block_runs: runs in a block.
+        warm_up_s: least warm-up.
+        before: blocks of earlier loops of this program in the same row: the median is over all of them.
+
+    Raises:
+        DeviceError: the program ended by itself.
+    """
+    source = rig.energy
+    ending = _Ending(protocol, source, before)
+    expected_s = warm_up_s + _expected_window_s(protocol, source)
+    warming: list[Block] = []
+    blocks: list[Block] = []
+    is_warm = False
+    states = [rig.state()]
+    looked_s = -math.inf
+    with programs.loop(index, block_runs, expected_s) as running:
+        for block in running:
+            if not is_warm:
+                warming.append(block)
+                is_warm = _is_warm(warming, warm_up_s, protocol)
+            else:
+                blocks.append(block)
+                if ending.reached(warming[-1].end_s, blocks):
+                    break
+            if block.end_s - looked_s >= protocol.state_interval_s:
+                looked_s = block.end_s
+                states.append(rig.state())
+        states.append(rig.state())
+        trace = running.trace()
+    if ending.stopped_by is None or not blocks:
+        raise DeviceError(
+            f"program {index} ended by itself after {len(blocks)} blocks; see the log of its engine"
+        )
+    return LoopResult(
+        tuple(blocks), warming[-1].end_s - warming[0].start_s, is_settled(warming, protocol.warm_up_agreement),
+        ending.stopped_by, trace, tuple(states),
+    )  # fmt: skip
+
+
+def _expected_window_s(protocol: MeasuringProtocol, source: EnergySource | None) -> float:
+    if source is None:
+        return protocol.typical_blocks * protocol.block_s / protocol.n_windows
+    return protocol.energy_window_s(source.averaging_s) + source.averaging_s + source.update_s
+
+
+def loop_energy(result: LoopResult, source: EnergySource) -> WindowEnergy:
+    """Energy of the whole blocks of a loop that the readings cover, and the runs in just them.
+
+    The window begins one averaging interval after the warm-up, when the sensor shows the measured
+    runs alone.
+
+    Raises:
+        RecordError: the energy source is dead.
+    """
+    first, last = result.blocks[0], result.blocks[-1]
+    times = result.trace.time_s if result.trace is not None else ()
+    trace = result.trace or PowerTrace((), tuple(() for _ in source.rails))
+    begins_s = max(first.start_s + source.averaging_s, times[0] if times else first.start_s)
+    ends_s = times[-1] if times else last.end_s
+    inside = [block for block in result.blocks if block.start_s >= begins_s and block.end_s <= ends_s]
+    if not inside:
+        return window_energy(trace, source, begins_s, max(last.end_s, begins_s + source.update_s))
+    n_runs = sum(len(block.run_s) for block in inside)
+    return window_energy(trace, source, inside[0].start_s, inside[-1].end_s, n_runs)
