@@ -184,21 +184,21 @@ class CudaRig:
                 for _ in range(runs + 1)
             ]
             torch.cuda.synchronize()
-            start_s = time.perf_counter()
+            start_s = time.monotonic()
             events[0].record()
             for event in events[1:]:
                 inference()
                 event.record()
             torch.cuda.synchronize()
-            end_s = time.perf_counter()
+            end_s = time.monotonic()
         run_s = tuple(1e-3 * before.elapsed_time(after) for before, after in pairwise(events))
         return Block(start_s, end_s, run_s)
 
     def _busy(self, seconds: float) -> None:
         with torch.cuda.device(self._device):
             matrix = torch.ones(_BUSY_SIDE, _BUSY_SIDE, device=self._device)
-            end = time.perf_counter() + seconds
-            while time.perf_counter() < end:
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
                 torch.mm(matrix, matrix)
                 torch.cuda.synchronize()
 

@@ -19,6 +19,9 @@ from typing import Protocol, Self
 
 from .rig import EnergySource, PowerTrace
 
+POWERCAP = Path("/sys/class/powercap")
+"""Where the kernel shows the energy counters of processors."""
+
 ALIVENESS_S = 0.5
 """How long the machine is kept busy to see whether its counters move."""
 
@@ -105,9 +108,7 @@ def counted(before: int, after: int, largest: int) -> int:
     return after - before if after >= before else after - before + largest
 
 
-def find_powercap(
-    root: Path = Path("/sys/class/powercap"), busy: Callable[[float], None] | None = None
-) -> Finding:
+def find_powercap(root: Path = POWERCAP, busy: Callable[[float], None] | None = None) -> Finding:
     """The powercap counters that this user may read and that are alive.
 
     The scope is the sum of the packages: all of them or none, since one of two would be half a machine.
@@ -160,8 +161,8 @@ def dead_rails(meter: EnergyMeter, busy: Callable[[float], None]) -> tuple[str, 
 
 def busy_loop(seconds: float) -> None:
     """Keep one core busy."""
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
         pass
 
 
@@ -208,13 +209,13 @@ class Sampler:
     def _read(self) -> None:
         if self._meter is None:
             return
-        before_s = time.perf_counter()
+        before_s = time.monotonic()
         try:
             values = self._meter.read()
         except OSError:
             return  # the next reading of a counter makes up for it, and a power trace has a longer step
         # Waiting for the interpreter's lock may put some milliseconds between reading and telling the time.
-        self._readings.append(((before_s + time.perf_counter()) / 2, values))
+        self._readings.append(((before_s + time.monotonic()) / 2, values))
 
     def trace(self) -> PowerTrace | None:
         """All readings so far; ``None`` without a meter."""

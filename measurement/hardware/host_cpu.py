@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from ...errors import ConfigError
 from ...spaces import PINNED, ClockTable, MBConvSpace, Setting, Stage
 from ..accuracy.network import build_network, stage_module
 from .device import CostRequest, MeasurementPlan
-from .energy import Finding, Sampler, find_powercap
+from .energy import POWERCAP, Finding, Sampler, find_powercap
 from .machine import cpu_identity, governors, hottest_c, machine_measures
 from .protocol import block_statistic, check_plan, total_statistic
 from .rig import ClockReading, DeviceState, EnergySource, LoadedStage, PowerTrace, Programs
@@ -59,6 +60,7 @@ class HostCpuRig:
         n_classes: outputs of each classifier.
         threads: of the engine while measuring; torch's own number is restored when programs are unloaded.
         engine: ``eager``, ``torchscript`` or ``onnxruntime``.
+        powercap: where the kernel shows its energy counters.
 
     Raises:
         ConfigError: an unknown engine, or one that is not installed.
@@ -67,8 +69,9 @@ class HostCpuRig:
     truth = Truth.DEVICE
 
     def __init__(
-        self, space: MBConvSpace, n_classes: int, threads: int = 1, engine: Engine = "eager"
-    ) -> None:
+        self, space: MBConvSpace, n_classes: int, threads: int = 1, engine: Engine = "eager",
+        powercap: Path = POWERCAP,
+    ) -> None:  # fmt: skip
         if engine not in ENGINES:
             raise ConfigError(f"engine '{engine}': known are {', '.join(ENGINES)}")
         self.space = space
@@ -76,6 +79,7 @@ class HostCpuRig:
         self.threads = threads
         self.engine = engine
         self._engine_name = engine_name(engine)
+        self._powercap = powercap
 
     @property
     def target(self) -> Target:
@@ -91,7 +95,7 @@ class HostCpuRig:
 
     @cached_property
     def _finding(self) -> Finding:
-        return find_powercap()
+        return find_powercap(self._powercap)
 
     @property
     def energy(self) -> EnergySource | None:

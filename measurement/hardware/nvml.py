@@ -187,7 +187,7 @@ class NvidiaSmiGpu:
     def __init__(self, uuid: str, program: str = "nvidia-smi") -> None:
         path = shutil.which(program)
         if path is None:
-            raise DeviceError(f"neither nvidia-ml-py (extra [gpu]) nor the program {program} is installed")
+            raise DeviceError(f"the program {program} is not installed")
         command = [path, f"--id={uuid}", "--format=csv,noheader,nounits"]
         fields = self._known_fields(command)
         self._command = [*command, f"--query-gpu={','.join(fields)}", f"--loop-ms={round(1e3 * _UPDATE_S)}"]

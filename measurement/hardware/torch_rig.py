@@ -104,9 +104,9 @@ class LocalPrograms:
             return None
         seconds = []
         for _ in range(_N_DECISIONS):
-            began = time.perf_counter()
+            began = time.monotonic()
             self._decide()
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.monotonic() - began)
         return statistics.median(seconds)
 
 
@@ -114,10 +114,10 @@ def time_block(inference: Inference, runs: int) -> Block:
     """Time inferences that are done when they return."""
     run_s = []
     with torch.inference_mode():
-        start = before = time.perf_counter()
+        start = before = time.monotonic()
         for _ in range(runs):
             inference()
-            now = time.perf_counter()
+            now = time.monotonic()
             run_s.append(now - before)
             before = now
     return Block(start, before, tuple(run_s))
