@@ -1,0 +1,271 @@
+"""What every file held before it was first written, kept on disk until it has been put back.
+
+Nothing on the board is written before the journal of it has reached the disk, so that the next
+agent can restore the board even if this one is killed between any two writes.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from .problems import AgentError, FileError
+from .sysfs import SysFs
+
+BOOT_ID = "proc/sys/kernel/random/boot_id"
+VERSION = 1
+
+# What a file is decides when it is restored.  ``low`` and ``high`` come in pairs (one folder each).
+LOW, HIGH, GOVERNOR, RAILGATE = "low", "high", "governor", "railgate"
+RATE, CAP, STATE, LOCK = "rate", "cap", "state", "lock"
+# The memory: its rate while it is still locked, the cap below which it then is, the lock last.
+_LAST = (GOVERNOR, RAILGATE, RATE, CAP, STATE, LOCK)
+
+
+class Entry(NamedTuple):
+    """One file before its first write; ``text`` is ``None`` for a file that can only be written."""
+
+    path: str
+    role: str
+    text: Optional[str]
+
+
+class Restored(NamedTuple):
+    """What restoring did: files put back, and what went wrong (empty = all verified)."""
+
+    files: Tuple[str, ...]
+    problems: Tuple[str, ...]
+
+
+class BoardLock:
+    """Only one agent owns a board.
+
+    The lock is on the root of sysfs itself: it needs no writable place, holds between users, and is
+    gone with the process, however that ends.
+
+    Raises:
+        AgentError: ``busy``, another agent has it.
+    """
+
+    def __init__(self, fs: SysFs) -> None:
+        path = fs.full("sys") if fs.exists("sys") else fs.full("")
+        self._descriptor = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise AgentError(
+                "busy",
+                "another agent owns this board",
+                remedy="wait until it has ended: at most its watchdog's time after its link was lost",
+            ) from error
+
+    def release(self) -> None:
+        """Let others have the board."""
+        os.close(self._descriptor)
+
+
+class Journal:
+    """The journal of one board.
+
+    Args:
+        path: file on the board's own disk; it and its folder are made when they are first needed.
+
+    Attributes:
+        flags: ``journal-corrupt`` (set aside, cannot be restored), ``rebooted`` (dropped, since a
+            boot puts back every file that it lists).
+    """
+
+    def __init__(self, fs: SysFs, path: str) -> None:
+        self.fs = fs
+        self.path = path
+        self.flags: List[str] = []
+        self._entries: Dict[str, Entry] = {}
+        self._boot = fs.value_or(BOOT_ID)
+
+    @property
+    def entries(self) -> Tuple[Entry, ...]:
+        """In the order in which they were first to be written."""
+        return tuple(self._entries.values())
+
+    def load(self) -> None:
+        """Take over what an agent that was killed has left behind."""
+        try:
+            with open(self.path, "rb") as file:
+                content = file.read()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise AgentError("io", "the journal %s cannot be read: %s" % (self.path, error)) from error
+        entries = _parse(content)
+        if entries is None:
+            os.replace(self.path, self.path + ".corrupt")
+            self.flags.append("journal-corrupt")
+        elif self._boot != entries[0]:
+            self._remove()
+            self.flags.append("rebooted")
+        else:
+            self._entries = {entry.path: entry for entry in entries[1]}
+
+    def remember(self, files: List[Tuple[str, str]]) -> None:
+        """Journal the files (path, role) that are not yet, durably, before any of them is written.
+
+        Raises:
+            FileError: a file cannot be read, so that it could not be put back; none is journaled.
+            AgentError: the journal cannot be written.
+        """
+        new: Dict[str, Entry] = {}
+        for path, role in files:
+            resolved = self.fs.resolve(path)
+            if resolved not in self._entries:
+                new[resolved] = Entry(resolved, role, self._text(resolved, role))
+        if new:
+            entries = dict(self._entries)
+            entries.update(new)
+            self._save(tuple(entries.values()))
+            self._entries = entries
+
+    def restore(self) -> Restored:
+        """Put every file back, verify, and forget those that are as they were.
+
+        What cannot be put back stays in the journal, and the next start tries again.
+        """
+        problems: List[str] = []
+        for _ in range(2):  # a limit may move while it is being written
+            problems = []
+            self._put_back(problems)
+            problems.extend(self._differences())
+            if not problems:
+                break
+        files = tuple("/" + path for path in self._entries)
+        if not problems and self._entries:
+            self._remove()
+            self._entries = {}
+        return Restored(files, tuple(problems))
+
+    # --- restoring
+
+    def _put_back(self, problems: List[str]) -> None:
+        for low, high in self._pairs():
+            try:
+                write_range(self.fs, low.path, high.path, low.text or "", high.text or "")
+            except FileError as error:
+                problems.append(error.message)
+        for role in _LAST:
+            for entry in self.entries:
+                if entry.role == role and entry.text is not None:
+                    try:
+                        self.fs.write(entry.path, entry.text)
+                    except FileError as error:
+                        problems.append(error.message)
+
+    def _pairs(self) -> List[Tuple[Entry, Entry]]:
+        highs = {os.path.dirname(entry.path): entry for entry in self.entries if entry.role == HIGH}
+        return [(entry, highs[os.path.dirname(entry.path)]) for entry in self.entries if entry.role == LOW]
+
+    def _differences(self) -> List[str]:
+        """Files that do not hold what they held."""
+        unlocked = any(entry.role == LOCK and (entry.text or "").strip() == "0" for entry in self.entries)
+        different = []
+        for entry in self.entries:
+            if entry.text is None or (entry.role == RATE and unlocked):
+                continue  # a memory clock without a lock goes where its load takes it
+            try:
+                now = self.fs.value(entry.path)
+            except FileError as error:
+                different.append(error.message)
+                continue
+            if now != entry.text.strip():
+                different.append("/%s is %s and was %s" % (entry.path, now, entry.text.strip()))
+        return different
+
+    # --- on disk
+
+    def _text(self, path: str, role: str) -> Optional[str]:
+        try:
+            return self.fs.read(path)
+        except FileError:
+            if role != RATE:
+                raise
+            return None  # t210's request file; unlocking puts the rate back
+
+    def _save(self, entries: Tuple[Entry, ...]) -> None:
+        body = {"boot": self._boot, "files": [list(entry) for entry in entries]}
+        text = json.dumps({"version": VERSION, "sha256": _digest(body), "body": body})
+        folder = os.path.dirname(os.path.abspath(self.path))
+        try:
+            os.makedirs(folder, exist_ok=True)
+            with open(self.path + ".new", "wb") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(self.path + ".new", self.path)
+            _sync_folder(folder)
+        except OSError as error:
+            raise AgentError(
+                "io",
+                "the journal %s cannot be written: %s; no clock was changed" % (self.path, error),
+                remedy="name a writable file on the board's disk with --journal",
+            ) from error
+
+    def _remove(self) -> None:
+        os.unlink(self.path)
+        _sync_folder(os.path.dirname(os.path.abspath(self.path)))
+
+
+def write_range(fs: SysFs, low_path: str, high_path: str, low: str, high: str) -> bool:
+    """Set a lower and an upper limit so that at no moment the lower is above the upper.
+
+    Kernel 4.9 refuses such a moment with EINVAL.  Newer ones allow it and clamp, and may show one
+    limit clamped by the other, so both are written even if they already look right.
+
+    Args:
+        low, high: texts to write; numbers in the files' own unit.
+
+    Returns:
+        Whether both read back as written.
+
+    Raises:
+        FileError: refused twice, or a file cannot be read or written.
+    """
+    for attempt in range(2):
+        low_now = fs.integer(low_path)
+        steps = [(high_path, high), (low_path, low)]
+        if low_now > int(high):
+            steps.reverse()
+        try:
+            for path, text in steps:
+                fs.write(path, text)
+        except FileError as error:
+            # Somebody else may have moved a limit since it was read.
+            if error.code != "EINVAL" or attempt == 1:
+                raise
+            continue
+        if (fs.value(low_path), fs.value(high_path)) == (low.strip(), high.strip()):
+            return True
+    return False
+
+
+def _digest(body: Dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _parse(content: bytes) -> Optional[Tuple[str, List[Entry]]]:
+    """Boot id and entries, or ``None`` for what is no journal."""
+    try:
+        document = json.loads(content.decode())
+        body = document["body"]
+        if document["version"] != VERSION or document["sha256"] != _digest(body):
+            return None
+        return body["boot"], [Entry(path, role, text) for path, role, text in body["files"]]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _sync_folder(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,472 @@
+"""The agent's loop: requests of the host one at a time, and the board restored however it ends."""
+
+import datetime
+import hashlib
+import os
+import platform
+import queue
+import signal
+import sys
+import time
+import traceback
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple
+
+from . import identity, probing, rails, sensors
+from .clocks import Clocks
+from .discovery import EmcDomain
+from .journal import BoardLock, Journal, Restored
+from .problems import AgentError
+from .sysfs import SysFs
+from .wire import BAD_LINE, ENDED, REQUEST, Inbox, LineReader, LineWriter, Message
+from .worker import GONE, QUIT_S, REPLY, Worker, agent_file
+
+PROTOCOL = 1
+VERSION = "hadas-agent 1"
+TICK_S = 0.1
+FLUSH_S = 2.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_FORWARDED_AWAY = ("id", "deadline_s")
+
+
+class Options(NamedTuple):
+    """How the agent was started.
+
+    Attributes:
+        allow_dvfs: whether anything on the board may be written.
+        journal: file of the journal.
+        watchdog_s: silence of the host after which the board is restored.
+    """
+
+    allow_dvfs: bool
+    journal: str
+    watchdog_s: float
+
+
+class StoppingError(Exception):
+    """The agent has to end: signal, silence or end of the connection."""
+
+
+class Server:
+    """Serves one host until it goes away.
+
+    Args:
+        fs: the board's files.
+        input_fd, output_fd: where requests come from and where replies go.
+    """
+
+    def __init__(self, fs: SysFs, options: Options, input_fd: int = 0, output_fd: int = 1) -> None:
+        self.fs = fs
+        self.options = options
+        self.inbox: "Inbox[Tuple[str, Any]]" = queue.Queue()
+        self.waiting: Deque[Tuple[Message, float]] = deque()
+        self.signalled = ""
+        self.reader = LineReader(input_fd, self.inbox)
+        self.out = LineWriter(output_fd, self.inbox)
+        self.journal = Journal(fs, options.journal)
+        self.restored = Restored((), ())
+        self.worker: Optional[Worker] = None
+        self.gone_reason = ""
+        self.flags: List[str] = []
+        self.sampler: Optional[sensors.Sampler] = None
+        self.wanted_hz: Dict[str, int] = {}
+        self.engines: Optional[List[Dict[str, str]]] = None
+        self.clocks: Clocks
+        self.sensor: Optional[rails.PowerSensor] = None
+
+    # --- the loop
+
+    def serve(self) -> int:
+        """Run until the host says ``quit`` or is gone; the exit status."""
+        for number in _SIGNALS:
+            signal.signal(number, self._on_signal)
+        try:
+            lock = BoardLock(self.fs)
+        except AgentError as error:
+            return self._refuse(error)
+        try:
+            self._start()
+            while not self._answer(*self._next_request()):
+                pass
+        except StoppingError as reason:
+            sys.stderr.write("agent: %s\n" % reason)
+        except AgentError as error:
+            return self._refuse(error)
+        finally:
+            problems = self._end()
+            lock.release()
+        return 1 if problems else 0
+
+    def _start(self) -> None:
+        """Before anything else, put back what an agent that was killed left behind."""
+        self.journal.load()
+        if self.options.allow_dvfs:
+            self.restored = self.journal.restore()
+        self.clocks = Clocks(self.fs, self.journal, self._pause)
+        self.sensor = rails.discover_rails(self.fs)
+        self.flags = journal_flags(self.journal, self.options.allow_dvfs)
+
+    def _end(self) -> Tuple[str, ...]:
+        """Leave the board as it was found; what could not be put back.
+
+        The workload goes first: it must not run on clocks that change below it.
+        """
+        self._stop_sampler()
+        if self.worker is not None:
+            self.worker.kill()
+        problems = self._restore().problems
+        for problem in problems:
+            sys.stderr.write("agent: not restored: %s\n" % problem)
+        self.out.close(FLUSH_S)
+        return problems
+
+    def _refuse(self, error: AgentError) -> int:
+        """Tell the host why on its first request, then leave."""
+        try:
+            request, _ = self._next_request()
+            self.out.send({"id": request.get("id"), "ok": False, "error": error.to_wire()})
+        except StoppingError:
+            pass
+        self.out.close(FLUSH_S)
+        return 3
+
+    def _on_signal(self, number: int, _: Any) -> None:
+        self.signalled = "signal %d" % number  # seen within a tick: nothing is cut short half-way
+
+    def _next_request(self) -> Tuple[Message, float]:
+        """The next request and when it came."""
+        while not self.waiting:
+            self._next(None)
+        return self.waiting.popleft()
+
+    def _next(self, until_s: Optional[float]) -> Tuple[str, Any]:
+        """What comes next into the inbox; requests are set aside as well.
+
+        Returns:
+            ``("late", None)`` once the time is past.
+
+        Raises:
+            StoppingError: the host is gone or silent, or a signal came.
+        """
+        while True:
+            now = time.monotonic()
+            if self.signalled:
+                raise StoppingError(self.signalled)
+            silence_s = now - self.reader.last_line_s
+            if silence_s > self.options.watchdog_s:
+                raise StoppingError("no line from the host for %.1f s" % silence_s)
+            if until_s is not None and now >= until_s:
+                return "late", None
+            try:
+                rest_s = TICK_S if until_s is None else min(TICK_S, until_s - now)
+                kind, content = self.inbox.get(timeout=rest_s)
+            except queue.Empty:
+                continue
+            if kind == ENDED:
+                raise StoppingError(content)
+            if kind == BAD_LINE:
+                error = AgentError("bad-request", content)
+                self.out.send({"id": None, "ok": False, "error": error.to_wire()})
+                continue
+            if kind == REQUEST:
+                self.waiting.append(content)
+            if kind == GONE and content[0] is self.worker:
+                self._workload_gone(content[1])
+            return kind, content
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, and notice meanwhile that the agent has to end."""
+        until_s = time.monotonic() + seconds
+        while self._next(until_s)[0] != "late":
+            pass
+
+    def _answer(self, request: Message, received_s: float) -> bool:
+        """Carry out one request and reply; whether it was the last."""
+        number, op = request.get("id"), request.get("op")
+        handler: Optional[Callable[[Message, Optional[float]], Message]]
+        handler = getattr(self, "_op_" + op, None) if isinstance(op, str) and op.isidentifier() else None
+        try:
+            if handler is None:
+                known = sorted(name[4:] for name in dir(self) if name.startswith("_op_"))
+                raise AgentError(
+                    "bad-request", "no operation %r" % (op,), field="op", value=op, allowed=known
+                )
+            limit_s = _number(request, "deadline_s", None)
+            result = handler(request, None if limit_s is None else received_s + limit_s)
+        except StoppingError:
+            raise
+        except Exception as error:
+            if not isinstance(error, AgentError):  # a bug must not keep the host waiting
+                traceback.print_exc()
+                error = AgentError("io", "the agent failed: %s: %s" % (type(error).__name__, error))
+            self.out.send({"id": number, "ok": False, "error": error.to_wire()})
+        else:
+            self.out.send({"id": number, "ok": True, "result": result})
+        return bool(op == "quit")
+
+    # --- about the board
+
+    def _op_hello(self, _: Message, __: Optional[float]) -> Message:
+        return {
+            "protocol": PROTOCOL,
+            "agent": agent_version(),
+            "python": platform.python_version(),
+            "pid": os.getpid(),
+            "restored": list(self.restored.files),
+            **_now(),
+        }
+
+    def _op_discover(self, _: Message, until_s: Optional[float]) -> Message:
+        if self.options.allow_dvfs:
+            self.clocks.power_up()
+        if self.engines is None:
+            rest_s = probing.PROBE_S if until_s is None else max(0.0, until_s - time.monotonic())
+            self.engines = probing.engines(self._pause, min(rest_s, probing.PROBE_S))
+        found = describe(self.fs, self.clocks, self.sensor, self.engines)
+        found["allow_dvfs"] = self.options.allow_dvfs
+        found["flags"] += self.flags
+        return found
+
+    def _op_state(self, _: Message, __: Optional[float]) -> Message:
+        actual, flags = self.clocks.read()
+        celsius = sensors.temperatures(self.fs)
+        found = list(flags) + sensors.alarms(self.fs, self.sensor.rails if self.sensor else ())
+        if self.sampler is not None:
+            found += self.sampler.flags
+        return {
+            "temperature_c": sensors.hottest(celsius),
+            "temperatures": celsius,
+            "overcurrent_events": sensors.overcurrent_events(self.fs),
+            "actual": actual,
+            "flags": sorted(set(found)),
+            **_now(),
+        }
+
+    # --- clocks
+
+    def _op_set_clocks(self, request: Message, _: Optional[float]) -> Message:
+        wanted = request.get("clocks_hz")
+        if not isinstance(wanted, dict) or not all(type(hz) is int for hz in wanted.values()):
+            raise AgentError(
+                "bad-request", "clocks_hz maps domains to integers in Hz", field="clocks_hz", value=wanted
+            )
+        self.clocks.check(wanted)
+        self._allowed()
+        result = self.clocks.set(wanted)
+        self.wanted_hz.update(wanted)
+        return {"requested": result.requested, "actual": result.actual, "flags": list(result.flags)}
+
+    def _op_restore(self, _: Message, __: Optional[float]) -> Message:
+        restored = self._restore()
+        if restored.problems:
+            raise AgentError(
+                "not-verified",
+                "; ".join(restored.problems),
+                remedy="the journal is kept: the next start of the agent tries again",
+            )
+        return {"restored": list(restored.files)}
+
+    def _restore(self) -> Restored:
+        self.wanted_hz = {}
+        return self.journal.restore() if self.options.allow_dvfs else Restored((), ())
+
+    def _allowed(self) -> None:
+        if not self.options.allow_dvfs:
+            raise AgentError(
+                "not-allowed",
+                "the agent was started without --allow-dvfs, so it writes nothing on the board",
+                field="clocks_hz",
+                remedy="allow clock changes for this device (allow_dvfs: true)",
+            )
+
+    # --- workload
+
+    def _op_load(self, request: Message, until_s: Optional[float]) -> Message:
+        self._stop_worker()
+        self.gone_reason = ""
+        self.worker = Worker(self.inbox, self.out.send)
+        return self._ask_worker(_without_envelope(request), until_s)
+
+    def _op_loop_start(self, request: Message, _: Optional[float]) -> Message:
+        worker = self._loaded()
+        self._stop_sampler()
+        if request.get("sample", False):
+            self._start_sampler()
+        worker.send({**_without_envelope(request), "op": "loop"})
+        return {}
+
+    def _op_loop_stop(self, _: Message, until_s: Optional[float]) -> Message:
+        try:
+            self._ask_worker({"op": "stop"}, until_s)
+        finally:
+            sampler = self._stop_sampler()
+        return {"trace": None if sampler is None else sampler.trace()}
+
+    def _op_idle(self, request: Message, until_s: Optional[float]) -> Message:
+        seconds = _number(request, "seconds", 0.0)
+        end_s = time.monotonic() + (seconds or 0.0)
+        if until_s is not None and end_s > until_s:
+            raise AgentError("deadline", "idling longer than the deadline", field="seconds", value=seconds)
+        self._stop_sampler()
+        sampler = self._start_sampler()
+        try:
+            self._pause(end_s - time.monotonic())
+        finally:
+            self._stop_sampler()
+        return {"trace": sampler.trace()}
+
+    def _op_decision(self, request: Message, until_s: Optional[float]) -> Message:
+        return self._ask_worker(_without_envelope(request), until_s)
+
+    def _op_unload(self, _: Message, __: Optional[float]) -> Message:
+        self._stop_sampler()
+        self._stop_worker()
+        return {}
+
+    def _op_quit(self, _: Message, __: Optional[float]) -> Message:
+        self._stop_sampler()
+        self._stop_worker()
+        self._op_restore({}, None)
+        return {}
+
+    def _loaded(self) -> Worker:
+        if self.worker is None:
+            reason = "nothing is loaded" + (
+                ": the workload ended, " + self.gone_reason if self.gone_reason else ""
+            )
+            raise AgentError("workload", reason, remedy="load programs first")
+        return self.worker
+
+    def _ask_worker(self, message: Message, until_s: Optional[float]) -> Message:
+        """Send, and wait for the reply; at the deadline the workload is ended with all its children."""
+        worker = self._loaded()
+        worker.send(message)
+        while True:
+            kind, content = self._next(until_s)
+            if kind == "late":
+                self._workload_gone("no answer to '%s' before the deadline" % message["op"])
+                raise AgentError(
+                    "deadline",
+                    "the workload did not answer '%s' in time and was ended" % message["op"],
+                    remedy="load it again; allow more time if the device is slow",
+                )
+            if kind == GONE and content[0] is worker:
+                raise AgentError(
+                    "workload", "the workload ended during '%s': %s" % (message["op"], content[1])
+                )
+            if kind == REPLY and content[0] is worker:
+                return _result(content[1])
+
+    def _workload_gone(self, reason: str) -> None:
+        """The workload is of no use any more: make sure that it is gone, and tell the host."""
+        self._stop_sampler()
+        self.gone_reason = reason
+        if self.worker is not None:
+            self.worker.kill()
+            self.worker = None
+            self.out.send({"event": "workload-ended", "reason": reason})
+
+    def _stop_worker(self) -> None:
+        worker, self.worker = self.worker, None
+        if worker is not None:
+            worker.quit(QUIT_S)
+
+    def _start_sampler(self) -> sensors.Sampler:
+        self.sampler = sensors.Sampler(self.fs, self.sensor, self.clocks.read, self.wanted_hz).start()
+        return self.sampler
+
+    def _stop_sampler(self) -> Optional[sensors.Sampler]:
+        sampler, self.sampler = self.sampler, None
+        if sampler is not None:
+            sampler.stop()
+        return sampler
+
+
+def describe(
+    fs: SysFs, clocks: Clocks, sensor: Optional[rails.PowerSensor], engines: List[Dict[str, str]]
+) -> Message:
+    """What ``discover`` tells of the board."""
+    domains: List[Message] = []
+    for domain in clocks.found.domains:
+        entry: Message = {"name": domain.name, "frequencies_hz": list(domain.frequencies_hz)}
+        if domain.cores:
+            entry["cores"] = list(domain.cores)
+        domains.append(entry)
+    flags = list(clocks.found.flags)
+    named = None
+    if sensor is not None:
+        flags.extend(sensor.flags)
+        named = {
+            "name": sensor.name, "averaging_s": sensor.averaging_s, "update_s": sensor.update_s,
+            "poll_s": sensor.poll_s,
+        }  # fmt: skip
+    return {
+        "board": identity.board(fs),
+        "domains": domains,
+        "rails": [rail.label for rail in sensor.rails] if sensor else [],
+        "scope": list(sensor.scope) if sensor else [],
+        "sensor": named,
+        "temperatures": sensors.temperatures(fs),
+        "has_overcurrent_counter": sensors.overcurrent_events(fs) is not None,
+        "engines": engines,
+        "writable": writable(fs, clocks),
+        "flags": flags,
+    }
+
+
+def journal_flags(journal: Journal, restoring: bool) -> List[str]:
+    """What the host should know about an earlier agent's journal."""
+    left = ["restore-incomplete" if restoring else "stale-journal"] if journal.entries else []
+    return journal.flags + left
+
+
+def writable(fs: SysFs, clocks: Clocks) -> bool:
+    """Whether clocks could be set if that were allowed."""
+    files = []
+    for domain in clocks.found.domains:
+        if isinstance(domain, EmcDomain):
+            files.append(domain.lock)
+        else:
+            files.extend(file for folder in domain.folders for file in domain.limits(folder))
+    return bool(files) and all(fs.writable(path) for path in files)
+
+
+def agent_version() -> str:
+    """Version, and the digest of the file that runs."""
+    archive = agent_file()
+    if not archive:
+        return VERSION + " (sources)"
+    with open(archive, "rb") as file:
+        return "%s sha256:%s" % (VERSION, hashlib.sha256(file.read()).hexdigest())
+
+
+def _now() -> Message:
+    utc = datetime.datetime.now(datetime.timezone.utc)
+    return {"monotonic_s": time.monotonic(), "utc": utc.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
+
+
+def _without_envelope(request: Message) -> Message:
+    return {key: value for key, value in request.items() if key not in _FORWARDED_AWAY}
+
+
+def _number(request: Message, field: str, default: Optional[float]) -> Optional[float]:
+    value = request.get(field, default)
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0):
+        return value
+    raise AgentError("bad-request", "%s is a number of seconds" % field, field=field, value=value)
+
+
+def _result(reply: Message) -> Message:
+    """What the workload answers, or its error as ours."""
+    if reply.get("ok", False):
+        result = reply.get("result", {})
+        return result if isinstance(result, dict) else {}
+    error = reply.get("error", {})
+    raise AgentError(
+        "workload",
+        str(error.get("message", "the workload failed")),
+        field=str(error.get("field", "") or ""),
+        value=error.get("value"),
+        allowed=error.get("allowed"),
+        remedy=str(error.get("remedy", "") or ""),
+    )
