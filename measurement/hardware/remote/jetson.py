@@ -1,0 +1,328 @@
+"""A Jetson as a rig: an agent sets its clocks, runs the programs and reads its sensors.
+
+Which clocks are steered is the user's choice: a clock domain of hadas is one or several domains of
+the board that move together.  Everything else is pinned, or left to the board and said to be so;
+either way it is part of the target.
+
+Units: seconds, W, Hz, degrees Celsius.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import tempfile
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from ....datasets.records import Program, Target, Truth
+from ....errors import ConfigError, DeviceError
+from ....spaces import PINNED, ClockDomain, ClockTable, MBConvSpace, Setting
+from ..device import CostRequest
+from ..programs import ProgramFile, ProgramFormat, export_programs
+from ..rig import ClockReading, DeviceState, EnergySource, PowerTrace
+from .boards import board_name, cpu_name, gpu_name, release_name
+from .client import AgentClient
+from .loops import STOPPING_S, RemotePrograms, power_trace, program_name
+from .settings import JetsonSettings
+from .transport import agent_directory, copy_file
+
+_FORMATS: Mapping[str, ProgramFormat] = {"torch": "torchscript", "onnxruntime": "onnx", "trtexec": "onnx"}
+_LOAD_S = 300.0
+_BUILD_S = 1800.0  # TensorRT tries many kernels per layer, on a slow board
+_SETTING_S = 30.0
+_N_KEPT = 8  # networks whose programs stay on the device: clocks change more often than networks
+
+
+class JetsonRig:
+    """One board behind an agent.
+
+    Args:
+        client: connected; the rig closes it.
+        settings: what is steered and pinned.
+        space: where backbones come from.
+        n_classes: outputs of each classifier.
+
+    Raises:
+        ConfigError: domains that the board does not have, or that cannot move together.
+        DeviceError: pinned clocks that the board does not take.
+    """
+
+    def __init__(
+        self, client: AgentClient, settings: JetsonSettings, *, space: MBConvSpace, n_classes: int
+    ) -> None:  # fmt: skip
+        self.settings = settings
+        self._client = client
+        self._space = space
+        self._n_classes = n_classes
+        self._exports = tempfile.TemporaryDirectory(prefix="hadas-programs-")
+        self._kept: OrderedDict[tuple[str, str, str], tuple[tuple[ProgramFile, ...], str]] = OrderedDict()
+        try:
+            self._found = client.request("discover", deadline_s=120.0)
+            self._board_hz = {
+                domain["name"]: tuple(domain["frequencies_hz"]) for domain in self._found["domains"]
+            }
+            self._table = _clock_table(self._found["board"], self._board_hz, settings, client.name)
+            self._engine = _engine(settings, self._found["engines"], client.name)
+            self._pin()
+            self._remote = f"{agent_directory(client.transport)}/programs/{uuid.uuid4().hex}"
+            self._sweep()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def client(self) -> AgentClient:
+        """The connection to the board."""
+        return self._client
+
+    @property
+    def target(self) -> Target:
+        """Board, processor and release as the board names them; every clock that is not steered is pinned."""
+        board = self._found["board"]
+        return Target(
+            board=board_name(board), processor=self._processor_name(), release=release_name(board["release"]),
+            runtime=" ".join(part for part in self._engine if part), dtype=self.settings.dtype,
+            pinned=tuple(sorted(self._pinned_pairs())),
+        )  # fmt: skip
+
+    @property
+    def truth(self) -> Truth:
+        """Always :attr:`Truth.DEVICE`."""
+        return Truth.DEVICE
+
+    @property
+    def energy(self) -> EnergySource | None:
+        """The board's power sensor, if it is alive."""
+        sensor = self._found["sensor"]
+        if sensor is None:
+            return None
+        return EnergySource(
+            name=sensor["name"], rails=tuple(self._found["rails"]), scope=tuple(self._found["scope"]),
+            averaging_s=float(sensor["averaging_s"]), update_s=float(sensor["update_s"]),
+        )  # fmt: skip
+
+    def clock_table(self) -> ClockTable:
+        """The steered domains, with the frequencies that the board lists."""
+        return self._table
+
+    def set_clocks(self, setting: Setting) -> ClockReading:
+        """Set, read back, and wait until they have settled.
+
+        Raises:
+            OffTableFrequencyError: a frequency that the board does not list; nothing is written.
+            DeviceError: the agent may not write, or could not.
+        """
+        self._table.check(setting)
+        if not setting.clocks_hz:
+            return ClockReading(setting, setting)
+        wanted = {member: hz for domain, hz in setting.clocks_hz for member in self.settings.domains[domain]}
+        reply = self._client.request("set_clocks", deadline_s=_SETTING_S, clocks_hz=wanted)
+        actual, flags = self._gathered(reply["actual"])
+        return ClockReading(setting, actual, (*reply["flags"], *flags))
+
+    @contextmanager
+    def load(self, request: CostRequest, program: Program) -> Iterator[RemotePrograms]:
+        """Export the programs of one network here, copy them to the board and load them there.
+
+        Raises:
+            DeviceError: they cannot be copied, or the board's engine cannot load them.
+        """
+        files, remote = self._programs(request, program)
+        fields = [
+            {
+                "name": program_name(file), "path": f"{remote}/{file.path.name}", "format": file.format,
+                "inputs": [list(file.input_shape)], "dtype": self.settings.dtype,
+            }
+            for file in files
+        ]  # fmt: skip
+        reply = self._client.request(
+            "load", deadline_s=_BUILD_S if self._engine[0] == "trtexec" else _LOAD_S, engine=self._engine[0],
+            processor=self.settings.processor, cores=self._cores(), programs=fields,
+        )  # fmt: skip
+        decides = self._n_classes if request.exits.positions else None
+        rails = tuple(self._found["rails"]) if self.energy else ()
+        try:
+            yield RemotePrograms(self._client, files, reply["engine"], decides, rails, self.settings.block_s)
+        finally:
+            if self._client.is_alive:
+                self._client.request("unload", deadline_s=STOPPING_S)
+
+    def idle(self, seconds: float) -> PowerTrace | None:
+        """Power while nothing runs; ``None`` without a live sensor."""
+        reply = self._client.request("idle", deadline_s=seconds + STOPPING_S, seconds=seconds)
+        return power_trace(reply["trace"], tuple(self._found["rails"])) if self.energy else None
+
+    def state(self) -> DeviceState:
+        """Temperature, over-current events and clocks right now."""
+        reply = self._client.request("state")
+        actual = self._gathered(reply["actual"])[0] if self._table.domains else None
+        # What limits the board right now is kept with the row.
+        machine = tuple((flag, 1.0) for flag in reply["flags"])
+        return DeviceState(reply["temperature_c"], reply["overcurrent_events"], actual, machine)
+
+    def close(self) -> None:
+        """Leave the board as it was found, and without our programs."""
+        if self._client.is_alive and hasattr(self, "_remote"):
+            with contextlib.suppress(DeviceError):  # the next rig sweeps what is left
+                self._client.transport.shell(f"rm -rf -- {shlex.quote(self._remote)}")
+        self._client.close()
+        self._exports.cleanup()
+
+    # -- clocks ---------------------------------------------------------------------------------
+
+    def _pin(self) -> None:
+        """Set the pinned clocks, once.
+
+        Raises:
+            DeviceError: the board runs at something else.
+        """
+        if not self.settings.pinned:
+            return
+        wanted = {name: self._pinned_hz(name) for name in self.settings.pinned}
+        reply = self._client.request("set_clocks", deadline_s=_SETTING_S, clocks_hz=wanted)
+        for name, hz in wanted.items():
+            if reply["actual"].get(name) != hz:
+                raise DeviceError(
+                    f"{self._client.name}: pinned clock '{name}' runs at {reply['actual'].get(name)} Hz, not at "
+                    f"{hz} Hz ({', '.join(reply['flags']) or 'no reason given'}); choose another power mode, or "
+                    "pin it elsewhere"
+                )
+
+    def _pinned_hz(self, name: str) -> int:
+        wanted = self.settings.pinned[name]
+        table = self._board_hz[name]
+        return {"max": table[-1], "min": table[0]}[wanted] if isinstance(wanted, str) else wanted
+
+    def _pinned_pairs(self) -> Iterator[tuple[str, str]]:
+        steered = {member for members in self.settings.domains.values() for member in members}
+        for name in self._board_hz:
+            if name in self.settings.pinned:
+                yield f"{name}_hz", str(self._pinned_hz(name))
+            elif name not in steered:
+                yield f"{name}_hz", "not controlled"
+        for domain, members in self.settings.domains.items():
+            yield f"{domain}_domains", "+".join(members)
+        board = self._found["board"]
+        yield "online_cores", ",".join(str(core) for core in board["online_cores"])
+        mode = board["nvpmodel"]
+        yield "power_mode", str(mode.get("name", mode)) if isinstance(mode, dict) else "unknown"
+
+    def _gathered(self, actual_hz: Mapping[str, int]) -> tuple[Setting, tuple[str, ...]]:
+        """Clocks of the steered domains from those of the board; the slowest of those that should be equal."""
+        clocks, flags = [], []
+        for domain in self._table.domains:
+            members = [actual_hz.get(member, 0) for member in self.settings.domains[domain.name]]
+            clocks.append((domain.name, min(members)))
+            if len(set(members)) > 1:
+                flags.append(f"uneven:{domain.name}")
+        return Setting(tuple(clocks)), tuple(flags)
+
+    def _cores(self) -> list[int]:
+        """Cores that the programs may use; empty = all."""
+        if self.settings.processor != "cpu":
+            return []
+        members = self.settings.domains.get("cpu", ())
+        return sorted(
+            core for domain in self._found["domains"] if domain["name"] in members for core in domain["cores"]
+        )
+
+    def _processor_name(self) -> str:
+        board = self._found["board"]
+        if self.settings.processor == "gpu":
+            return gpu_name(board)
+        return cpu_name(board, self.settings.domains.get("cpu", ()))
+
+    # -- programs -------------------------------------------------------------------------------
+
+    def _programs(self, request: CostRequest, program: Program) -> tuple[tuple[ProgramFile, ...], str]:
+        """Files of one network, and the directory on the board where they are."""
+        key = (request.backbone.arch_id, str(request.exits), program)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        folder = uuid.uuid4().hex
+        # TensorRT halves a network itself, and rather takes single precision.
+        dtype = "fp32" if self._engine[0] == "trtexec" else self.settings.dtype
+        files = export_programs(
+            self._space, request, n_classes=self._n_classes, program=program,
+            directory=Path(self._exports.name) / folder, format=_FORMATS[self._engine[0]], dtype=dtype,
+        )  # fmt: skip
+        remote = f"{self._remote}/{folder}"
+        for file in files:
+            copy_file(self._client.transport, file.path.read_bytes(), f"{remote}/{file.path.name}")
+        self._kept[key] = (files, remote)
+        if len(self._kept) > _N_KEPT:
+            _, (_, oldest) = self._kept.popitem(last=False)
+            self._client.transport.shell(f"rm -rf -- {shlex.quote(oldest)}")
+        return files, remote
+
+    def _sweep(self) -> None:
+        """Remove what rigs left that were cut off, a day ago or longer."""
+        parent = shlex.quote(str(Path(self._remote).parent))
+        self._client.transport.shell(
+            f"mkdir -p -- {parent} && find {parent} -mindepth 1 -maxdepth 1 -mtime +0 -exec rm -rf -- {{}} +"
+        )
+
+
+def _clock_table(
+    board: Mapping[str, Any], board_hz: Mapping[str, tuple[int, ...]], settings: JetsonSettings, name: str
+) -> ClockTable:  # fmt: skip
+    """The steered domains' table.
+
+    Raises:
+        ConfigError: names the domain at fault, and what the board has.
+    """
+    used: dict[str, str] = {}
+    for domain, members in [*settings.domains.items(), *((pin, (pin,)) for pin in settings.pinned)]:
+        for member in members:
+            if member not in board_hz:
+                raise ConfigError(
+                    f"{name}: clock domain '{member}' is not on this board now; it has {', '.join(board_hz) or 'none'}"
+                    " (a power mode may have cores off)"
+                )
+            if member in used:
+                raise ConfigError(
+                    f"{name}: clock domain '{member}' is named by '{used[member]}' and by '{domain}'"
+                )
+            used[member] = domain
+    for pin, wanted in settings.pinned.items():
+        if isinstance(wanted, int):
+            ClockTable(name, (ClockDomain(pin, board_hz[pin]),)).check(Setting(((pin, wanted),)))
+    if not settings.domains:
+        return PINNED
+    domains = []
+    for domain, members in settings.domains.items():
+        tables = {board_hz[member] for member in members}
+        if len(tables) != 1:
+            raise ConfigError(
+                f"{name}: clock domains {', '.join(members)} have different tables; steer one of them"
+            )
+        domains.append(ClockDomain(domain, tables.pop()))
+    return ClockTable(board_name(board), tuple(domains))
+
+
+def _engine(settings: JetsonSettings, found: list[Mapping[str, Any]], name: str) -> tuple[str, str]:
+    """Name and version of the engine to use.
+
+    Raises:
+        ConfigError: the device does not have it; says which it has.
+    """
+    versions = {engine["name"]: str(engine.get("version") or "") for engine in found}
+    for known in _FORMATS if settings.engine == "auto" else (settings.engine,):
+        if known in versions and not (known == "trtexec" and settings.processor == "cpu"):
+            return known, versions[known]
+    raise ConfigError(
+        f"{name}: engine '{settings.engine}' is not on this device for its {settings.processor}; it has "
+        f"{', '.join(versions) or 'none'}. Install PyTorch, ONNX Runtime or TensorRT there"
+    )
