@@ -1,0 +1,169 @@
+"""Device logs: import what was measured elsewhere, export what the store has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from ..errors import ConfigError
+from .printing import console, print_table
+
+if TYPE_CHECKING:
+    from ..datasets.logs.importing import ImportProgress, ImportSummary
+    from ..datasets.store import Store
+
+logs_app = typer.Typer(
+    name="logs",
+    help="Import device logs into a store, export its cost rows.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+_DEFAULT_STORE = "store.sqlite"
+_STUDY_SUFFIXES = (".yaml", ".yml")
+
+
+@logs_app.command(
+    "import",
+    epilog="Examples:  hadas logs import rig.jsonl --store my/study.yaml;  hadas logs import board.log --series tx2;  "
+    "hadas logs import sweep.csv.gz --map sweep.yaml",
+)
+def import_files(
+    files: Annotated[
+        list[Path], typer.Argument(help="Our own log (JSON lines), tegrastats, or CSV; each also as .gz.")
+    ],
+    store: Annotated[
+        str, typer.Option(help="Where to: a store (file or database URL), or a study's file.")
+    ] = _DEFAULT_STORE,
+    map_file: Annotated[
+        Path | None, typer.Option("--map", help="What the columns of CSV files mean, and their units (YAML).")
+    ] = None,
+    series: Annotated[
+        str | None, typer.Option(help="What the log is called in the store; default: the file's name.")
+    ] = None,
+) -> None:
+    """Import device logs: every row once, however often a file is imported or was cut short.
+
+    Units are checked row by row; what cannot be believed goes to FILE.rejects.csv with its reason.
+    """
+    from ..datasets.logs.columns import load_column_map
+    from ..datasets.logs.importing import import_log
+
+    column_map = None if map_file is None else load_column_map(map_file)
+    opened, _ = _open_store(store)
+    summaries = []
+    try:
+        for path in files:
+            with _ImportBar(path) as bar:
+                summaries.append(
+                    import_log(opened, path, series=series, column_map=column_map, on_progress=bar.show)
+                )
+    finally:
+        opened.close()
+        if summaries:
+            _print_summaries(summaries)
+
+
+def _print_summaries(summaries: list[ImportSummary]) -> None:
+    columns = ("file", "kind", "imported", "known already", "rejected", "seconds")
+    table = [
+        (str(s.path), s.kind, f"{s.imported:,}", f"{s.known:,}", f"{s.rejected:,}", f"{s.seconds:.1f}")
+        for s in summaries
+    ]
+    print_table("imported", columns, table)
+    for summary in summaries:
+        if summary.into:
+            _say(f"- {summary.path} went into {', '.join(summary.into)}")
+        if summary.rejects is not None:
+            _say(f"- {summary.path}: rejected rows and their reasons are in {summary.rejects}")
+        if summary.unfinished:
+            _say(
+                f"- {summary.path}: its last line is cut and was left out; import the file again when it is whole"
+            )
+
+
+@logs_app.command(
+    "export",
+    epilog="Examples:  hadas logs export my/study.yaml -o rows.jsonl;  "
+    "hadas logs export store.sqlite --session log:rig/0 -o rows.csv",
+)
+def export(
+    store: Annotated[
+        str, typer.Argument(help="A store (file or database URL), or a study's file: its own rows.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="A new file: .jsonl keeps everything, .csv the totals.")
+    ],
+    session: Annotated[str | None, typer.Option(help="Only rows of this session.")] = None,
+    target: Annotated[str | None, typer.Option(help="Only rows of this target (its target_id).")] = None,
+    truth: Annotated[
+        str | None, typer.Option(help="Only rows of this truth: device, replay, simulator.")
+    ] = None,
+) -> None:
+    """Write the cost rows of a store, or of a study, valid and invalid."""
+    from ..datasets.logs.exporting import export_rows
+    from ..datasets.records import Truth
+
+    if truth is not None and truth not in list(Truth):
+        raise ConfigError(f"--truth {truth}: must be one of {', '.join(Truth)}")
+    opened, prefix = _open_store(store, must_exist=True)
+    try:
+        n_rows = export_rows(
+            opened, output, session=session, target_id=target, truth=None if truth is None else Truth(truth),
+            prefix="" if session is not None else prefix,
+        )  # fmt: skip
+    finally:
+        opened.close()
+    _say(f"{n_rows:,} rows are in {output}")
+
+
+def _open_store(name: str, *, must_exist: bool = False) -> tuple[Store, str]:
+    """A store by its name or by a study that uses it, and what the sessions of that study begin with."""
+    from ..datasets.store import Store
+
+    if Path(name).suffix in _STUDY_SUFFIXES:
+        from ..study import Study
+
+        study = Study.open(Path(name))
+        return study.store, f"{study.config.study}/"
+    if must_exist and "://" not in name and not Path(name).is_file():
+        raise ConfigError(f"store {name}: no such file; name a store or a study's file")
+    return Store(name), ""
+
+
+class _ImportBar:
+    """Progress of one file: share of its bytes, rows, and rows a second."""
+
+    def __init__(self, path: Path) -> None:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
+            TextColumn("{task.fields[rows]:,} rows, {task.fields[rate]:,.0f} rows/s"), TimeRemainingColumn(),
+        )  # fmt: skip
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task(escape(path.name), total=None, rows=0, rate=0.0)
+
+    def __enter__(self) -> _ImportBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, progress: ImportProgress) -> None:
+        """Draw how far the import is."""
+        rate = progress.rows / max(progress.seconds, 1e-9)
+        self._progress.update(
+            self._task,
+            completed=progress.bytes_done,
+            total=progress.bytes_total,
+            rows=progress.rows,
+            rate=rate,
+        )
+
+
+def _say(text: str) -> None:
+    console.print(escape(text), soft_wrap=True, highlight=False)

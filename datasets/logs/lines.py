@@ -1,0 +1,106 @@
+"""Log files as numbered lines, plain or gzipped, and what kind of log a file is."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from ...errors import DataError
+
+LogKind = Literal["jsonl", "tegrastats", "csv"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a file.
+
+    Attributes:
+        number: from 1.
+        text: without its end.
+        ended: whether it ends with a newline; a last line that does not may be cut.
+        problem: why the text is not the line's, or nothing.
+    """
+
+    number: int
+    text: str
+    ended: bool
+    problem: str = ""
+
+
+class LogFile:
+    """A file that is read line by line; tells how far it is.
+
+    Args:
+        path: plain text, or gzipped if its name ends in ``.gz``.
+
+    Raises:
+        DataError: missing, a folder, unreadable, or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.is_dir():
+            raise DataError(f"log {path}: is a folder; name a file in it")
+        try:
+            self.size = path.stat().st_size
+        except FileNotFoundError as error:
+            raise DataError(f"log {path}: no such file; correct the path") from error
+        except OSError as error:
+            raise DataError(f"log {path}: cannot be read ({error.strerror}); correct the path") from error
+        self._raw: IO[bytes] | None = None
+
+    @property
+    def position(self) -> int:
+        """Bytes of the file read so far, of :attr:`size`."""
+        return 0 if self._raw is None or self._raw.closed else self._raw.tell()
+
+    def lines(self) -> Iterator[Line]:
+        """All lines; a line that is no UTF-8 text comes with its problem."""
+        with self._opened() as stream:
+            for number, data in enumerate(stream, start=1):
+                try:
+                    text, problem = data.decode("utf-8"), ""
+                except UnicodeDecodeError as error:
+                    text, problem = (
+                        data.decode("utf-8", "backslashreplace"),
+                        f"byte {error.start} is not UTF-8",
+                    )
+                if number == 1:
+                    text = text.removeprefix("\ufeff")
+                yield Line(number, text.rstrip("\r\n"), text.endswith("\n"), problem)
+
+    @contextmanager
+    def _opened(self) -> Iterator[IO[bytes]]:
+        try:
+            with self.path.open("rb") as raw:
+                self._raw = raw
+                if self.path.suffix == ".gz":
+                    with gzip.open(raw) as unpacked:
+                        yield unpacked  # type: ignore[misc]
+                else:
+                    yield raw
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(f"log {self.path}: damaged gzip data ({error}); fetch the file again") from error
+        except OSError as error:
+            raise DataError(
+                f"log {self.path}: cannot be read ({error.strerror}); correct the path"
+            ) from error
+
+    def kind(self) -> LogKind:
+        """By its first line that is not blank: ``{`` begins our own log, tegrastats prints ``RAM``.
+
+        Raises:
+            DataError: an empty file.
+        """
+        for line in self.lines():
+            text = line.text.strip()
+            if text.startswith("{"):
+                return "jsonl"
+            if text:
+                return "tegrastats" if "RAM " in text and "," not in text.split("RAM ")[0] else "csv"
+        raise DataError(f"log {self.path}: is empty; nothing to import")

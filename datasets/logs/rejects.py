@@ -1,0 +1,60 @@
+"""Bad rows kept aside with their reasons, so that they can be mended and imported."""
+
+from __future__ import annotations
+
+import csv
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from ...errors import DataError, RecordError
+
+_COLUMNS = ("file", "line", "field", "unit", "reason", "text")
+
+
+class Rejects:
+    """``FILE.rejects.csv`` beside a log, written when the first bad row comes; none if there is none.
+
+    An import reads a log from its beginning, so the file always lists every bad row of it.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.path = log.with_name(f"{log.name}.rejects.csv")
+        self.count = 0
+        self._file: TextIO | None = None
+        self._writer: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+        elif kind is None:
+            with suppress(OSError):  # of an earlier import, before the log was mended
+                self.path.unlink(missing_ok=True)
+
+    def add(self, line: int, error: RecordError, text: str) -> None:
+        """Keep one bad row.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        self.count += 1
+        try:
+            if self._file is None:
+                self._file = self.path.open("w", newline="", encoding="utf-8")
+                self._writer = csv.writer(self._file)
+                self._writer.writerow(_COLUMNS)
+            said = str(error)
+            reason = said.partition(f"= {error.value!r}: ")[2] or said
+            self._writer.writerow((self.log, line, error.field, error.unit, reason, text))
+            self._file.flush()
+        except OSError as failed:
+            raise DataError(
+                f"rejects {self.path}: cannot be written ({failed.strerror}); copy the log to a folder of yours"
+            ) from failed

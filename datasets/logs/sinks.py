@@ -1,0 +1,285 @@
+"""Where the rows of a log go, each kind of log its own way: one batch is one transaction."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import sqlalchemy as sa
+
+from ...errors import RecordError
+from .. import schema
+from ..store import Store
+from . import tables, tegrastats
+from .checking import CheckedRow, RowReader
+from .columns import ColumnMap
+from .csvrows import CsvReader, CsvRow
+from .lines import Line
+
+_QUERY = 500  # values in one list of a query; the least that any database takes is 999
+
+SESSION_PREFIX = "log:"
+"""Sessions of imported cost rows begin with it, so that no study takes them for rows of its own."""
+
+
+Fate = Literal["imported", "known"] | RecordError
+"""What became of a row: it is in the store now, was there before, or cannot be, and why."""
+
+
+class Sink(Protocol):
+    """Where the rows of one kind of log go.
+
+    Attributes:
+        into: sessions or series that rows were put into.
+    """
+
+    into: set[str]
+
+    def read(self, line: Line) -> Any:
+        """The row of a line, ``None`` if it has none (a header).
+
+        Raises:
+            RecordError: a bad row.
+        """
+        ...
+
+    def write(self, batch: Sequence[tuple[Line, Any]]) -> list[Fate]:
+        """Store a batch in one transaction; the fate of every row, in order."""
+        ...
+
+
+# -- our own log -----------------------------------------------------------------------------
+
+
+class OwnRows:
+    """Cost rows of our own log, into ``cost_rows``."""
+
+    def __init__(self, store: Store, path: Path, series: str | None) -> None:
+        self._store, self._source, self._series = store, str(path), series
+        self._reader = RowReader(str(path))
+        self._targets: set[str] = set()
+        self.into: set[str] = set()
+
+    def read(self, line: Line) -> CheckedRow:
+        return self._reader.read(line.number, line.text)
+
+    def write(self, batch: Sequence[tuple[Line, CheckedRow]]) -> list[Fate]:
+        fates: list[Fate] = []
+        with self._store.transaction() as connection:
+            # Rows of the log as they were measured here, and rows imported before.
+            keys = {(row.columns["session"], row.columns["row_no"]) for _, row in batch}
+            stored = _stored_rows(connection, keys)
+            imported = _stored_rows(connection, {(self._session(s), n) for s, n in keys})
+            new: list[dict[str, Any]] = []
+            for line, row in batch:
+                columns = row.columns
+                here = stored.get((columns["session"], columns["row_no"]))
+                if here is not None and _same(here, columns):
+                    fates.append("known")
+                    continue
+                session = self._session(columns["session"])
+                key = (session, columns["row_no"])
+                columns["session"] = columns["row"]["session"] = session
+                taken = imported.get(key)
+                if taken is None:
+                    imported[key] = (columns["target_id"], columns["row"])
+                    new.append(columns)
+                    fates.append("imported")
+                    self.into.add(session)
+                    if columns["target_id"] not in self._targets:
+                        _add_target(connection, columns["target_id"], row.target)
+                        self._targets.add(columns["target_id"])
+                else:
+                    fates.append("known" if _same(taken, columns) else self._conflict(line, key))
+            if new:
+                connection.execute(schema.costs.insert(), new)
+        return fates
+
+    def _session(self, session: str) -> str:
+        if self._series is not None:
+            return f"{SESSION_PREFIX}{self._series}/{session.removeprefix(SESSION_PREFIX)}"
+        return session if session.startswith(SESSION_PREFIX) else SESSION_PREFIX + session
+
+    def _conflict(self, line: Line, key: tuple[str, int]) -> RecordError:
+        return RecordError(
+            f"the store has another row {key[1]} of session '{key[0]}'; if both are right, import this file under "
+            "another --series",
+            source=f"{self._source}, line {line.number}", row=None, field="session, row_no", value=key,
+        )  # fmt: skip
+
+
+_Stored = tuple[str, dict[str, Any]]
+
+
+def _stored_rows(connection: sa.Connection, keys: set[tuple[str, int]]) -> dict[tuple[str, int], _Stored]:
+    """(session, row_no) -> (target_id, row) of those that the store has."""
+    costs = schema.costs.c
+    by_session: dict[str, list[int]] = {}
+    for session, row_no in keys:
+        by_session.setdefault(session, []).append(row_no)
+    found: dict[tuple[str, int], _Stored] = {}
+    for session, numbers in by_session.items():
+        for chunk in _chunks(sorted(numbers)):
+            query = sa.select(costs.row_no, costs.target_id, costs.row).where(
+                costs.session == session, costs.row_no.in_(chunk)
+            )
+            for row_no, target_id, row in connection.execute(query):
+                found[session, row_no] = (target_id, row)
+    return found
+
+
+def _same(stored: _Stored, columns: dict[str, Any]) -> bool:
+    target_id, row = stored
+    if target_id != columns["target_id"]:
+        return False
+    said = {**columns["row"], "session": row["session"]}
+    # As text only where a NaN, which equals nothing, could stand.
+    return row == said or json.dumps(row, sort_keys=True) == json.dumps(said, sort_keys=True)
+
+
+def _add_target(connection: sa.Connection, target_id: str, fields: dict[str, Any]) -> None:
+    known = sa.select(schema.targets.c.target_id).where(schema.targets.c.target_id == target_id)
+    if connection.execute(known).first() is None:
+        connection.execute(schema.targets.insert().values(target_id=target_id, fields=fields))
+
+
+# -- lines known by their content ---------------------------------------------------------------
+
+
+class _Ordinals:
+    """Identities of the lines of one file."""
+
+    def __init__(self, series: str) -> None:
+        self._series = series
+        self._seen: Counter[str] = Counter()
+
+    def digest(self, text: str) -> str:
+        first = tables.content_digest(self._series, 0, text)
+        ordinal = self._seen[first]
+        self._seen[first] += 1
+        return tables.content_digest(self._series, ordinal, text) if ordinal else first
+
+
+class Telemetry:
+    """Lines of tegrastats, into ``log_telemetry``."""
+
+    def __init__(self, store: Store, path: Path, series: str) -> None:
+        self._store, self._path, self._series = store, path, series
+        self._ordinals = _Ordinals(series)
+        self.into: set[str] = set()
+
+    def read(self, line: Line) -> dict[str, Any]:
+        reading = tegrastats.parse_line(line.text, source=str(self._path), row=line.number)
+        total, gpu, emc = reading.total, reading.gpu, reading.emc
+        return {
+            "digest": self._ordinals.digest(line.text),
+            "series": self._series,
+            "line_no": line.number,
+            "source": self._path.name,
+            "total_mw": None if total is None else total.instant_mw,
+            "gpu_hz": max(gpu.clocks_hz, default=None) if gpu else None,
+            "emc_hz": max(emc.clocks_hz, default=None) if emc else None,
+            "line": line.text,
+        }
+
+    def write(self, batch: Sequence[tuple[Line, dict[str, Any]]]) -> list[Fate]:
+        with self._store.transaction() as connection:
+            known = _known_digests(connection, tables.log_telemetry, [row["digest"] for _, row in batch])
+            new = [row for _, row in batch if row["digest"] not in known]
+            if new:
+                connection.execute(tables.log_telemetry.insert(), new)
+                self.into.add(self._series)
+        return ["known" if row["digest"] in known else "imported" for _, row in batch]
+
+
+class CsvRows:
+    """Rows of a CSV file: into ``cost_rows`` if its networks are of a space of ours, else into ``log_costs``."""
+
+    def __init__(self, store: Store, path: Path, series: str, column_map: ColumnMap) -> None:
+        self._store, self._source, self._series, self._map = store, str(path), series, column_map
+        self._reader = CsvReader(path, column_map, store)
+        self._ordinals = _Ordinals(series)
+        self._digests: dict[int, str] = {}
+        self._session = SESSION_PREFIX + series
+        self._next_row = -1
+        self._targets: set[str] = set()
+        self.into: set[str] = set()
+
+    def read(self, line: Line) -> CsvRow | None:
+        row = self._reader.read(line)
+        if row is not None:
+            self._digests[line.number] = self._ordinals.digest(line.text)
+        return row
+
+    def write(self, batch: Sequence[tuple[Line, CsvRow]]) -> list[Fate]:
+        table = tables.log_rows if self._map.is_own else tables.log_costs
+        digests = [self._digests.pop(line.number) for line, _ in batch]
+        with self._store.transaction() as connection:
+            known = _known_digests(connection, table, digests)
+            new = [
+                (line, digest, row)
+                for (line, row), digest in zip(batch, digests, strict=True)
+                if digest not in known
+            ]
+            if new:
+                self._add_targets(connection, new)
+                (self._insert_own if self._map.is_own else self._insert_foreign)(connection, new)
+                self.into.add(self._session if self._map.is_own else self._series)
+        return [self._fate(line, known.get(digest)) for (line, _), digest in zip(batch, digests, strict=True)]
+
+    def _fate(self, line: Line, map_id: str | None) -> Fate:
+        if map_id is None:
+            return "imported"
+        if map_id == self._map.map_id:
+            return "known"
+        return RecordError(
+            f"series '{self._series}' has this line, read by another column map; import it under another --series",
+            source=f"{self._source}, line {line.number}", row=None, field="line", value=line.text[:60],
+        )  # fmt: skip
+
+    def _add_targets(self, connection: sa.Connection, new: Sequence[tuple[Line, str, CsvRow]]) -> None:
+        for _, _, row in new:
+            if row.target_id not in self._targets:
+                _add_target(connection, row.target_id, row.target)
+                self._targets.add(row.target_id)
+
+    def _insert_own(self, connection: sa.Connection, new: Sequence[tuple[Line, str, CsvRow]]) -> None:
+        last = sa.select(sa.func.max(schema.costs.c.row_no)).where(schema.costs.c.session == self._session)
+        found = connection.execute(last).scalar_one()
+        first = 0 if found is None else int(found) + 1
+        rows, names = [], []
+        for row_no, (_, digest, row) in enumerate(new, start=first):
+            rows.append(row.cost_columns(self._session, row_no))
+            names.append(
+                {"digest": digest, "map_id": self._map.map_id, "session": self._session, "row_no": row_no}
+            )
+        connection.execute(schema.costs.insert(), rows)
+        connection.execute(tables.log_rows.insert(), names)
+
+    def _insert_foreign(self, connection: sa.Connection, new: Sequence[tuple[Line, str, CsvRow]]) -> None:
+        given = {"map_id": self._map.map_id, "series": self._series, "source": Path(self._source).name}
+        connection.execute(
+            tables.log_costs.insert(),
+            [
+                {**given, "digest": digest, "line_no": line.number, **row.foreign_columns()}
+                for line, digest, row in new
+            ],
+        )
+
+
+def _known_digests(connection: sa.Connection, table: sa.Table, digests: Sequence[str]) -> dict[str, str]:
+    """digest -> map_id of those that a table has."""
+    named = table.c.map_id if "map_id" in table.c else sa.literal("")
+    known: dict[str, str] = {}
+    for chunk in _chunks(digests):
+        query = sa.select(table.c.digest, named).where(table.c.digest.in_(chunk))
+        known.update((digest, map_id) for digest, map_id in connection.execute(query))
+    return known
+
+
+def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(values), _QUERY):
+        yield values[start : start + _QUERY]
