@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from ..datasets.believable import judged
 from ..spaces import Backbone, exits_from_heads
 from .assembly import ProgressCallback
 from .findings import Findings
@@ -39,7 +40,10 @@ def measure_costs(
     phase: str,
     progress: ProgressCallback,
 ) -> None:
-    """Measure the designs that have no valid row in a session, in order; invalid rows stay, new ones follow them."""
+    """Measure the designs that have no row to be believed in a session; every row is stored as it comes.
+
+    What is measured again, and when, is decided by the device.
+    """
     from ..measurement.hardware.device import CostRequest, MeasurementPlan
 
     store, first_exit = findings.store, findings.parts.space.first_exit
@@ -52,10 +56,12 @@ def measure_costs(
         )
         for row in rows
     ]
-    valid = {request for request, row in zip(done, rows, strict=True) if row.valid}
+    known = {request for request, row in zip(done, judged(rows), strict=True) if row.valid}
     wanted = [CostRequest(d.backbone, d.exits, d.setting) for d in designs]
-    requests = (*done, *(request for request in wanted if request not in valid))
-    plan = MeasurementPlan(session, requests, first_row=len(done), seed=seed)
+    requests = (*done, *(request for request in wanted if request not in known))
+    plan = MeasurementPlan(session, requests, first_row=len(done), seed=seed, earlier=rows)
+    n_measured = len(done)
     for record in findings.parts.device.measure(plan):
         store.add_cost(record)
-        progress(phase, record.row_no + 1, len(requests))
+        n_measured += 1
+        progress(phase, n_measured, max(n_measured, len(requests)))

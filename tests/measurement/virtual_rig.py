@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -49,8 +49,8 @@ class Faults:
     cpu_share: float = 0.97
     unverified: tuple[Setting, ...] = ()
     dead_sensor_from_s: float = np.inf
-    fail_on_load: dict[int, Exception] = field(default_factory=dict)
-    fail_in_loop: dict[int, Exception] = field(default_factory=dict)
+    fail_on_load: Callable[[int], Exception | None] = lambda row: None
+    fail_in_loop: Callable[[int], Exception | None] = lambda row: None
     not_monotone: bool = False
 
 
@@ -162,10 +162,11 @@ class VirtualRig:
         row = self.n_loads
         self.n_loads += 1
         self.advance(1.0)
-        if row in self.faults.fail_on_load:
-            raise self.faults.fail_on_load[row]
+        error = self.faults.fail_on_load(row)
+        if error is not None:
+            raise error
         self.log.append(f"load {request.backbone.arch_id} {request.exits}")
-        yield VirtualPrograms(self, request, program, self.faults.fail_in_loop.get(row))
+        yield VirtualPrograms(self, request, program, self.faults.fail_in_loop(row))
 
     def idle(self, seconds: float) -> PowerTrace | None:
         start_s = self.now

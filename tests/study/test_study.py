@@ -7,9 +7,13 @@ import pytest
 import yaml
 
 from hadas.errors import HadasError, StudyError
+from hadas.measurement.hardware.protocol import QUICK
+from hadas.measurement.hardware.runner import MeasuredDevice
 from hadas.spaces import CLOCK_TABLES, Exits, mini_space
 from hadas.study import Study
 from hadas.study.config import template
+
+from ..measurement.virtual_rig import BROKEN, Faults, VirtualRig
 
 
 @pytest.fixture
@@ -27,46 +31,33 @@ def measured(tmp_path_factory):
     return path
 
 
-class FailsOnce:
-    """A simulated device whose first row of every session fails."""
-
-    def __init__(self, device):
-        self._device = device
-
-    def __getattr__(self, name):
-        return getattr(self._device, name)
-
-    def measure(self, plan):
-        for record in self._device.measure(plan):
-            failed = replace(
-                record, valid=False, reason="over-current", stages=(), latency_ms=None, energy_mj=None
-            )
-            yield failed if record.row_no == 0 else record
+def virtual_device(study, **faults):
+    """A measured device of the study's clocks whose rig is made of arithmetic; without anchors."""
+    rig = VirtualRig(table=study.parts.table, space=study.parts.space, faults=Faults(**faults))
+    protocol = replace(QUICK, anchor_every=0)
+    return MeasuredDevice(rig, protocol, space=study.parts.space, n_classes=10, clock=rig.clock)
 
 
 def test_a_failed_row_is_kept_and_measured_again(study_file):
     study = Study.open(study_file)
-    study.parts.device = FailsOnce(study.parts.device)
+    study.parts.device = virtual_device(study, fail_on_load=lambda row: BROKEN if row == 0 else None)
+    study.parts.known_device = None
     study.measure()
     rows = study.store.costs(session=study.findings.session(0))
     assert [row.valid for row in rows] == [False] + [True] * (len(rows) - 1)
-    assert rows[0].reason == "over-current"
+    assert rows[0].reason == str(BROKEN)
     assert (rows[-1].backbone, rows[-1].requested) == (rows[0].backbone, rows[0].requested)
+    assert rows[-1].evidence.attempt == 1
     assert len(study.findings.points(0)) == len(rows) - 1
 
 
 def test_a_round_of_failures_stays_open_until_it_succeeds(study_file):
-    class AlwaysFails(FailsOnce):
-        def measure(self, plan):
-            for record in self._device.measure(plan):
-                yield replace(record, valid=False, reason="hot", stages=(), latency_ms=None, energy_mj=None)
-
     study = Study.open(study_file)
-    device = study.parts.device
-    study.parts.device = AlwaysFails(device)
+    study.parts.device = virtual_device(study, fail_on_load=lambda row: BROKEN)
+    study.parts.known_device = None
     with pytest.raises(StudyError, match="no design has both"):
         study.measure()
-    study.parts.device = device
+    study.parts.device = virtual_device(study)
     study.measure()
     rows = study.store.costs(session=study.findings.session(0))
     n = len(rows) // 3
