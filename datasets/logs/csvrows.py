@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -61,7 +62,7 @@ class CsvRow:
         """Columns of ``schema.costs``, for a network of ours."""
         assert isinstance(self.network, Backbone)
         row = {
-            "session": session, "row_no": row_no, "backbone": asdict(self.network), "n_classes": self.n_classes,
+            "session": session, "row_no": row_no, "backbone": _backbone_fields(self.network), "n_classes": self.n_classes,
             "heads": self.heads, "requested": {"clocks_hz": self.clocks_hz}, "actual": {"clocks_hz": self.clocks_hz},
             "truth": self.truth, "stages": [], "latency_ms": self.latency_ms.statistic(),
             "energy_mj": self.energy_mj and self.energy_mj.statistic(), "device_seconds": 0.0, "program": "stages",
@@ -296,6 +297,11 @@ class CsvReader:
 
     def _refuse(self, field: str, unit: str, value: Any, reason: str) -> NoReturn:
         raise RecordError(reason, source=self._where, row=None, field=field, unit=unit, value=value)
+
+
+@lru_cache(maxsize=4096)
+def _backbone_fields(backbone: Backbone) -> dict[str, Any]:
+    return asdict(backbone)
 
 
 def _stored_backbone(store: Store, arch_id: str) -> Backbone | None:

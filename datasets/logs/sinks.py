@@ -71,29 +71,26 @@ class OwnRows:
         with self._store.transaction() as connection:
             # Rows of the log as they were measured here, and rows imported before.
             keys = {(row.columns["session"], row.columns["row_no"]) for _, row in batch}
-            stored = _stored_rows(connection, keys)
+            stored = {} if self._series is not None else _stored_rows(connection, keys)
             imported = _stored_rows(connection, {(self._session(s), n) for s, n in keys})
             new: list[dict[str, Any]] = []
             for line, row in batch:
                 columns = row.columns
-                here = stored.get((columns["session"], columns["row_no"]))
-                if here is not None and _same(here, columns):
-                    fates.append("known")
-                    continue
+                measured_as = (columns["session"], columns["row_no"])
                 session = self._session(columns["session"])
                 key = (session, columns["row_no"])
+                taken = stored.get(measured_as) or imported.get(key)
                 columns["session"] = columns["row"]["session"] = session
-                taken = imported.get(key)
-                if taken is None:
-                    imported[key] = (columns["target_id"], columns["row"])
-                    new.append(columns)
-                    fates.append("imported")
-                    self.into.add(session)
-                    if columns["target_id"] not in self._targets:
-                        _add_target(connection, columns["target_id"], row.target)
-                        self._targets.add(columns["target_id"])
-                else:
-                    fates.append("known" if _same(taken, columns) else self._conflict(line, key))
+                if taken is not None:
+                    fates.append("known" if _same(taken, columns) else self._conflict(line, measured_as))
+                    continue
+                imported[key] = (columns["target_id"], columns["row"])
+                new.append(columns)
+                fates.append("imported")
+                self.into.add(session)
+                if columns["target_id"] not in self._targets:
+                    _add_target(connection, columns["target_id"], row.target)
+                    self._targets.add(columns["target_id"])
             if new:
                 connection.execute(schema.costs.insert(), new)
         return fates
@@ -204,7 +201,6 @@ class CsvRows:
         self._ordinals = _Ordinals(series)
         self._digests: dict[int, str] = {}
         self._session = SESSION_PREFIX + series
-        self._next_row = -1
         self._targets: set[str] = set()
         self.into: set[str] = set()
 
