@@ -11,6 +11,7 @@ from .sysfs import SysFs
 SETTLE_S = 1.0  # new clocks take 1 to 8 ms; a governor polls every 25 ms
 POLL_S = 0.005
 POWER_UP_S = 2.0
+EMC_S = 0.05  # the memory's new clock takes 8 ms
 SAME_CLOCK = 0.01
 """Counters and PLLs miss the table's figure by less than this, and neighbours are further away (or
 nearer to themselves: the nearest frequency of the table is taken)."""
@@ -54,12 +55,8 @@ class Clocks:
     # --- the GPU's power
 
     def power_up(self) -> None:
-        """Make a GPU appear that has been gated since boot: it registers its clock when first powered.
-
-        Raises:
-            AgentError: the gate cannot be written.
-        """
-        if "gpu" in self.domains or not self.found.railgate:
+        """Make a GPU appear that has been gated since boot: it registers its clock when first powered."""
+        if "gpu" in self.domains or not self.found.railgate or not self.fs.writable(self.found.railgate):
             return
         self._open_railgate()
         end = time.monotonic() + POWER_UP_S
@@ -150,7 +147,7 @@ class Clocks:
         flags: List[str] = []
         for domain in domains:
             if isinstance(domain, EmcDomain):
-                self._set_emc(domain, clocks_hz[domain.name])
+                self._set_emc(domain, clocks_hz[domain.name], flags)
             else:
                 self._set_range(domain, clocks_hz[domain.name], flags)
         actual, read_flags = self._settle(clocks_hz)
@@ -159,7 +156,7 @@ class Clocks:
             actual, read_flags = self._settle(clocks_hz)
         flags.extend(read_flags)
         for domain in domains:
-            flags.extend(self._judge(domain, clocks_hz[domain.name], actual.get(domain.name)))
+            flags.extend(_judge(domain.name, clocks_hz[domain.name], actual.get(domain.name)))
         return ClockResult(dict(clocks_hz), actual, tuple(sorted(set(flags))))
 
     def _files(self, domain: Domain) -> List[Tuple[str, str]]:
@@ -190,8 +187,9 @@ class Clocks:
                 is_low = self.fs.integer(high) * domain.hz_per_unit < hz
                 flags.append(("clamped:" if is_low else "rounded:") + domain.name)
 
-    def _set_emc(self, domain: EmcDomain, hz: int) -> None:
+    def _set_emc(self, domain: EmcDomain, hz: int, flags: List[str]) -> None:
         """Cap out of the way, lock, enable, rate; a cap that is no longer needed comes back last."""
+        before_hz = self.fs.integer(domain.rate)
         cap_after = self._cap_for(domain, hz)
         cap_now = self.fs.integer(domain.cap) if domain.cap else 0
         if cap_now and (cap_after == 0 or cap_after > cap_now):
@@ -201,13 +199,16 @@ class Clocks:
             if domain.state:
                 self.fs.write(domain.state, "1\n")
             self.fs.write(domain.request, "%d\n" % hz)
-            end = time.monotonic() + 10 * POLL_S
+            end = time.monotonic() + EMC_S
             while not same(self.fs.integer(domain.rate), hz) and time.monotonic() < end:
                 self.pause(POLL_S)
             if same(self.fs.integer(domain.rate), hz):
                 break
         if domain.cap and cap_after and (cap_now == 0 or cap_after < cap_now):
             self.fs.write(domain.cap, "%d\n" % cap_after)
+        after_hz = self.fs.integer(domain.rate)
+        if not same(after_hz, hz) and same(after_hz, before_hz):
+            flags.append("emc-ignored")
 
     def _cap_for(self, domain: EmcDomain, hz: int) -> int:
         """The power mode's own cap, or just what the rate needs if that is higher; 0 = none."""
@@ -250,19 +251,14 @@ class Clocks:
                     changed = True
         return changed
 
-    def _judge(self, domain: Domain, wanted_hz: int, actual_hz: Optional[int]) -> List[str]:
-        """Flags of one domain after it had time to settle."""
-        if actual_hz == wanted_hz:
-            return []
-        flags = ["unverified:" + domain.name]
-        if actual_hz is None:
-            return flags
-        if isinstance(domain, EmcDomain):
-            cap_hz = int(self.fs.value_or(domain.cap, "0") or 0) if domain.cap else 0
-            if cap_hz and same(actual_hz, cap_hz):
-                return [*flags, "clamped:" + domain.name]
-            return [*flags, "emc-ignored"]
-        return [*flags, ("clamped:" if actual_hz < wanted_hz else "rounded:") + domain.name]
+
+def _judge(name: str, wanted_hz: int, actual_hz: Optional[int]) -> List[str]:
+    """Flags of one domain after it had time to settle."""
+    if actual_hz == wanted_hz:
+        return []
+    if actual_hz is None:
+        return ["unverified:" + name]
+    return ["unverified:" + name, ("clamped:" if actual_hz < wanted_hz else "rounded:") + name]
 
 
 def same(one_hz: int, other_hz: int) -> bool:

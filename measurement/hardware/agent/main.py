@@ -9,9 +9,10 @@ from typing import List, Optional
 
 from . import probing, rails
 from .clocks import Clocks
+from .describe import describe, journal_flags
 from .journal import BoardLock, Journal
 from .problems import AgentError
-from .server import Options, Server, describe, journal_flags
+from .server import Options, Server
 from .sysfs import SysFs
 from .workload import main as run_workload
 

@@ -1,7 +1,5 @@
 """The agent's loop: requests of the host one at a time, and the board restored however it ends."""
 
-import datetime
-import hashlib
 import os
 import platform
 import queue
@@ -12,17 +10,16 @@ import traceback
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple
 
-from . import identity, probing, rails, sensors
+from . import probing, rails, sensors
 from .clocks import Clocks
-from .discovery import EmcDomain
+from .describe import agent_version, describe, journal_flags, now
 from .journal import BoardLock, Journal, Restored
 from .problems import AgentError
 from .sysfs import SysFs
 from .wire import BAD_LINE, ENDED, REQUEST, Inbox, LineReader, LineWriter, Message
-from .worker import GONE, QUIT_S, REPLY, Worker, agent_file
+from .worker import GONE, QUIT_S, REPLY, Worker
 
 PROTOCOL = 1
-VERSION = "hadas-agent 1"
 TICK_S = 0.1
 FLUSH_S = 2.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -213,7 +210,7 @@ class Server:
             "python": platform.python_version(),
             "pid": os.getpid(),
             "restored": list(self.restored.files),
-            **_now(),
+            **now(),
         }
 
     def _op_discover(self, _: Message, until_s: Optional[float]) -> Message:
@@ -239,7 +236,7 @@ class Server:
             "overcurrent_events": sensors.overcurrent_events(self.fs),
             "actual": actual,
             "flags": sorted(set(found)),
-            **_now(),
+            **now(),
         }
 
     # --- clocks
@@ -380,69 +377,6 @@ class Server:
         if sampler is not None:
             sampler.stop()
         return sampler
-
-
-def describe(
-    fs: SysFs, clocks: Clocks, sensor: Optional[rails.PowerSensor], engines: List[Dict[str, str]]
-) -> Message:
-    """What ``discover`` tells of the board."""
-    domains: List[Message] = []
-    for domain in clocks.found.domains:
-        entry: Message = {"name": domain.name, "frequencies_hz": list(domain.frequencies_hz)}
-        if domain.cores:
-            entry["cores"] = list(domain.cores)
-        domains.append(entry)
-    flags = list(clocks.found.flags)
-    named = None
-    if sensor is not None:
-        flags.extend(sensor.flags)
-        named = {
-            "name": sensor.name, "averaging_s": sensor.averaging_s, "update_s": sensor.update_s,
-            "poll_s": sensor.poll_s,
-        }  # fmt: skip
-    return {
-        "board": identity.board(fs),
-        "domains": domains,
-        "rails": [rail.label for rail in sensor.rails] if sensor else [],
-        "scope": list(sensor.scope) if sensor else [],
-        "sensor": named,
-        "temperatures": sensors.temperatures(fs),
-        "has_overcurrent_counter": sensors.overcurrent_events(fs) is not None,
-        "engines": engines,
-        "writable": writable(fs, clocks),
-        "flags": flags,
-    }
-
-
-def journal_flags(journal: Journal, restoring: bool) -> List[str]:
-    """What the host should know about an earlier agent's journal."""
-    left = ["restore-incomplete" if restoring else "stale-journal"] if journal.entries else []
-    return journal.flags + left
-
-
-def writable(fs: SysFs, clocks: Clocks) -> bool:
-    """Whether clocks could be set if that were allowed."""
-    files = []
-    for domain in clocks.found.domains:
-        if isinstance(domain, EmcDomain):
-            files.append(domain.lock)
-        else:
-            files.extend(file for folder in domain.folders for file in domain.limits(folder))
-    return bool(files) and all(fs.writable(path) for path in files)
-
-
-def agent_version() -> str:
-    """Version, and the digest of the file that runs."""
-    archive = agent_file()
-    if not archive:
-        return VERSION + " (sources)"
-    with open(archive, "rb") as file:
-        return "%s sha256:%s" % (VERSION, hashlib.sha256(file.read()).hexdigest())
-
-
-def _now() -> Message:
-    utc = datetime.datetime.now(datetime.timezone.utc)
-    return {"monotonic_s": time.monotonic(), "utc": utc.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
 
 
 def _without_envelope(request: Message) -> Message:
