@@ -1,0 +1,199 @@
+"""Whatever ends the agent, the next one puts every file back."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from hadas.measurement.hardware.agent.clocks import Clocks
+from hadas.measurement.hardware.agent.journal import BOOT_ID, BoardLock, Journal
+from hadas.measurement.hardware.agent.problems import AgentError
+from hadas.measurement.hardware.agent.sysfs import SysFs
+
+from .fake_board import FLAVOURS, FakeBoard, contents
+from .trees import GPU, TX2_CPU_HZ, TX2_EMC_HZ, TX2_GPU_HZ, build_tx2
+
+CAP_HZ = 1_331_200_000
+JOURNAL = "var/journal.json"
+
+
+@pytest.fixture
+def tree(tmp_path):
+    root = build_tx2(tmp_path / "tx2", emc_cap_hz=CAP_HZ)
+    (root / "sys/kernel/debug/bpmp/debug/clk/emc/rate").write_text(f"{CAP_HZ}\n")
+    return root
+
+
+def a_session(board: FakeBoard) -> None:
+    """Raise every clock from where it is, lower every one, and restore."""
+    journal = Journal(board, board.full(JOURNAL))
+    clocks = Clocks(board, journal, pause=lambda seconds: None, settle_s=0.0)
+    clocks.set({"gpu": TX2_GPU_HZ[-1], "cpu1": TX2_CPU_HZ[-1], "emc": TX2_EMC_HZ[-1]})
+    clocks.set({"gpu": TX2_GPU_HZ[0], "cpu1": TX2_CPU_HZ[0], "emc": TX2_EMC_HZ[3]})
+    assert journal.restore().problems == ()
+
+
+def killed(act, *arguments) -> bool:
+    """Run in a child process; whether it was killed (and not merely done)."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            act(*arguments)
+            status = 0
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True
+    assert os.WEXITSTATUS(status) == 0
+    return False
+
+
+def restart(tree: Path, flavour: str, kill_at_write: int = 0) -> tuple[str, ...]:
+    """What the next agent does first."""
+    board = FakeBoard(str(tree), flavour, kill_at_write=kill_at_write)
+    journal = Journal(board, board.full(JOURNAL))
+    journal.load()
+    restored = journal.restore()
+    assert restored.problems == ()
+    assert journal.flags == []
+    assert board.refused == []
+    return restored.files
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_killed_at_any_write_the_next_start_restores_every_file(tree, flavour):
+    before = contents(tree)
+    rehearsal = FakeBoard(str(tree), flavour)
+    a_session(rehearsal)
+    n_writes = len(rehearsal.written)
+    assert n_writes > 30
+    assert contents(tree) == before
+    changed = 0
+    for write in range(1, n_writes + 1):
+        assert killed(a_session, FakeBoard(str(tree), flavour, kill_at_write=write)), write
+        changed += contents(tree) != before
+        # The first agent after it is killed as well, somewhere in its restoring.
+        killed(restart, tree, flavour, 1 + write % 9)
+        restart(tree, flavour)
+        assert contents(tree) == before, write
+        assert not (tree / JOURNAL).exists()
+        assert list((tree / "var").iterdir()) == []
+    assert changed > n_writes / 2
+
+
+def test_nothing_is_written_before_its_journal_is_on_disk(tree, monkeypatch):
+    """The journal is complete, renamed and synced, folder included, at the moment of every write."""
+    synced: list[str] = []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd))
+    )
+    board = FakeBoard(str(tree))
+    write_file = board.write_file
+
+    def checked(path: str, text: str) -> None:
+        document = json.loads((tree / JOURNAL).read_text())
+        listed = {entry[0]: entry[2] for entry in document["body"]["files"]}
+        assert path in listed
+        assert synced[-1] == str(tree / "var")
+        assert synced[-2].startswith(str(tree / JOURNAL))
+        write_file(path, text)
+
+    monkeypatch.setattr(board, "write_file", checked)
+    originals = contents(tree)
+    clocks = Clocks(board, Journal(board, board.full(JOURNAL)), pause=lambda seconds: None, settle_s=0.0)
+    clocks.set({"gpu": TX2_GPU_HZ[4], "emc": TX2_EMC_HZ[-1]})
+    clocks.set({"cpu0": TX2_CPU_HZ[4], "gpu": TX2_GPU_HZ[6]})
+    assert len(board.written) > 10
+    listed = json.loads((tree / JOURNAL).read_text())["body"]["files"]
+    assert all(originals[path] == text for path, _, text in listed)
+
+
+def test_an_unfinished_journal_is_worthless_and_harmless(tree):
+    board = FakeBoard(str(tree))
+    (tree / "var").mkdir()
+    (tree / f"{JOURNAL}.new").write_text('{"version": 1, "body": {"boo')
+    journal = Journal(board, board.full(JOURNAL))
+    journal.load()
+    assert journal.restore().files == ()
+    a_session(board)
+    assert list((tree / "var").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "other"])
+def test_a_damaged_journal_is_set_aside_and_reported(tree, damage):
+    board = FakeBoard(str(tree))
+    clocks = Clocks(board, Journal(board, board.full(JOURNAL)), pause=lambda seconds: None, settle_s=0.0)
+    clocks.set({"gpu": TX2_GPU_HZ[4]})
+    text = (tree / JOURNAL).read_text()
+    damaged = {"truncated": text[:-9], "changed": text.replace("114750000", "114750001"), "other": "[1, 2]"}
+    (tree / JOURNAL).write_text(damaged[damage])
+    n_written = len(board.written)
+    journal = Journal(board, board.full(JOURNAL))
+    journal.load()
+    assert journal.flags == ["journal-corrupt"]
+    assert journal.restore().files == ()
+    assert len(board.written) == n_written
+    assert (tree / f"{JOURNAL}.corrupt").read_text() == damaged[damage]
+
+
+def test_after_a_reboot_the_kernel_has_restored_everything_itself(tree):
+    boot = tree / BOOT_ID
+    boot.parent.mkdir(parents=True)
+    boot.write_text("one\n")
+    board = FakeBoard(str(tree))
+    clocks = Clocks(board, Journal(board, board.full(JOURNAL)), pause=lambda seconds: None, settle_s=0.0)
+    clocks.set({"gpu": TX2_GPU_HZ[4]})
+    boot.write_text("two\n")
+    (tree / GPU / "min_freq").write_text("318750000\n")  # another power mode since
+    journal = Journal(board, board.full(JOURNAL))
+    journal.load()
+    assert journal.restore().files == ()
+    assert journal.flags == ["rebooted"]
+    assert (tree / GPU / "min_freq").read_text() == "318750000\n"
+    assert not (tree / JOURNAL).exists()
+
+
+def test_what_cannot_be_put_back_stays_in_the_journal(tree):
+    before = contents(tree)
+    board = FakeBoard(str(tree))
+    clocks = Clocks(board, Journal(board, board.full(JOURNAL)), pause=lambda seconds: None, settle_s=0.0)
+    clocks.set({"gpu": TX2_GPU_HZ[4], "cpu1": TX2_CPU_HZ[4]})
+    core = tree / "sys/devices/system/cpu/cpu2"
+    (core / "cpufreq").rename(core / "away")  # the core goes offline
+    again = Journal(board, board.full(JOURNAL))
+    again.load()
+    restored = again.restore()
+    assert any("cpu2/cpufreq" in problem and "ENOENT" in problem for problem in restored.problems)
+    assert (tree / GPU / "max_freq").read_text() == f"{TX2_GPU_HZ[-1]}\n"  # the rest is as it was
+    # A new session in between does not make today's clocks the ones to go back to.
+    again.remember([(f"{GPU}/min_freq", "low")])
+    (core / "away").rename(core / "cpufreq")
+    restart(tree, "4.9")
+    assert contents(tree) == before
+
+
+def test_a_journal_that_cannot_be_written_forbids_every_write(tree):
+    before = contents(tree)
+    board = FakeBoard(str(tree))
+    (tree / "var").write_text("a file where the folder should be")
+    clocks = Clocks(board, Journal(board, board.full(JOURNAL)), pause=lambda seconds: None, settle_s=0.0)
+    with pytest.raises(AgentError, match="no clock was changed") as refusal:
+        clocks.set({"gpu": TX2_GPU_HZ[4]})
+    assert "--journal" in refusal.value.remedy
+    assert board.written == []
+    assert contents(tree) == before
+
+
+def test_one_board_has_one_owner(tree):
+    first = BoardLock(SysFs(str(tree)))
+    with pytest.raises(AgentError, match="another agent") as refusal:
+        BoardLock(SysFs(str(tree)))
+    assert refusal.value.kind == "busy"
+    first.release()
+    BoardLock(SysFs(str(tree))).release()
