@@ -25,8 +25,8 @@ POWERCAP = Path("/sys/class/powercap")
 ALIVENESS_S = 0.5
 """How long the machine is kept busy to see whether its counters move."""
 
-_STANDSTILL_UPDATES = 10
-"""A counter that keeps its value for so many update intervals has counted nothing: that is a reading too."""
+_STANDSTILL_UPDATES = 1.5
+"""A counter that keeps its value for so many update intervals counts slowly or nothing: that is a reading, too."""
 
 
 class EnergyMeter(Protocol):
@@ -236,7 +236,8 @@ def counter_trace(readings: tuple[tuple[float, tuple[float, ...]], ...], update_
 
     Args:
         readings: (time in s, J per rail), ascending.
-        update_s: of the counter; when it stands still for ten of them, the mean power was zero.
+        update_s: of the counter; when it stands still for longer, that is an entry of no power, which the next
+            entry makes up for.
     """
     times: list[float] = []
     powers: list[tuple[float, ...]] = []

@@ -1,32 +1,27 @@
-"""The CPU that hadas runs on, measured: real latency of the real network, no energy counter.
+"""The CPU that hadas runs on, measured: real latency of the real network, energy where a counter lives.
 
-Every stage is run on its own with batch 1, in rounds over all stages, so that a slow phase of the
-machine falls on all of them alike.  Clocks are not controlled: the table has one setting.
+Clocks are not controlled: the table has one setting, and the governor is part of the target.
 """
 
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from ...datasets.records import CostRecord, Program, StageCost, Target, Truth
+from ...datasets.records import Program, Target, Truth
 from ...errors import ConfigError
-from ...spaces import PINNED, ClockTable, MBConvSpace, Setting, Stage
-from ..accuracy.network import build_network, stage_module
-from .device import CostRequest, MeasurementPlan
+from ...spaces import PINNED, ClockTable, MBConvSpace, Setting
+from .device import CostRequest
 from .energy import POWERCAP, Finding, Sampler, find_powercap
 from .machine import cpu_identity, governors, hottest_c, machine_measures
-from .protocol import block_statistic, check_plan, total_statistic
+from .protocol import QUICK, MeasuringProtocol
 from .rig import ClockReading, DeviceState, EnergySource, LoadedStage, PowerTrace, Programs
+from .runner import MeasuredDevice
 from .torch_rig import (
     ENGINES,
     Engine,
@@ -40,16 +35,10 @@ from .torch_rig import (
     time_block,
     torch_decision,
     torch_inferences,
+    widen_heap,
 )
 
-FloatArray = NDArray[np.float64]
-
 _CPU = torch.device("cpu")
-
-_WARM_UP_S = 0.05  # per stage
-_BLOCK_S = 0.005  # least duration of a block: 10,000 ticks of the clock and more
-_N_BLOCKS = 15
-_LEAST_CPU_SHARE = 0.5
 
 
 class HostCpuRig:
@@ -128,6 +117,7 @@ class HostCpuRig:
     def _load(self, request: CostRequest, program: Program) -> Iterator[Programs]:
         threads_before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
+        widen_heap()
         try:
             with failures_named(self._engine_name):
                 stages, inferences = self._inferences(request, program)
@@ -168,136 +158,23 @@ class HostCpuRig:
         """Nothing of the machine was changed."""
 
 
-class HostCpuDevice:
-    """This machine's CPU.
+class HostCpuDevice(MeasuredDevice):
+    """This machine's CPU, measured by a protocol that takes about a second per row.
+
+    Its stages take turns, three times, so that a slow phase of the machine falls on all of them alike.
 
     Args:
         space: where backbones come from.
         n_classes: outputs of each classifier.
-        threads: torch threads while measuring; the process's own number is restored afterwards.
+        threads: of the engine while measuring.
+        engine: ``eager``, ``torchscript`` or ``onnxruntime``.
+        protocol: another one, such as :data:`~.protocol.FULL`.
+        program: what is measured, ``stages`` or ``prefix``.
     """
 
-    def __init__(self, space: MBConvSpace, n_classes: int, threads: int = 1) -> None:
-        self.space = space
-        self.n_classes = n_classes
-        self.threads = threads
-
-    @property
-    def target(self) -> Target:
-        """This machine, its system and torch."""
-        model, is_virtual = cpu_identity()
-        # A virtual machine shares its cores, which no repetition averages out: part of the identity.
-        pinned = (("threads", str(self.threads)), ("virtual_machine", "yes" if is_virtual else "no"))
-        return Target(
-            board="host", processor=model, release=f"{platform.system()} {platform.release()}",
-            runtime=f"torch {torch.__version__} eager", pinned=pinned,
-        )  # fmt: skip
-
-    @property
-    def truth(self) -> Truth:
-        """Always :attr:`Truth.DEVICE`."""
-        return Truth.DEVICE
-
-    @property
-    def counts_energy(self) -> bool:
-        """Never: no energy counter is read."""
-        return False
-
-    def clock_table(self) -> ClockTable:
-        """One setting: the host's clocks are its own business."""
-        return PINNED
-
-    def measure(self, plan: MeasurementPlan) -> Iterator[CostRecord]:
-        """Yield one record per request from ``plan.first_row`` on.
-
-        A row during which other processes held the core is invalid and says so.
-
-        Raises:
-            ConfigError: before anything is measured, if a setting names clocks.
-            SpaceError: before anything is measured, if a network is not in the device's space.
-        """
-        check_plan(plan, PINNED, self.space)
-        return self._rows(plan)
-
-    def _rows(self, plan: MeasurementPlan) -> Iterator[CostRecord]:
-        for row_no in range(plan.first_row, len(plan.requests)):
-            yield self._measure_row(plan.session, row_no, plan.requests[row_no])
-
-    def _measure_row(self, session: str, row_no: int, request: CostRequest) -> CostRecord:
-        started = time.perf_counter()
-        workload = self.space.workload(request.backbone, n_classes=self.n_classes)
-        stages = workload.stages(request.exits.positions)
-        threads_before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
-            programs = self._programs(request, stages)
-            block_ms, cpu_share = _time_in_rounds(programs)
-        finally:
-            torch.set_num_threads(threads_before)
-        costs = tuple(
-            StageCost(stage.kind, stage.position, block_statistic(blocks), None)
-            for stage, blocks in zip(stages, block_ms, strict=True)
-        )
-        reason = disturbance(cpu_share)
-        return CostRecord(
-            session=session, row_no=row_no, backbone=request.backbone, n_classes=self.n_classes,
-            heads=request.exits.heads, requested=request.setting, actual=request.setting, target=self.target,
-            truth=self.truth, stages=costs, latency_ms=total_statistic([cost.latency_ms for cost in costs]),
-            energy_mj=None, device_seconds=time.perf_counter() - started, valid=not reason, reason=reason,
-        ).check("host measurement")  # fmt: skip
-
-    def _programs(self, request: CostRequest, stages: tuple[Stage, ...]) -> list[tuple[nn.Module, Tensor]]:
-        """Module and input of each stage; weights do not matter to time, but are fixed all the same."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = build_network(self.space.macro, request.backbone, self.n_classes).eval()
-        generator = torch.Generator().manual_seed(0)
-        return [
-            (stage_module(network, stage), torch.rand(1, *stage.units[0].in_shape, generator=generator))
-            for stage in stages
-        ]
-
-
-def disturbance(cpu_share: float) -> str:
-    """Why a row is not to be believed, or nothing.
-
-    Args:
-        cpu_share: process time over wall time while measuring.
-    """
-    if cpu_share >= _LEAST_CPU_SHARE:
-        return ""
-    return (
-        f"other processes held the CPU: process time was {cpu_share:.0%} of wall time, at least "
-        f"{_LEAST_CPU_SHARE:.0%} is needed; measure again on an idle machine"
-    )
-
-
-def _time_in_rounds(programs: list[tuple[nn.Module, Tensor]]) -> tuple[FloatArray, float]:
-    """Block latencies (s, n_blocks) in ms of s stages, and process time over wall time."""
-    block_ms = np.empty((len(programs), _N_BLOCKS))
-    with torch.inference_mode():
-        n_runs = [_warm_up(module, x) for module, x in programs]
-        wall, cpu = time.perf_counter(), time.process_time()
-        for block in range(_N_BLOCKS):
-            for s, (module, x) in enumerate(programs):
-                block_ms[s, block] = 1e3 * _run(module, x, n_runs[s]) / n_runs[s]
-        cpu_share = (time.process_time() - cpu) / (time.perf_counter() - wall)
-    return block_ms, cpu_share
-
-
-def _warm_up(module: nn.Module, x: Tensor) -> int:
-    """Run until warm; the number of runs that fill a block."""
-    spent, fastest = 0.0, float("inf")
-    while spent < _WARM_UP_S:
-        once = _run(module, x, 1)
-        spent += once
-        fastest = min(fastest, once)
-    return max(1, round(_BLOCK_S / fastest))
-
-
-def _run(module: nn.Module, x: Tensor, n: int) -> float:
-    """Seconds that n runs take."""
-    started = time.perf_counter()
-    for _ in range(n):
-        module(x)
-    return time.perf_counter() - started
+    def __init__(
+        self, space: MBConvSpace, n_classes: int, threads: int = 1, *, engine: Engine = "eager",
+        protocol: MeasuringProtocol = QUICK, program: Program = "stages",
+    ) -> None:  # fmt: skip
+        rig = HostCpuRig(space, n_classes, threads, engine)
+        super().__init__(rig, protocol, space=space, n_classes=n_classes, program=program)
