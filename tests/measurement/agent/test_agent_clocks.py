@@ -39,7 +39,7 @@ def tree(tmp_path):
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
 @given(low=st.sampled_from(TX2_GPU_HZ), high=st.sampled_from(TX2_GPU_HZ), target=st.sampled_from(TX2_GPU_HZ))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_limits_reach_any_target_from_any_start_without_a_refusal(tree, flavour, low, high, target):
     low, high = sorted((low, high))
     shutil.rmtree(tree / ".fake", ignore_errors=True)
