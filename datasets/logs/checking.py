@@ -144,6 +144,8 @@ class RowReader:
                 or row["truth"] not in _TRUTHS
                 or row["program"] not in _PROGRAMS
                 or type(row["reason"]) is not str
+                or type(row["heads"]) is not list
+                or type(row["stages"]) is not list
                 or not 0 <= row["device_seconds"] < math.inf
                 or type(row["device_seconds"]) is not float
                 or repr(row["requested"]) not in self._clocks

@@ -73,7 +73,7 @@ def import_log(
     Args:
         series: what the log is called in the store; the default is the map's, or the file's name.  Lines
             of one series that are equal are one line, unless they stand in one file.
-        column_map: how a CSV file is to be read; needed for one, and refused for anything else.
+        column_map: how a CSV file is to be read; needed for one, and of no use to anything else.
 
     Raises:
         DataError: the file, or its rejects file, cannot be read or written.
@@ -81,8 +81,9 @@ def import_log(
         StoreError: the store cannot be written.
     """
     log = LogFile(path)
-    kind: LogKind = "csv" if column_map is not None else log.kind()
-    name = series or (column_map.series if column_map else "") or _stem(path)
+    kind = log.kind()
+    from_map = column_map.series if kind == "csv" and column_map is not None else ""
+    name = series or from_map or _stem(path)
     tables.prepare(store)
     sink: Sink
     if kind == "jsonl":

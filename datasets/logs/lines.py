@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import IO, Literal
 
 from ...errors import DataError
+
+_MEMORY = re.compile(r"\bRAM [0-9]+/[0-9]+[kM]B")
+_LOOK_AT = 10  # lines; the first of a log may be damaged
 
 LogKind = Literal["jsonl", "tegrastats", "csv"]
 
@@ -92,15 +96,21 @@ class LogFile:
             ) from error
 
     def kind(self) -> LogKind:
-        """By its first line that is not blank: ``{`` begins our own log, tegrastats prints ``RAM``.
+        """By its first lines: ``{`` begins a row of our own log, tegrastats prints ``RAM``, all else is CSV.
 
         Raises:
             DataError: an empty file.
         """
+        looked_at = 0
         for line in self.lines():
             text = line.text.strip()
             if text.startswith("{"):
                 return "jsonl"
-            if text:
-                return "tegrastats" if "RAM " in text and "," not in text.split("RAM ")[0] else "csv"
-        raise DataError(f"log {self.path}: is empty; nothing to import")
+            if _MEMORY.search(text):
+                return "tegrastats"
+            looked_at += bool(text)
+            if looked_at == _LOOK_AT:
+                break
+        if not looked_at:
+            raise DataError(f"log {self.path}: is empty; nothing to import")
+        return "jsonl" if self.path.name.removesuffix(".gz").endswith(".jsonl") else "csv"

@@ -1,0 +1,269 @@
+"""Importing: every row once, whatever happens; bad rows kept aside with their reasons."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hadas.datasets.logs import importing, tables
+from hadas.datasets.logs.columns import load_column_map
+from hadas.datasets.logs.importing import import_log
+from hadas.datasets.logs.jsonl import record_line, write_records
+from hadas.datasets.records import Statistic
+from hadas.datasets.store import Store
+from hadas.errors import ConfigError, DataError
+
+from .lines_of_boards import LINES
+from .rows import failed_row, measured_row, simulated_rows
+
+N_BATCH = 40  # rows in a batch while testing, so that files of a few rows have several
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    monkeypatch.setattr(importing, "_BATCH", N_BATCH)
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store(str(tmp_path / "store.sqlite"))
+    yield opened
+    opened.close()
+
+
+def rejected(path: Path) -> list[dict[str, str]]:
+    with path.with_name(f"{path.name}.rejects.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def counts(summary):
+    return summary.imported, summary.known, summary.rejected
+
+
+# -- our own log -----------------------------------------------------------------------------
+
+
+def test_rows_arrive_as_they_were_measured_under_a_session_of_logs(store, tmp_path):
+    rows = [measured_row(), failed_row(row_no=1), *simulated_rows(100, "rig/1")]
+    write_records(tmp_path / "rig.jsonl", rows)
+    summary = import_log(store, tmp_path / "rig.jsonl")
+    assert counts(summary) == (102, 0, 0)
+    assert summary.into == ("log:rig/0", "log:rig/1")
+    assert store.costs() == tuple(replace(row, session=f"log:{row.session}") for row in rows)
+
+
+def test_the_same_file_again_and_a_longer_one_add_only_what_is_new(store, tmp_path):
+    rows, path = simulated_rows(90), tmp_path / "rig.jsonl"
+    write_records(path, rows[:50])
+    assert counts(import_log(store, path)) == (50, 0, 0)
+    assert counts(import_log(store, path)) == (0, 50, 0)
+    path.unlink()
+    write_records(path, rows)
+    assert counts(import_log(store, path)) == (40, 50, 0)
+    assert len(store.costs()) == 90
+
+
+def test_rows_that_were_measured_here_are_known(store, tmp_path):
+    store.add_cost(measured_row())
+    write_records(tmp_path / "a.jsonl", [measured_row(), measured_row(row_no=1)])
+    assert counts(import_log(store, tmp_path / "a.jsonl")) == (1, 1, 0)
+    assert [row.session for row in store.costs()] == ["log:rig/0", "rig/0"]
+
+
+def test_rows_with_nan_are_known_again(store, tmp_path):
+    seen = replace(failed_row(), latency_ms=Statistic(float("nan"), 0.0, 1))
+    write_records(tmp_path / "a.jsonl", [seen])
+    assert counts(import_log(store, tmp_path / "a.jsonl")) == (1, 0, 0)
+    assert counts(import_log(store, tmp_path / "a.jsonl")) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("where", ["imported", "measured here", "same file"])
+def test_a_number_taken_by_another_row_is_a_conflict(store, tmp_path, where):
+    taken, path = measured_row(), tmp_path / "a.jsonl"
+    other = replace(taken, latency_ms=Statistic(9.0, 0.1, 40))
+    if where == "measured here":
+        store.add_cost(taken)
+    write_records(path, [taken, other] if where == "same file" else [other])
+    if where == "imported":
+        write_records(tmp_path / "first.jsonl", [taken])
+        import_log(store, tmp_path / "first.jsonl")
+    summary = import_log(store, path)
+    assert summary.rejected == 1
+    row = rejected(path)[0]
+    assert row["field"] == "session, row_no"
+    assert "--series" in row["reason"]
+    assert {r.latency_ms.value for r in store.costs()} == {taken.latency_ms.value}
+    path.unlink()
+    write_records(path, [other])
+    assert import_log(store, path, series="second rig").into == ("log:second rig/rig/0",)
+
+
+def test_bad_rows_are_kept_aside_and_the_others_come_in(store, tmp_path):
+    path = tmp_path / "rig.jsonl"
+    good = [record_line(row) for row in simulated_rows(3)]
+    bad = record_line(measured_row(latency_ms=Statistic(-1.0, 0.0, 1)))
+    path.write_bytes("".join([good[0], bad, "\n", "not json\n", *good[1:]]).encode() + b"\xff\xfe\n")
+    summary = import_log(store, path)
+    assert counts(summary) == (3, 0, 3)
+    assert summary.rejects == tmp_path / "rig.jsonl.rejects.csv"
+    rows = rejected(path)
+    assert [row["line"] for row in rows] == ["2", "4", "7"]
+    assert (rows[0]["field"], rows[0]["unit"], rows[0]["text"]) == ("latency_ms", "ms", bad.rstrip())
+    assert rows[0]["reason"] == "must be a positive finite number"
+    assert rows[0]["file"] == str(path)
+    assert "UTF-8" in rows[2]["reason"]
+
+
+def test_mended_logs_lose_their_rejects_file(store, tmp_path):
+    path = tmp_path / "rig.jsonl"
+    path.write_text("not json\n")
+    assert import_log(store, path).rejects.is_file()
+    path.write_text(record_line(measured_row()))
+    assert import_log(store, path).rejects is None
+    assert not path.with_name("rig.jsonl.rejects.csv").exists()
+
+
+def test_a_cut_last_line_is_said_to_be_unfinished_and_comes_in_once_it_is_whole(store, tmp_path):
+    path, lines = tmp_path / "rig.jsonl", [record_line(row) for row in simulated_rows(2)]
+    path.write_text(lines[0] + lines[1][:-20])
+    summary = import_log(store, path)
+    assert (*counts(summary), summary.unfinished) == (1, 0, 0, True)
+    path.write_text("".join(lines))
+    summary = import_log(store, path)
+    assert (*counts(summary), summary.unfinished) == (1, 1, 0, False)
+
+
+_KILLED_IMPORT = """
+import os, signal, sys
+from pathlib import Path
+from hadas.datasets.logs import importing, sinks
+from hadas.datasets.store import Store
+importing._BATCH = {batch}
+left = {writes}
+def killed(conn, cursor, statement, parameters, context, executemany):
+    global left
+    if statement.startswith("INSERT INTO " + {table!r}):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+import sqlalchemy as sa
+store = Store({store!r})
+sa.event.listen(store.engine, "after_cursor_execute", killed)
+from hadas.datasets.logs.columns import load_column_map
+given = {map!r}
+importing.import_log(store, Path({log!r}), column_map=load_column_map(Path(given)) if given else None)
+"""
+
+
+def import_killed_after_insert(
+    store: Path, log: Path, n_inserts: int, table: str, map_file: str = ""
+) -> None:
+    """Import in a process of its own that is killed within a transaction, right after an insert."""
+    script = _KILLED_IMPORT.format(
+        batch=N_BATCH, writes=n_inserts, store=str(store), log=str(log), table=table, map=map_file
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ})
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "tegrastats", "csv"])
+def test_killed_in_the_middle_and_repeated_nothing_is_lost_or_doubled(tmp_path, kind):
+    path, database, map_file = tmp_path / f"log.{kind}", tmp_path / "store.sqlite", ""
+    if kind == "jsonl":
+        write_records(path, simulated_rows(100))
+        table = "cost_rows"
+    elif kind == "tegrastats":
+        lines = [
+            LINES["xavier jp4"].replace("311/311", f"{i // 2}/{i // 2}") for i in range(100)
+        ]  # each twice
+        path.write_text("".join(f"{line}\n" for line in lines))
+        table = "log_telemetry"
+    else:
+        path.write_text("net,ms\n" + "".join(f"m{i % 3},{1 + i // 9}\n" for i in range(100)))
+        map_file = str(tmp_path / "map.yaml")
+        Path(map_file).write_text(
+            "truth: device\ntarget: {board: b, processor: p, release: r, runtime: t}\n"
+            "network: {space: mini, preset: {column: net}, n_classes: 10}\nlatency: {column: ms, unit: ms}\n"
+        )
+        table = "cost_rows"
+    import_killed_after_insert(database, path, 2, table, map_file)
+    store = Store(str(database))
+    before = len(store.costs()) if table == "cost_rows" else len(list(tables.telemetry(store, "log")))
+    assert before == N_BATCH, "the first batch is whole, the second left no trace"
+    column_map = load_column_map(Path(map_file)) if map_file else None
+    assert counts(import_log(store, path, column_map=column_map)) == (60, 40, 0)
+    assert counts(import_log(store, path, column_map=column_map)) == (0, 100, 0)
+    if kind == "jsonl":
+        assert [row.row_no for row in store.costs()] == list(range(100))
+    elif kind == "tegrastats":
+        assert [r.rail("CPU").instant_mw for r in tables.telemetry(store, "log")] == [
+            i // 2 for i in range(100)
+        ]
+    else:
+        assert [row.latency_ms.value for row in store.costs()] == [1 + i // 9 for i in range(100)]
+    store.close()
+
+
+# -- tegrastats ------------------------------------------------------------------------------
+
+
+def test_lines_of_tegrastats_are_kept_by_series_and_repeats_stay_repeats(store, tmp_path):
+    path = tmp_path / "board.log.gz"
+    text = (
+        "".join(f"{LINES[name]}\n" for name in ("orin jp5", "orin jp6", "orin jp5"))
+        + "VDD_IN 5W/5W RAM 1/2MB\n"
+    )
+    path.write_bytes(gzip.compress(text.encode()))
+    summary = import_log(store, path)
+    assert (summary.kind, *counts(summary), summary.into) == ("tegrastats", 3, 0, 1, ("board",))
+    assert rejected(path)[0]["field"] == "column 1, VDD_IN"
+    records = list(tables.telemetry(store, "board"))
+    assert [record.total.instant_mw for record in records] == [5299, 12377, 5299]
+    assert counts(import_log(store, path)) == (0, 3, 1)
+    assert counts(import_log(store, path, series="another board")) == (3, 0, 1)
+    assert tables.series_names(store) == ("another board", "board")
+
+
+def test_a_line_of_tegrastats_that_does_not_end_is_left_out(store, tmp_path):
+    path = tmp_path / "board.log"
+    path.write_text(
+        LINES["orin jp5"] + "\n" + LINES["nano user"][:-2]
+    )  # "204/2" is a number too, but not that one
+    summary = import_log(store, path)
+    assert (*counts(summary), summary.unfinished) == (1, 0, 0, True)
+
+
+# -- files -----------------------------------------------------------------------------------
+
+
+def test_files_that_cannot_be_read_are_named(store, tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        import_log(store, tmp_path / "none.jsonl")
+    with pytest.raises(DataError, match="folder"):
+        import_log(store, tmp_path)
+    (tmp_path / "empty.log").write_text("\n\n")
+    with pytest.raises(DataError, match="is empty"):
+        import_log(store, tmp_path / "empty.log")
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ConfigError, match="--map"):
+        import_log(store, tmp_path / "a.csv")
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(record_line(measured_row()).encode())[:-30])
+    with pytest.raises(DataError, match="damaged gzip"):
+        import_log(store, tmp_path / "cut.jsonl.gz")
+
+
+def test_progress_tells_bytes_and_rows(store, tmp_path):
+    write_records(tmp_path / "rig.jsonl", simulated_rows(100))
+    seen = []
+    import_log(store, tmp_path / "rig.jsonl", on_progress=seen.append)
+    assert [p.rows for p in seen] == [40, 80, 100]
+    assert seen[-1].bytes_total == (tmp_path / "rig.jsonl").stat().st_size
+    assert all(0 <= p.bytes_done <= p.bytes_total for p in seen)
