@@ -31,6 +31,7 @@ from .engines import (
 )
 
 REPORT_EVERY_S = 0.5
+_FIRST_REPORT_S = 0.05
 
 
 class Workload:
@@ -131,7 +132,7 @@ class Workload:
     def _loop_synchronized(self, name: str, run: Callable[[], None], runs_per_block: int) -> None:
         clock = time.monotonic
         blocks = []  # type: List[Block]
-        reported = clock()
+        began = reported = clock()
         gc.collect()
         gc.disable()
         try:
@@ -143,7 +144,9 @@ class Workload:
                 run_s = [stamps[i + 1] - stamps[i] for i in range(runs_per_block)]
                 blocks.append((stamps[0], stamps[-1], run_s))
                 is_last = self._is_called()
-                if is_last or stamps[-1] - reported >= REPORT_EVERY_S:
+                # The first reports come sooner, for those who want but a few runs.
+                every_s = min(REPORT_EVERY_S, max(_FIRST_REPORT_S, reported - began))
+                if is_last or stamps[-1] - reported >= every_s:
                     self._report(name, blocks)
                     blocks, reported = [], clock()
                 if is_last:
@@ -195,4 +198,8 @@ def main(argv: List[str]) -> int:
     sys.stdout = sys.stderr
     inbox = queue.Queue()  # type: queue.Queue[Optional[Message]]
     threading.Thread(target=_read, args=(sys.stdin, inbox), daemon=True).start()
-    return Workload(output, inbox).serve()
+    status = Workload(output, inbox).serve()
+    output.flush()
+    sys.stderr.flush()
+    # Engines take their time to tear down what the kernel frees at once.
+    os._exit(status)

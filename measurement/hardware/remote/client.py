@@ -75,6 +75,7 @@ class AgentClient:
         self._log: collections.deque[str] = collections.deque(maxlen=_N_LOG_LINES)
         self._broken = ""
         self._closing = threading.Event()
+        self._heartbeat_s = min(HEARTBEAT_S, watchdog_s / 5)
         try:
             if program is None:
                 program = ("python3", install_agent(transport))
@@ -128,6 +129,8 @@ class AgentClient:
         answer: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         with self._lock:
             self._waiting[number] = answer
+            if self._broken:
+                answer.put(None)
         try:
             self._send({"id": number, "op": op, "deadline_s": deadline_s, **arguments})
             try:
@@ -201,7 +204,7 @@ class AgentClient:
             self._break("the pipe to its agent is closed")
 
     def _beat(self) -> None:
-        while not self._closing.wait(HEARTBEAT_S) and not self._broken:
+        while not self._closing.wait(self._heartbeat_s) and not self._broken:
             self._send({"op": "heartbeat"})
 
     def _read(self) -> None:

@@ -47,6 +47,9 @@ class JetsonRig:
         space: where backbones come from.
         n_classes: outputs of each classifier.
 
+    Attributes:
+        directory: where its programs lie on the board; it is gone once the rig is closed.
+
     Raises:
         ConfigError: domains that the board does not have, or that cannot move together.
         DeviceError: pinned clocks that the board does not take.
@@ -66,10 +69,10 @@ class JetsonRig:
             self._board_hz = {
                 domain["name"]: tuple(domain["frequencies_hz"]) for domain in self._found["domains"]
             }
-            self._table = _clock_table(self._found["board"], self._board_hz, settings, client.name)
-            self._engine = _engine(settings, self._found["engines"], client.name)
+            self._table = steered_table(self._found["board"], self._board_hz, settings, client.name)
+            self._engine = chosen_engine(settings, self._found["engines"], client.name)
             self._pin()
-            self._remote = f"{agent_directory(client.transport)}/programs/{uuid.uuid4().hex}"
+            self.directory = f"{agent_directory(client.transport)}/programs/{uuid.uuid4().hex}"
             self._sweep()
         except BaseException:
             self.close()
@@ -173,9 +176,9 @@ class JetsonRig:
 
     def close(self) -> None:
         """Leave the board as it was found, and without our programs."""
-        if self._client.is_alive and hasattr(self, "_remote"):
+        if self._client.is_alive and hasattr(self, "directory"):
             with contextlib.suppress(DeviceError):  # the next rig sweeps what is left
-                self._client.transport.shell(f"rm -rf -- {shlex.quote(self._remote)}")
+                self._client.transport.shell(f"rm -rf -- {shlex.quote(self.directory)}")
         self._client.close()
         self._exports.cleanup()
 
@@ -258,7 +261,7 @@ class JetsonRig:
             self._space, request, n_classes=self._n_classes, program=program,
             directory=Path(self._exports.name) / folder, format=_FORMATS[self._engine[0]], dtype=dtype,
         )  # fmt: skip
-        remote = f"{self._remote}/{folder}"
+        remote = f"{self.directory}/{folder}"
         for file in files:
             copy_file(self._client.transport, file.path.read_bytes(), f"{remote}/{file.path.name}")
         self._kept[key] = (files, remote)
@@ -269,13 +272,13 @@ class JetsonRig:
 
     def _sweep(self) -> None:
         """Remove what rigs left that were cut off, a day ago or longer."""
-        parent = shlex.quote(str(Path(self._remote).parent))
+        parent = shlex.quote(str(Path(self.directory).parent))
         self._client.transport.shell(
             f"mkdir -p -- {parent} && find {parent} -mindepth 1 -maxdepth 1 -mtime +0 -exec rm -rf -- {{}} +"
         )
 
 
-def _clock_table(
+def steered_table(
     board: Mapping[str, Any], board_hz: Mapping[str, tuple[int, ...]], settings: JetsonSettings, name: str
 ) -> ClockTable:  # fmt: skip
     """The steered domains' table.
@@ -312,7 +315,7 @@ def _clock_table(
     return ClockTable(board_name(board), tuple(domains))
 
 
-def _engine(settings: JetsonSettings, found: list[Mapping[str, Any]], name: str) -> tuple[str, str]:
+def chosen_engine(settings: JetsonSettings, found: list[Mapping[str, Any]], name: str) -> tuple[str, str]:
     """Name and version of the engine to use.
 
     Raises:

@@ -5,6 +5,7 @@ Units: seconds, W.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,10 +14,11 @@ from typing import Any
 from ....errors import DeviceError
 from ..programs import ProgramFile
 from ..rig import Block, LoadedStage, PowerTrace
-from .client import AgentClient
+from .client import AgentClient, AgentReplyError
 
 STOPPING_S = 15.0
-_ENGINE_START_S = 30.0  # trtexec reads its engine before each invocation
+_ENGINE_START_S = 30.0
+_HUNG_S = 1.0
 _N_DECISIONS = 200
 
 
@@ -43,7 +45,9 @@ class RemotePrograms:
             "loop_start", program=program_name(self._files[index]), runs_per_block=runs_per_block, expected_s=expected_s,
             sample=bool(self._rails),
         )  # fmt: skip
-        loop = RemoteLoop(self._client, self._rails, self._block_s, expected_s + _ENGINE_START_S)
+        # trtexec reads its engine first, and tells what it saw in the end.
+        silent_s = expected_s + _ENGINE_START_S if self.engine.startswith("trtexec") else 0.0
+        loop = RemoteLoop(self._client, self._rails, self._block_s + silent_s)
         try:
             yield loop
         finally:
@@ -63,21 +67,19 @@ class RemoteLoop:
     The board sends its power readings when the program stops: asking for them stops it.
     """
 
-    def __init__(self, client: AgentClient, rails: tuple[str, ...], block_s: float, first_s: float) -> None:
+    def __init__(self, client: AgentClient, rails: tuple[str, ...], patience_s: float) -> None:
         self._client = client
         self._rails = rails
-        self._block_s = block_s
-        self._first_s = first_s
+        self._patience_s = patience_s
         self._waiting: deque[Block] = deque()
         self._stopped: dict[str, Any] | None = None
         self._failed = False
 
     def __iter__(self) -> Iterator[Block]:
-        patience_s = max(self._block_s, self._first_s)
         while True:
             while self._waiting:
                 yield self._waiting.popleft()
-            self._receive(patience_s)
+            self._receive()
 
     def trace(self) -> PowerTrace | None:
         """Power readings since the loop began; ends the loop."""
@@ -92,19 +94,20 @@ class RemoteLoop:
                 self._stopped = self._client.request("loop_stop", deadline_s=STOPPING_S)
         return self._stopped
 
-    def _receive(self, patience_s: float) -> None:
+    def _receive(self) -> None:
         """Wait for blocks.
 
         Raises:
             DeviceError: the program failed or hangs; the agent has ended it.
             ConnectionLostError: the link broke.
         """
-        event = self._client.event(patience_s)
+        event = self._client.event(self._patience_s)
         if event is None:
             self._failed = True
-            self._client.request("unload", deadline_s=STOPPING_S)
+            with contextlib.suppress(AgentReplyError):  # it does not stop: at this deadline it is killed
+                self._client.request("loop_stop", deadline_s=_HUNG_S)
             raise DeviceError(
-                f"{self._client.name}: the program gave no result for {patience_s:.0f} s and was ended; "
+                f"{self._client.name}: the program gave no result for {self._patience_s:g} s and was ended; "
                 "run it once by hand on the device"
             )
         if event["event"] == "workload-ended":

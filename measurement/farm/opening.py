@@ -1,0 +1,134 @@
+"""From names to something to measure on: devices of this machine, of a devices file, or several as one.
+
+Who measures holds a lease.  Leases of the devices of a file are kept beside it, those of this
+machine's own devices in the user's cache: two studies that want one device meet there, whatever
+their stores.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from ...datasets.leases import Leases
+from ...datasets.records import CostRecord, Program, Target, Truth
+from ...datasets.store import Store
+from ...errors import ConfigError
+from ...spaces import ClockTable, MBConvSpace
+from ..hardware.device import Device, MeasurementPlan
+from ..hardware.protocol import MeasuringProtocol
+from .devices import CudaConfig, DeviceConfig, HostCpuConfig, load_devices
+from .parallel import check_same_target, measure_in_parallel
+from .reserving import ReservedDevice, reserve
+
+LOCAL_DEVICES: dict[str, DeviceConfig] = {
+    "host": HostCpuConfig(kind="host-cpu"),
+    "cuda": CudaConfig(kind="cuda"),
+}
+"""Devices that need no file."""
+
+
+def known_devices(devices_file: Path | None) -> dict[str, DeviceConfig]:
+    """This machine's devices and those of a file, by name; the file's own come first where names clash.
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
+    return LOCAL_DEVICES | ({} if devices_file is None else load_devices(devices_file))
+
+
+def chosen_devices(names: Sequence[str], devices_file: Path | None) -> dict[str, DeviceConfig]:
+    """Devices by name.
+
+    Raises:
+        ConfigError: an unknown name, with the nearest known one.
+    """
+    known = known_devices(devices_file)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            where = f"in {devices_file} or of this machine" if devices_file else "of this machine"
+            more = "" if devices_file else "; name others in a devices file (hadas devices --help)"
+            raise ConfigError(f"no device '{name}' {where}{hint}; known: {sorted(known)}{more}")
+    return {name: known[name] for name in dict.fromkeys(names)}
+
+
+def leases_of(devices_file: Path | None) -> Leases:
+    """Where the leases of a file's devices, or of this machine's own, are kept."""
+    if devices_file is not None:
+        return Leases(Store(str(devices_file.resolve().with_suffix(".leases.sqlite"))))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Leases(Store(str(cache / "hadas" / "leases.sqlite")))
+
+
+@contextmanager
+def hold_devices(
+    names: Sequence[str], devices_file: Path | None, protocol: MeasuringProtocol, *, space: MBConvSpace,
+    n_classes: int, program: Program = "stages", purpose: str = "", wait_s: float = 0.0,
+) -> Iterator[Device]:  # fmt: skip
+    """Hold one device, or several of one kind as one, while the context lasts.
+
+    Args:
+        purpose: told to others who want the device.
+        wait_s: how long to wait for somebody else's lease to end.
+
+    Raises:
+        ConfigError: an unknown name, or devices of different kinds.
+        DeviceBusyError: somebody else holds one; says who and until when.
+        HadasError: a device that is in quarantine or cannot be opened.
+    """
+    chosen = chosen_devices(names, devices_file)
+    leases = leases_of(devices_file)
+    with ExitStack() as held:
+        devices = [
+            held.enter_context(
+                reserve(
+                    name, config, leases, protocol, space=space, n_classes=n_classes, program=program,
+                    purpose=purpose, wait_s=wait_s,
+                )
+            )
+            for name, config in sorted(chosen.items())
+        ]  # fmt: skip
+        yield devices[0].device if len(devices) == 1 else SeveralDevices(devices, leases)
+
+
+class SeveralDevices:
+    """Devices of one kind as one: they share the queue of every plan.
+
+    A device that dies is put into quarantine, and the others do its work.
+
+    Raises:
+        ConfigError: their targets or clocks differ.
+    """
+
+    def __init__(self, devices: Sequence[ReservedDevice], leases: Leases) -> None:
+        check_same_target(devices)
+        self._devices = devices
+        self._leases = leases
+
+    @property
+    def target(self) -> Target:
+        """The same of all."""
+        return self._devices[0].device.target
+
+    @property
+    def truth(self) -> Truth:
+        """The same of all."""
+        return self._devices[0].device.truth
+
+    @property
+    def counts_energy(self) -> bool:
+        """Whether all of them count energy."""
+        return all(reserved.device.counts_energy for reserved in self._devices)
+
+    def clock_table(self) -> ClockTable:
+        """The same of all."""
+        return self._devices[0].device.clock_table()
+
+    def measure(self, plan: MeasurementPlan) -> Iterator[CostRecord]:
+        """See :func:`.parallel.measure_in_parallel`: rows of each device are a session of their own."""
+        return measure_in_parallel(self._devices, plan, on_death=self._leases.quarantine)

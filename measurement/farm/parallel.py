@@ -1,0 +1,278 @@
+"""Measuring on several devices of one kind at once: one queue, one thread and one session per device.
+
+A device that dies gives back what it has not measured, and is put into quarantine; the others go
+on.  Rows come out as they are measured, whichever device they are from.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import numpy as np
+
+from ...datasets.believable import is_anchor, judged
+from ...datasets.records import CostRecord
+from ...errors import ConfigError, DeviceError, HadasError
+from ...spaces.exits import exits_from_heads
+from ..hardware.device import CostRequest, Device, MeasurementPlan
+
+_CHUNK = 4  # requests that a device takes at a time: the idle device is read once for all of them
+
+_Key = tuple[str, tuple[tuple[int, int], ...], tuple[tuple[str, int], ...]]
+
+
+class FarmDevice(Protocol):
+    """A device of a farm, reserved for one caller."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the devices file."""
+        ...
+
+    @property
+    def device(self) -> Device: ...
+    def check(self) -> None:
+        """See whether it can be worked with.
+
+        Raises:
+            HadasError: it cannot; says why.
+        """
+        ...
+
+
+def session_of(plan: MeasurementPlan, name: str) -> str:
+    """Session of one device of a parallel plan: rows of different devices never share one."""
+    return f"{plan.session}@{name}"
+
+
+def measure_in_parallel(
+    devices: Sequence[FarmDevice], plan: MeasurementPlan, *,
+    on_death: Callable[[str, str], None] | None = None,
+) -> Iterator[CostRecord]:  # fmt: skip
+    """Measure a plan on several devices side by side.
+
+    Args:
+        devices: of the same target; each is measured on by one thread.
+        plan: what to measure; ``plan.earlier`` are rows of these sessions (see :func:`session_of`) that are
+            in the store already: a request that one of them measured is not measured again.
+        on_death: called with a device's name and what is wrong with it, once it can no longer be used.
+
+    Yields:
+        Rows, each as soon as it is measured; sessions and row numbers say which device it was.
+
+    Raises:
+        ConfigError: devices of different targets, or none; before anything is measured.
+        OffTableFrequencyError: a request that is off their table; before anything is measured.
+        DeviceError: every device died before all was measured; after all rows were yielded.
+    """
+    check_same_target(devices)
+    table = devices[0].device.clock_table()
+    for request in plan.requests:
+        table.check(request.setting)
+    return _Crew(devices, plan, on_death or (lambda name, reason: None)).run()
+
+
+def check_same_target(devices: Sequence[FarmDevice]) -> None:
+    """Refuse to mix devices whose costs do not compare.
+
+    Raises:
+        ConfigError: names the devices and the field in which they differ.
+    """
+    if not devices:
+        raise ConfigError("no device to measure on; name at least one")
+    first = devices[0]
+    for other in devices[1:]:
+        for field in fields(first.device.target):
+            mine, theirs = (getattr(farm.device.target, field.name) for farm in (first, other))
+            if mine != theirs:
+                raise ConfigError(
+                    f"devices '{first.name}' and '{other.name}' are not of one kind: {field.name} is {mine!r} and "
+                    f"{theirs!r}; measure on them in studies of their own"
+                )
+        if first.device.clock_table().domains != other.device.clock_table().domains:
+            raise ConfigError(
+                f"devices '{first.name}' and '{other.name}' list different frequencies; bring them to one release"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A worker's last word: what killed its device, or nothing."""
+
+    name: str
+    death: str
+
+
+class _Crew:
+    """The workers of one parallel plan, and the queue that they share."""
+
+    def __init__(
+        self, devices: Sequence[FarmDevice], plan: MeasurementPlan, on_death: Callable[[str, str], None]
+    ) -> None:
+        self._devices = devices
+        self._plan = plan
+        self._on_death = on_death
+        self._todo = deque(_unmeasured(plan))
+        self._n_taken = 0
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._out: queue.SimpleQueue[CostRecord | _Done | BaseException] = queue.SimpleQueue()
+
+    def run(self) -> Iterator[CostRecord]:
+        """Start the workers, pass on what they measure, and see them end."""
+        threads = [
+            threading.Thread(target=self._guarded, args=(farm,), name=f"measuring on {farm.name}")
+            for farm in self._devices
+        ]
+        for thread in threads:
+            thread.start()
+        deaths: list[_Done] = []
+        fault: BaseException | None = None
+        try:
+            n_working = len(threads)
+            while n_working:
+                message = self._out.get()
+                if isinstance(message, CostRecord):
+                    yield message
+                    continue
+                n_working -= 1
+                if isinstance(message, BaseException):
+                    fault = fault or message
+                    self._stop()
+                elif message.death:
+                    deaths.append(message)
+                    self._on_death(message.name, message.death)
+        finally:
+            self._stop()
+            for thread in threads:
+                thread.join()
+        if fault is not None:
+            raise fault
+        if self._todo:
+            told = "; ".join(f"{death.name}: {death.death}" for death in deaths)
+            raise DeviceError(f"{len(self._todo)} requests were not measured: no device is left ({told})")
+
+    def _stop(self) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def _guarded(self, farm: FarmDevice) -> None:
+        try:
+            self._out.put(_Done(farm.name, self._work(farm)))
+        except BaseException as error:  # a fault of the program: the caller must see it
+            self._out.put(error)
+
+    def _work(self, farm: FarmDevice) -> str:
+        """Measure until nothing is left; what the device died of, or nothing."""
+        session = session_of(self._plan, farm.name)
+        rows = [row for row in self._plan.earlier if row.session == session]
+        while chunk := self._take():
+            left, death = list(chunk), ""
+            try:
+                death = self._measure(farm, session, rows, chunk, left)
+            finally:
+                self._give_back(len(chunk), left)
+            if death:
+                return death
+        return ""
+
+    def _measure(
+        self, farm: FarmDevice, session: str, rows: list[CostRecord], chunk: list[CostRequest],
+        left: list[CostRequest],
+    ) -> str:  # fmt: skip
+        """Measure some requests; ``rows`` grows, and ``left`` keeps those that the device owes.
+
+        Returns:
+            What the device died of, or nothing.
+        """
+        known = [_request_of(row, chunk[0].exits.first_exit) for row in rows]
+        plan = MeasurementPlan(
+            session, (*known, *chunk), first_row=len(known), seed=self._plan.seed, earlier=tuple(rows)
+        )
+        n_before = len(rows)
+        try:
+            for row in farm.device.measure(plan):
+                rows.append(row)
+                self._out.put(row)
+                if self._stopping:
+                    left.clear()
+                    return ""
+        except DeviceError as error:
+            left[:] = _owed(chunk, rows, n_before)
+            return str(error)
+        left[:] = _owed(chunk, rows, n_before)
+        if left:
+            # Rows that failed on a device that is well have failed; of a dead one another may do better.
+            try:
+                farm.check()
+            except HadasError as error:
+                return str(error)
+            left.clear()
+        return ""
+
+    def _take(self) -> list[CostRequest]:
+        """Some requests; none once all is done.  Waits while others may still give some back."""
+        with self._changed:
+            while not self._todo and self._n_taken and not self._stopping:
+                self._changed.wait()
+            if self._stopping:
+                return []
+            share = -(-len(self._todo) // (2 * len(self._devices)))  # the last ones are shared evenly
+            chunk = [self._todo.popleft() for _ in range(min(_CHUNK, share))]
+            self._n_taken += len(chunk)
+            return chunk
+
+    def _give_back(self, n_taken: int, left: list[CostRequest]) -> None:
+        with self._changed:
+            self._n_taken -= n_taken
+            if not self._stopping:
+                self._todo.extendleft(reversed(left))
+            self._changed.notify_all()
+
+
+def _unmeasured(plan: MeasurementPlan) -> list[CostRequest]:
+    """Requests that no earlier row measured, in random order."""
+    done = Counter(_row_key(row) for row in judged(plan.earlier) if row.valid and not is_anchor(row))
+    todo = []
+    for request in plan.requests:
+        key = _request_key(request)
+        if done[key]:
+            done[key] -= 1
+        else:
+            todo.append(request)
+    entropy = [plan.seed, *plan.session.encode()]
+    order = np.random.default_rng(entropy).permutation(len(todo))
+    return [todo[i] for i in order]
+
+
+def _owed(chunk: Sequence[CostRequest], rows: Sequence[CostRecord], n_before: int) -> list[CostRequest]:
+    """Requests of a chunk without a row to believe."""
+    verdicts = judged(rows)[n_before:]
+    done = Counter(_row_key(row) for row in verdicts if row.valid and not is_anchor(row))
+    owed = []
+    for request in chunk:
+        key = _request_key(request)
+        if done[key]:
+            done[key] -= 1
+        else:
+            owed.append(request)
+    return owed
+
+
+def _request_of(row: CostRecord, first_exit: int) -> CostRequest:
+    exits = exits_from_heads(row.heads, first_exit=first_exit, n_blocks=row.backbone.n_blocks)
+    return CostRequest(row.backbone, exits, row.requested)
+
+
+def _request_key(request: CostRequest) -> _Key:
+    return request.backbone.arch_id, request.exits.heads, request.setting.clocks_hz
+
+
+def _row_key(row: CostRecord) -> _Key:
+    return row.backbone.arch_id, row.heads, row.requested.clocks_hz

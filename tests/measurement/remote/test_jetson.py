@@ -1,0 +1,376 @@
+"""A board behind a real SSH connection: the real agent on a board whose kernel is emulated."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hadas.errors import (
+    ConfigError,
+    ConnectionLostError,
+    DeviceBusyError,
+    DeviceError,
+    OffTableFrequencyError,
+)
+from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
+from hadas.measurement.hardware.programs import ProgramFile
+from hadas.measurement.hardware.protocol import QUICK
+from hadas.measurement.hardware.remote.boards import board_name, cpu_name, gpu_name, release_name
+from hadas.measurement.hardware.remote.client import AgentClient, AgentReplyError
+from hadas.measurement.hardware.remote.jetson import JetsonRig, chosen_engine, steered_table
+from hadas.measurement.hardware.remote.loops import RemotePrograms
+from hadas.measurement.hardware.remote.settings import JetsonSettings
+from hadas.measurement.hardware.remote.transport import LocalTransport, SshTransport, Transport
+from hadas.measurement.hardware.runner import MeasuredDevice
+from hadas.spaces import PINNED, ClockTable, Exits, mini_space
+
+from ..agent.fake_board import contents
+from ..agent.trees import EMC, GPU, TX2_CPU_HZ, TX2_EMC_HZ, TX2_GPU_HZ, build_tx2
+from ..rig_contract import check_rig
+from .ssh_server import SshServer
+
+MINI = mini_space()
+SCRIPT = Path(__file__).parents[1] / "agent" / "serve_fake_board.py"
+SETTINGS = JetsonSettings(
+    domains={"cpu": ("cpu0",), "emc": ("emc",)}, pinned={"cpu1": "max", "gpu": TX2_GPU_HZ[3]}, engine="torch",
+    processor="cpu", block_s=2.0,
+)  # fmt: skip
+ONNX = replace(SETTINGS, engine="onnxruntime")
+PROTOCOL = replace(QUICK, n_windows=1, window_s=0.4, window_intervals=1, idle_s=0.6)
+MODULE_W = 3.8  # what the fake board's VDD_IN shows
+
+
+@dataclass
+class Board:
+    """A fake board in a folder, and what its files said before anybody touched them."""
+
+    tree: Path
+
+    def __post_init__(self) -> None:
+        build_tx2(self.tree)
+        self.before = contents(self.tree)
+
+    @property
+    def program(self) -> tuple[str, ...]:
+        return (sys.executable, str(SCRIPT), str(self.tree), "--")
+
+    @property
+    def is_restored(self) -> bool:
+        return contents(self.tree) == self.before
+
+    def await_restored(self, limit_s: float) -> float:
+        """How long it took until every file was as before."""
+        began = time.monotonic()
+        while not self.is_restored:
+            assert time.monotonic() < began + limit_s, "the board is not restored"
+            time.sleep(0.05)
+        return time.monotonic() - began
+
+    def read(self, path: str) -> int:
+        return int((self.tree / path).read_text())
+
+
+def connect(
+    board: Board, transport: Transport, watchdog_s: float = 15.0, allow_dvfs: bool = True
+) -> AgentClient:
+    return AgentClient(transport, allow_dvfs=allow_dvfs, watchdog_s=watchdog_s, program=board.program)
+
+
+def request_at(table: ClockTable, setting_no: int = -1, positions: tuple[int, ...] = (5,)) -> CostRequest:
+    backbone = MINI.presets["m0"]
+    exits = Exits.at(positions, first_exit=MINI.first_exit, n_blocks=backbone.n_blocks)
+    return CostRequest(backbone, exits, table.settings[setting_no])
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
+    return Board(tmp_path_factory.mktemp("board") / "tx2")
+
+
+@pytest.fixture(scope="module")
+def rig(board: Board, ssh_server: SshServer) -> Iterator[JetsonRig]:
+    with JetsonRig(connect(board, ssh_server.transport()), SETTINGS, space=MINI, n_classes=10) as rig:
+        yield rig
+    assert board.is_restored
+    assert not Path(rig.directory).exists()
+
+
+def test_the_target_is_what_the_board_says_and_what_is_pinned(rig: JetsonRig, board: Board) -> None:
+    assert (rig.target.board, rig.target.processor) == ("jetson-tx2", "a57-cpu")
+    assert rig.target.runtime == f"torch {torch.__version__}"
+    pinned = dict(rig.target.pinned)
+    assert pinned["cpu1_hz"] == str(TX2_CPU_HZ[-1])
+    assert pinned["gpu_hz"] == str(TX2_GPU_HZ[3])
+    assert pinned["cpu_domains"] == "cpu0"
+    assert pinned["online_cores"] == "0,1,2,3,4,5"
+    assert board.read(f"{GPU}/min_freq") == board.read(f"{GPU}/max_freq") == TX2_GPU_HZ[3]
+    table = rig.clock_table()
+    assert [(domain.name, domain.frequencies_hz) for domain in table.domains] == [
+        ("cpu", TX2_CPU_HZ), ("emc", TX2_EMC_HZ),
+    ]  # fmt: skip
+    assert rig.energy is not None
+    assert rig.energy.scope == ("VDD_IN",)
+    assert "VDD_SYS_GPU" in rig.energy.rails
+
+
+def test_a_network_is_measured_end_to_end(rig: JetsonRig, board: Board) -> None:
+    table = rig.clock_table()
+    device = MeasuredDevice(rig, PROTOCOL, space=MINI, n_classes=10)
+    rows = list(device.measure(MeasurementPlan("tx2", (request_at(table, 40),))))
+    for row in rows[-1:]:
+        assert row.valid, row.reason
+        assert row.requested == table.settings[40]
+        assert row.actual == row.requested
+        assert [(stage.kind, stage.position) for stage in row.stages] == [
+            ("segment", 5), ("head", 5), ("segment", MINI.presets["m0"].n_blocks),
+        ]  # fmt: skip
+        assert row.latency_ms is not None
+        assert row.energy_mj is not None
+        # The fake board draws the same power always, so that energy is power times time.
+        assert row.energy_mj.value == pytest.approx(MODULE_W * row.latency_ms.value, rel=0.15)
+        assert row.evidence is not None
+        assert row.evidence.engine == f"torch {torch.__version__} cpu"
+        assert row.evidence.clocks_verified
+        assert row.evidence.decision_ms is not None
+        assert 0 < row.evidence.decision_ms < 5
+        assert row.evidence.temperature_c == (38.5, 38.5)
+    assert board.read(f"{EMC}/rate") == table.settings[40].hz("emc")
+
+
+def test_what_the_board_does_not_list_is_refused_before_it_is_touched(rig: JetsonRig, board: Board) -> None:
+    now = contents(board.tree)
+    with pytest.raises(OffTableFrequencyError, match="nearest is 2035200000 Hz"):
+        rig.client.request("set_clocks", clocks_hz={"cpu0": 2_035_200_001, "emc": TX2_EMC_HZ[0]})
+    assert contents(board.tree) == now
+
+
+def save_script(module: torch.nn.Module, path: Path) -> ProgramFile:
+    torch.jit.script(module).save(str(path))  # type: ignore[no-untyped-call]
+    return ProgramFile("segment", 5, path, "torchscript", (1, 3, 4, 4), "fp32", "")
+
+
+class HangsAtTheTenthRun(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_runs = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.n_runs += 1
+        while self.n_runs >= 10:
+            x = x + 1
+        return x
+
+
+class HangsAtOnce(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        while bool(x.sum() > -1):
+            x = x + 1
+        return x
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning", "ignore:.torch.jit:FutureWarning")
+def test_a_program_that_hangs_is_ended_at_its_deadline(rig: JetsonRig, tmp_path: Path) -> None:
+    late = save_script(HangsAtTheTenthRun(), tmp_path / "late.pt")
+    fields = {"format": "torchscript", "inputs": [[1, 3, 4, 4]], "dtype": "fp32"}
+    load = {"engine": "torch", "processor": "cpu"}
+    program = {"name": "segment-5", "path": str(late.path), **fields}
+    rig.client.request("load", programs=[program], **load)
+    programs = RemotePrograms(rig.client, (late,), "torch", 10, (), 1.0)
+    began = time.monotonic()
+    with (
+        programs.loop(0, 1, 1.0) as loop,
+        pytest.raises(DeviceError, match="no result for 1 s and was ended"),
+    ):
+        list(loop)
+    assert time.monotonic() - began < 10
+
+    at_once = save_script(HangsAtOnce(), tmp_path / "at_once.pt")
+    program = {"name": "segment-5", "path": str(at_once.path), **fields}
+    with pytest.raises(AgentReplyError) as caught:
+        rig.client.request("load", deadline_s=3.0, programs=[program], **load)
+    assert caught.value.kind == "deadline"
+    assert rig.state().temperature_c == 38.5
+
+
+def test_a_program_that_does_not_load_says_which_engines_there_are(rig: JetsonRig, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no network")
+    program = {"name": "x", "path": str(broken), "format": "onnx", "inputs": [[1, 3, 4, 4]]}
+    with pytest.raises(AgentReplyError, match="engines on this device: torch, onnxruntime") as caught:
+        rig.client.request("load", engine="onnxruntime", programs=[program])
+    assert caught.value.kind == "workload"
+    with pytest.raises(AgentReplyError, match="'trtexec' is not installed"):
+        rig.client.request("load", engine="trtexec", programs=[program])
+    with pytest.raises(AgentReplyError, match="cannot run onnx programs"):
+        rig.client.request("load", engine="torch", programs=[program])
+    with pytest.raises(AgentReplyError, match="no file"):
+        rig.client.request("load", engine="torch", programs=[{**program, "path": str(broken) + "x"}])
+
+
+def test_a_second_client_is_told_that_the_board_is_taken(rig: JetsonRig, board: Board) -> None:
+    with pytest.raises(DeviceBusyError):
+        connect(board, LocalTransport())
+    assert rig.state().actual is not None
+
+
+def test_a_link_that_drops_ends_the_session_and_the_board_is_restored(
+    ssh_server: SshServer, tmp_path: Path
+) -> None:
+    board = Board(tmp_path / "tx2")
+    transport = ssh_server.transport()
+    rig = JetsonRig(connect(board, transport), ONNX, space=MINI, n_classes=10)
+    device = MeasuredDevice(rig, PROTOCOL, space=MINI, n_classes=10)
+    table = rig.clock_table()
+    rows = device.measure(MeasurementPlan("tx2", tuple(request_at(table, i, ()) for i in (-1, 40, 20))))
+    assert next(rows).latency_ms is not None
+    process_id = transport.process_id
+    assert process_id is not None
+    threading.Timer(0.7, os.kill, (process_id, signal.SIGKILL)).start()
+    rest = list(rows)
+    assert len(rest) == 1, "a lost connection ends the session"
+    assert not rest[0].valid
+    assert "connection" in rest[0].reason
+    assert board.await_restored(5.0) < 5.0
+    with pytest.raises(ConnectionLostError):
+        rig.state()
+    rig.close()
+
+
+@dataclass
+class Silence:
+    """A link over which nothing passes, though nobody closed it."""
+
+    transport: SshTransport
+
+    def __enter__(self) -> None:
+        assert self.transport.process_id is not None
+        os.kill(self.transport.process_id, signal.SIGSTOP)
+
+    def __exit__(self, *_: object) -> None:
+        assert self.transport.process_id is not None
+        os.kill(self.transport.process_id, signal.SIGCONT)
+
+
+def test_a_link_that_falls_silent_leaves_the_board_restored_by_its_watchdog(
+    ssh_server: SshServer, tmp_path: Path
+) -> None:
+    board = Board(tmp_path / "tx2")
+    transport = ssh_server.transport()
+    client = connect(board, transport, watchdog_s=1.0)
+    time.sleep(1.3)  # longer than the watchdog waits: heartbeats keep the agent
+    client.request("set_clocks", clocks_hz={"gpu": TX2_GPU_HZ[2], "emc": TX2_EMC_HZ[4]})
+    assert not board.is_restored
+    with Silence(transport):
+        assert board.await_restored(4.0) > 0.5
+    with pytest.raises(ConnectionLostError):
+        client.request("state")
+    client.close()
+
+
+def test_nothing_is_written_unless_it_is_allowed(tmp_path: Path) -> None:
+    board = Board(tmp_path / "tx2")
+    with connect(board, LocalTransport(), allow_dvfs=False) as client:
+        with pytest.raises(AgentReplyError, match="allow_dvfs") as caught:
+            client.request("set_clocks", clocks_hz={"gpu": TX2_GPU_HZ[0]})
+        assert caught.value.kind == "not-allowed"
+        assert client.request("state")["actual"]["gpu"] == TX2_GPU_HZ[0]
+    assert board.is_restored
+
+
+def test_the_agent_of_this_hadas_is_brought_along_once(ssh_server: SshServer, tmp_path: Path) -> None:
+    build_tx2(tmp_path / "tx2")
+    brought = set()
+    for _ in range(2):
+        with AgentClient(ssh_server.transport(), sysroot=str(tmp_path / "tx2")) as client:
+            assert client.hello["protocol"] == 1
+            files = list((ssh_server.folder / "cache" / "hadas-agent").glob("*.pyz"))
+        brought |= {(path.name, path.stat().st_mtime_ns) for path in files}
+    assert len(brought) == 1
+    name, _ = brought.pop()
+    assert name.removesuffix(".pyz") in client.hello["agent"]
+
+
+SKEW = """\
+import time
+_monotonic, _time = time.monotonic, time.time
+time.monotonic = lambda: _monotonic() + 1e6
+time.time = lambda: _time() - 3e7
+"""
+
+
+def test_the_rig_keeps_the_contract_though_the_clocks_of_the_device_are_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Monotonic clocks 12 days apart, calendars a year: nothing compares the host's time with the device's."""
+    (tmp_path / "skew").mkdir()
+    (tmp_path / "skew" / "sitecustomize.py").write_text(SKEW)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    board = Board(tmp_path / "tx2")
+    program = ("env", f"PYTHONPATH={tmp_path / 'skew'}", *board.program)
+    client = AgentClient(LocalTransport(), allow_dvfs=True, program=program)
+    assert client.hello["monotonic_s"] > time.monotonic() + 9e5
+    rig = JetsonRig(client, ONNX, space=MINI, n_classes=10)
+    check_rig(rig, request_at(rig.clock_table(), 40), space=MINI, n_classes=10)
+    assert board.is_restored
+
+
+DOMAINS = {"gpu": TX2_GPU_HZ, "cpu0": TX2_CPU_HZ, "cpu1": TX2_CPU_HZ, "emc": TX2_EMC_HZ}
+TX2 = {"model": "quill", "compatible": ["nvidia,quill", "nvidia,tegra186"]}
+
+
+def test_domains_that_move_together_must_share_a_table() -> None:
+    both = JetsonSettings(domains={"cpu": ("cpu0", "cpu1")})
+    assert steered_table(TX2, DOMAINS, both, "tx2").domains[0].frequencies_hz == TX2_CPU_HZ
+    assert steered_table(TX2, DOMAINS, JetsonSettings(), "tx2") is PINNED
+    with pytest.raises(ConfigError, match="cpu0, gpu have different tables"):
+        steered_table(TX2, DOMAINS, JetsonSettings(domains={"cpu": ("cpu0", "gpu")}), "tx2")
+    with pytest.raises(ConfigError, match="'cpu2' is not on this board now"):
+        steered_table(TX2, DOMAINS, JetsonSettings(domains={"cpu": ("cpu2",)}), "tx2")
+    with pytest.raises(ConfigError, match="'cpu1' is named by 'cpu' and by 'cpu1'"):
+        steered_table(TX2, DOMAINS, replace(both, pinned={"cpu1": "max"}), "tx2")
+    with pytest.raises(OffTableFrequencyError, match="cpu1_hz"):
+        steered_table(TX2, DOMAINS, JetsonSettings(pinned={"cpu1": 2_000_000_000}), "tx2")
+
+
+def test_the_engine_is_the_first_that_the_device_has() -> None:
+    found = [{"name": "trtexec", "version": "8.2.1"}, {"name": "onnxruntime", "version": "1.11.0"}]
+    assert chosen_engine(JetsonSettings(), found, "tx2") == ("onnxruntime", "1.11.0")
+    assert chosen_engine(JetsonSettings(engine="trtexec"), found, "tx2") == ("trtexec", "8.2.1")
+    with pytest.raises(ConfigError, match="it has trtexec, onnxruntime"):
+        chosen_engine(JetsonSettings(engine="torch"), found, "tx2")
+    with pytest.raises(ConfigError, match="'trtexec' is not on this device for its cpu"):
+        chosen_engine(JetsonSettings(engine="trtexec", processor="cpu"), found, "tx2")
+
+
+@pytest.mark.parametrize(
+    ("compatible", "names"),
+    [
+        ("nvidia,p2597-0000+p3310-1000 nvidia,quill nvidia,tegra186", ("jetson-tx2", "pascal-gpu", "denver-cpu")),
+        ("nvidia,p2972-0000 nvidia,tegra194", ("jetson-agx-xavier", "volta-gpu", "carmel-cpu")),
+        ("nvidia,p3509-0000+p3668-0000 nvidia,tegra194", ("jetson-xavier-nx", "volta-gpu", "carmel-cpu")),
+        ("nvidia,p3450-0000 nvidia,tegra210", ("jetson-nano", "maxwell-gpu", "a57-cpu")),
+        ("nvidia,p3737-0000+p3701-0000 nvidia,tegra234", ("jetson-agx-orin", "ampere-gpu", "a78ae-cpu")),
+        ("nvidia,p3768-0000+p3767-0005-super nvidia,tegra234", ("jetson-orin-nano", "ampere-gpu", "a78ae-cpu")),
+        ("nvidia,p3768-0000+p3767-0000 nvidia,tegra234", ("jetson-orin-nx", "ampere-gpu", "a78ae-cpu")),
+        ("acme,board", ("acme-board-3", "gpu", "cpu")),
+    ],
+)  # fmt: skip
+def test_boards_are_named_by_their_device_tree(compatible: str, names: tuple[str, str, str]) -> None:
+    board = {"model": "Acme Board 3", "compatible": compatible.split()}
+    assert (board_name(board), gpu_name(board), cpu_name(board, ("cpu1",))) == names
+
+
+def test_releases_are_named_as_nvidia_names_them() -> None:
+    text = "# R32 (release), REVISION: 3.1, GCID: 18186506, BOARD: t186ref, EABI: aarch64, DATE: Tue Dec 10"
+    assert release_name(text) == "L4T 32.3.1"
+    assert release_name("# R36 (release), REVISION: 4.7, GCID: 42132812") == "L4T 36.4.7"
+    assert release_name("") == "unknown release"
