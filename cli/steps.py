@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import ConfigError
+from .devices import DevicesFile
+from .networks import NamedNetworks, measure_networks
 from .opening import Adopt, Cluster, NWorkers, StudyFile, Workers, named_places, open_study
 from .printing import console, print_table, showing_progress, simulated_mark
 
@@ -18,8 +20,13 @@ if TYPE_CHECKING:
     from ..study.journal import RoundSummary
 
 
+_NAMED = "Options without a study: networks by name"
+
+
 def measure(
-    study: StudyFile,
+    study: Annotated[
+        Path | None, typer.Argument(help="The study's YAML file; leave it out to measure networks by name.")
+    ] = None,
     accuracy: Annotated[
         bool,
         typer.Option("--accuracy", help="Measure only accuracies; a later `hadas measure` does the costs."),
@@ -27,20 +34,101 @@ def measure(
     workers: Workers = None,
     n_workers: NWorkers = None,
     cluster: Cluster = None,
-    device: Annotated[str | None, typer.Option(help="Where each of them computes: cpu, cuda, auto.")] = None,
+    compute: Annotated[
+        str | None, typer.Option(help="Where each accuracy job computes: cpu, cuda, auto.")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_NAMED,
+            help="Measure on host, cuda, or a device of the devices file; several of one kind with "
+            "commas between.",
+        ),
+    ] = None,
+    devices_file: DevicesFile = None,
+    networks: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_NAMED, help="Presets of the space, smallest, largest; presets = all of them."
+        ),
+    ] = "presets",
+    exits: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_NAMED, help="None, all, even:N (evenly spread), or block indices such as 5,8."
+        ),
+    ] = "even:2",
+    clocks: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_NAMED, help="Max, min, all, or e.g. 'gpu=854250000 emc=1600000000' (Hz)."
+        ),
+    ] = "max",
+    space: Annotated[
+        str, typer.Option(rich_help_panel=_NAMED, help="Attentivenas or mini.")
+    ] = "attentivenas",
+    classes: Annotated[
+        int, typer.Option(min=2, rich_help_panel=_NAMED, help="Outputs of each classifier.")
+    ] = 100,
+    program: Annotated[
+        str,
+        typer.Option(rich_help_panel=_NAMED, help="Stages (one program per stage) or prefix (one per exit)."),
+    ] = "stages",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=_NAMED, help="Full, or quick (about a second per network, energy not to trust)."
+        ),
+    ] = "full",
+    repeat: Annotated[int, typer.Option(min=1, rich_help_panel=_NAMED, help="Sweeps over all networks.")] = 1,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=_NAMED,
+            help="Rows go here, and the same command continues it; default: runs/measured/.",
+        ),
+    ] = None,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for a device that somebody holds.")
+    ] = 0.0,
     adopt: Adopt = False,
 ) -> None:
-    """Measure what is planned: the seed points first, later what `suggest` asked for.
+    """Measure what a study has planned: the seed points first, later what `suggest` asked for.
 
-    Options override the study file's section `accuracy` for this time.
+    Its options override the study file's section `accuracy` for this time. Without a study, measure
+    latency and energy of networks by name, with exits on fresh weights, into a log.
     """
-    opened = open_study(study, adopt, named_places(workers, n_workers, cluster, device))
+    if study is None:
+        wanted = NamedNetworks(space, networks, exits, clocks, classes, repeat)
+        _measure_networks(wanted, device, devices_file, program, protocol, log, wait)
+        return
+    if device is not None or devices_file is not None:
+        raise ConfigError(
+            f"the device of {study} is what its section 'device' says; --device measures networks by name, without a "
+            "study (accuracy jobs on a GPU: --compute cuda)"
+        )
+    opened = open_study(study, adopt, named_places(workers, n_workers, cluster, compute))
     if accuracy:
         _measure_accuracy(opened)
         return
     with showing_progress() as progress:
         opened.measure(progress)
     _print_round(opened, opened.findings.summaries()[-1])
+
+
+def _measure_networks(
+    wanted: NamedNetworks, device: str | None, devices_file: Path | None, program: str, protocol: str,
+    log: Path | None, wait_s: float,
+) -> None:  # fmt: skip
+    if device is None:
+        raise ConfigError("name a study's file, or a device to measure networks on, e.g. --device host")
+    if program not in ("stages", "prefix"):
+        raise ConfigError(f"--program {program}: must be stages or prefix")
+    names = [name.strip() for name in device.split(",") if name.strip()]
+    measure_networks(
+        wanted, names, devices_file, program="prefix" if program == "prefix" else "stages", protocol=protocol,
+        log=log, seed=0, wait_s=wait_s,
+    )  # fmt: skip
 
 
 def _measure_accuracy(study: Study) -> None:
@@ -62,15 +150,50 @@ def _measure_accuracy(study: Study) -> None:
         console.print(escape(f"- {study.findings.name(record.backbone)}: {record.reason}"), soft_wrap=True)
 
 
-def fit(study: StudyFile, adopt: Adopt = False) -> None:
+def fit(
+    study: StudyFile,
+    new_only: Annotated[
+        bool,
+        typer.Option(
+            "--new-only",
+            help="Adopt cost rows that arrived in the store (`hadas logs import`, other studies of the same "
+            "device), fit again, and say what they changed and whether the device has drifted.",
+        ),
+    ] = False,
+    adopt: Adopt = False,
+) -> None:
     """Fit the predictors to all valid rows; show the cross-validated choice per quantity."""
     from ..study.tables import model_rows
 
     opened = open_study(study, adopt)
+    if new_only:
+        _fit_new(opened)
+        return
     with showing_progress() as progress:
         opened.fit(progress)
     columns = ("quantity", "model", "rows", "cross-validated scores")
     print_table(f"predictors{simulated_mark(opened)}", columns, model_rows(opened))
+
+
+def _fit_new(study: Study) -> None:
+    from ..study.arrivals import fit_new
+    from ..study.tables import CHANGE_COLUMNS, change_rows, change_verdicts
+
+    with showing_progress() as progress:
+        change, arrivals = fit_new(study, progress)
+    for reason, n in arrivals.refused.items():
+        console.print(escape(f"not used: {n} cost rows {reason}"), soft_wrap=True, highlight=False)
+    if change is None:
+        console.print(
+            f"No cost rows have arrived that study '{study.config.study}' does not know and can use: "
+            "nothing to fit.",
+            soft_wrap=True,
+            highlight=False,
+        )
+        return
+    print_table(f"{change.target_id}{simulated_mark(study)}", CHANGE_COLUMNS, change_rows(change))
+    for line in change_verdicts(change):
+        console.print(escape(f"- {line}"), soft_wrap=True, highlight=False)
 
 
 def search(study: StudyFile, adopt: Adopt = False) -> None:

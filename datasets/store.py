@@ -163,18 +163,30 @@ class Store:
             return connection.execute(query).first() is not None
 
     def costs(self, *, session: str | None = None, target_id: str | None = None) -> tuple[CostRecord, ...]:
-        """Cost rows in order of (session, row_no), valid and invalid, optionally of one session or target."""
+        """Cost rows in order of (session, row_no), valid and invalid, optionally of one session or target.
+
+        A session that several devices shared has a part ``session@device`` for each of them: its rows are
+        those of all parts.
+        """
         query = (
             sa.select(schema.costs.c.row, schema.targets.c.fields)
             .join(schema.targets)
             .order_by(schema.costs.c.session, schema.costs.c.row_no)
         )
         if session is not None:
-            query = query.where(schema.costs.c.session == session)
+            own = schema.costs.c.session
+            query = query.where((own == session) | own.startswith(f"{session}@", autoescape=True))
         if target_id is not None:
             query = query.where(schema.costs.c.target_id == target_id)
         with self._reading() as connection:
             return tuple(rows.cost_from_json(row, target) for row, target in connection.execute(query))
+
+    def count_costs(self) -> dict[str, int]:
+        """Cost rows by ``target_id``, valid and invalid."""
+        column = schema.costs.c.target_id
+        query = sa.select(column, sa.func.count()).group_by(column).order_by(column)
+        with self._reading() as connection:
+            return {target_id: int(n) for target_id, n in connection.execute(query)}
 
     # -- accuracy -----------------------------------------------------------------------------
 

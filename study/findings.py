@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets.believable import is_anchor, judged
 from ..datasets.records import AccuracyRecord, CostRecord
 from ..datasets.store import Store
 from ..errors import StudyError
 from ..spaces import Backbone, exits_from_heads
 from .assembly import Assembly
-from .journal import Check, MeasuredPoint, RoundSummary, design_from_json
+from .journal import Adoption, Check, MeasuredPoint, RoundSummary, design_from_json
 
 if TYPE_CHECKING:
     from ..measurement.accuracy.meter import AccuracyMeter
@@ -94,13 +95,64 @@ class Findings:
             split_id=self.parts.data.split_id,
         )
 
-    def cost_records(self, n_rounds: int) -> tuple[CostRecord, ...]:
-        """Cost rows of rounds 0 .. n_rounds - 1: what the loop may train on (baselines excluded)."""
-        return tuple(row for r in range(n_rounds) for row in self.store.costs(session=self.session(r)))
+    def cost_rows(self, label: int | str) -> tuple[CostRecord, ...]:
+        """Cost rows of a session; those that a later drift undid are marked invalid."""
+        return judged(self.store.costs(session=self.session(label)))
+
+    def loop_rows(self, n_rounds: int) -> tuple[CostRecord, ...]:
+        """Cost rows of rounds 0 .. n_rounds - 1, baselines excluded."""
+        return tuple(self._rows_of_rounds(0, n_rounds))
+
+    def cost_records(self, n_rounds: int, n_adoptions: int | None = None) -> tuple[CostRecord, ...]:
+        """What cost predictors after n_rounds rounds are trained on: rows of the rounds and adopted ones, as they came.
+
+        Where adopted rows showed that the device had drifted, all rows before them are brought to their level.
+
+        Args:
+            n_adoptions: only the first so many of the adoptions after those rounds; by default all.
+        """
+        from ..surrogates.assessment import at_level
+
+        rows: list[CostRecord] = []
+        done = 0
+        for k, adoption in enumerate(self.adoptions(n_rounds)[:n_adoptions], start=1):
+            rows += self._rows_of_rounds(done, adoption.after_round + 1)
+            done = adoption.after_round + 1
+            factors = (self.event(f"drift:{k}") or {}).get("factors", {})
+            rows = [at_level(row, factors) for row in rows]
+            rows += self.adopted_rows(adoption)
+        return (*rows, *self._rows_of_rounds(done, n_rounds))
+
+    def _rows_of_rounds(self, first: int, end: int) -> list[CostRecord]:
+        return [row for r in range(first, end) for row in self.cost_rows(r)]
+
+    @property
+    def n_adoptions(self) -> int:
+        """How often rows from elsewhere were adopted."""
+        return self._n_rounds("logs")
+
+    def adoptions(self, n_rounds: int) -> list[Adoption]:
+        """Adoptions of rows from elsewhere after one of the rounds 0 .. n_rounds - 1, oldest first."""
+        events = (self.event(f"logs:{k}") for k in range(1, self.n_adoptions + 1))
+        found = [Adoption.from_json(event) for event in events if event is not None]
+        return [adoption for adoption in found if adoption.after_round < n_rounds]
+
+    def adopted_rows(self, adoption: Adoption) -> list[CostRecord]:
+        """Cost rows that an adoption names, as they stand in the store."""
+        rows: list[CostRecord] = []
+        for session, row_numbers in adoption.rows.items():
+            wanted = set(row_numbers)
+            rows += [row for row in self.store.costs(session=session) if row.row_no in wanted]
+        return rows
+
+    def fit_label(self, r: int) -> str:
+        """How fits and searches after round ``r`` are journalled: rows adopted since make new ones."""
+        n = sum(adoption.after_round == r for adoption in self.adoptions(r + 1))
+        return f"{r}+{n}" if n else f"{r}"
 
     def training_accuracy(self, n_rounds: int) -> tuple[AccuracyRecord, ...]:
         """Valid accuracy rows of the backbones of rounds 0 .. n_rounds - 1."""
-        found = self.accuracy_records([row.backbone for row in self.cost_records(n_rounds)])
+        found = self.accuracy_records([row.backbone for row in self.loop_rows(n_rounds)])
         return tuple(record for record in found.values() if record.valid)
 
     def unit_costs(self) -> UnitCosts:
@@ -108,7 +160,7 @@ class Findings:
         price of an accuracy job (its measured seconds depend on the host, and so would the run)."""
         from ..search.acquisition import UnitCosts
 
-        rows = self.cost_records(self.n_measured_rounds)
+        rows = self.loop_rows(self.n_measured_rounds)
         return UnitCosts(
             device_s=float(np.mean([row.device_seconds for row in rows])),
             accuracy_s=self.parts.config.learning.accuracy_job_s,
@@ -118,7 +170,7 @@ class Findings:
         """Every design of a session whose accuracy and cost were both measured."""
         from ..search.designs import Design, evaluate_measured
 
-        rows = [row for row in self.store.costs(session=self.session(label)) if row.valid]
+        rows = [row for row in self.cost_rows(label) if row.valid and not is_anchor(row)]
         known = self.accuracy_records([row.backbone for row in rows])
         strategy = self._strategy(label)
         found = []
@@ -226,9 +278,7 @@ class Findings:
         """
         points = self._some_points(r)
         rows = self.store.costs(session=self.session(r))
-        fresh = {row.backbone.arch_id for row in rows} - {
-            row.backbone.arch_id for row in self.cost_records(r)
-        }
+        fresh = {row.backbone.arch_id for row in rows} - {row.backbone.arch_id for row in self.loop_rows(r)}
         trained = self.accuracy_records([row.backbone for row in rows])
         own = [t for a, t in trained.items() if a in fresh and t.session == self.session("accuracy")]
         return RoundSummary.of_checks(

@@ -63,6 +63,39 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Adoption:
+    """Cost rows from elsewhere (logs, other studies) that a study trains on from some round on.
+
+    Attributes:
+        after_round: the latest measured round when they were adopted.
+        rows: row numbers by session.
+    """
+
+    after_round: int
+    rows: Mapping[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, after_round: int, records: Sequence[CostRecord]) -> Self:
+        """The adoption of some rows."""
+        rows: dict[str, list[int]] = defaultdict(list)
+        for record in records:
+            rows[record.session].append(record.row_no)
+        return cls(after_round, {session: tuple(numbers) for session, numbers in rows.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready mapping."""
+        return {
+            "after_round": self.after_round, "rows": {name: list(rows) for name, rows in self.rows.items()}
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`."""
+        rows = {name: tuple(numbers) for name, numbers in document["rows"].items()}
+        return cls(document["after_round"], rows)
+
+
+@dataclass(frozen=True)
 class RoundSummary:
     """What one round found and cost.
 

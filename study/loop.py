@@ -7,7 +7,9 @@ measured before it; so the same command after an interruption continues to the s
 Journal keys: ``supernet`` (its weights, what training cost), ``device`` (whose costs it began with: target and clock table),
 ``reference`` (of the hypervolume),
 ``plan:r`` (what round r measures, and why), ``measured:r`` (what round r found), ``fit:r`` and
-``search:r`` (on the rows of rounds 0..r), ``plan:NAME`` and ``measured:NAME`` of each baseline.
+``search:r`` (on the rows of rounds 0..r), ``plan:NAME`` and ``measured:NAME`` of each baseline,
+``logs:k`` (rows from elsewhere that are trained on after some round) and ``drift:k`` (what they changed);
+what is fitted and searched after the n-th adoption that followed round r is ``fit:r+n``, ``search:r+n``.
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ class Study:
         begun = self.findings.event("device")
         if begun is not None:
             self.parts.known_device = DeviceIdentity.from_json(begun)
-        self._worlds: tuple[int, Worlds] | None = None
+        self._worlds: tuple[str, Worlds] | None = None
 
     @classmethod
     def open(cls, path: Path, *, adopt: bool = False, places: Mapping[str, Any] | None = None) -> Self:
@@ -129,13 +131,18 @@ class Study:
         """Whether costs come from a simulator."""
         return self.config.device.kind == "simulator"
 
-    def _journal(self, key: str, payload: dict[str, Any]) -> None:
+    def journal(self, key: str, payload: dict[str, Any]) -> None:
+        """Write down one decision; see the keys above.
+
+        Raises:
+            StoreError: the key is taken.
+        """
         if self.store.study_config(self.config.study) is None:
             # A study begins with its first decision, so that a file that failed before can be mended.
             self.store.put_study(self.config.study, self.config.model_dump(mode="json"))
         self.store.journal(self.config.study, key, payload)
 
-    def _seed(self, *purpose: int) -> int:
+    def seed_for(self, *purpose: int) -> int:
         """A seed of its own for every purpose, all derived from the study's."""
         return int(np.random.SeedSequence([self.config.seed, *purpose]).generate_state(1)[0])
 
@@ -164,8 +171,8 @@ class Study:
             return
         self._measure_designs(r, _round_name(r), progress)
         if self.findings.event("reference") is None:
-            self._journal("reference", self.findings.first_reference().to_json())
-        self._journal(f"measured:{r}", self.findings.summarise(r).to_json())
+            self.journal("reference", self.findings.first_reference().to_json())
+        self.journal(f"measured:{r}", self.findings.summarise(r).to_json())
 
     def measure_accuracy(self, progress: ProgressCallback = _silent) -> tuple[AccuracyRecord, ...]:
         """Measure only the accuracies that the latest plan asks for; :meth:`measure` closes the round later.
@@ -188,15 +195,15 @@ class Study:
         self.train(progress)
         self._check_device()
         if self.findings.n_planned_rounds == 0:
-            seeds = seed_designs(self.parts, self._seed(0))
-            self._journal("plan:0", {"designs": seeds, "predictions": []})
+            seeds = seed_designs(self.parts, self.seed_for(0))
+            self.journal("plan:0", {"designs": seeds, "predictions": []})
         r = self.findings.n_planned_rounds - 1
         return None if self.findings.n_measured_rounds > r else r
 
     def _check_weights(self, trained: TrainedSupernet) -> None:
         begun = self.findings.event("supernet")
         if begun is None:
-            self._journal("supernet", {"weights_id": trained.weights_id, "seconds": trained.seconds})
+            self.journal("supernet", {"weights_id": trained.weights_id, "seconds": trained.seconds})
         elif begun["weights_id"] != trained.weights_id:
             raise StudyError(
                 f"study '{self.config.study}' began with supernet weights {begun['weights_id']}, these are "
@@ -209,7 +216,7 @@ class Study:
         device = DeviceIdentity.of(self.parts.device)
         begun = self.findings.event("device")
         if begun is None:
-            self._journal("device", device.to_json())
+            self.journal("device", device.to_json())
             self.parts.known_device = device
         elif changed := DeviceIdentity.from_json(begun).differences(device):
             raise StudyError(
@@ -223,9 +230,8 @@ class Study:
         backbones = [design.backbone for design in designs]
         measure_accuracies(self.findings, backbones, f"accuracy, {name}", progress)
         mark = " (SIMULATED)" if self.simulated else ""
-        session, seed = self.findings.session(label), self._seed(1)
-        for _ in range(2):  # a design whose row came out invalid is queued once more
-            measure_costs(self.findings, designs, session, seed, f"cost{mark}, {name}", progress)
+        session, seed = self.findings.session(label), self.seed_for(1)
+        measure_costs(self.findings, designs, session, seed, f"cost{mark}, {name}", progress)
 
     def _designs(self, label: int | str) -> list[Design]:
         plan = self.findings.event(f"plan:{label}")
@@ -234,7 +240,7 @@ class Study:
 
     # -- predicting, searching, suggesting -----------------------------------------------------
 
-    def _latest(self) -> int:
+    def latest_round(self) -> int:
         """Latest measured round.
 
         Raises:
@@ -251,48 +257,61 @@ class Study:
 
     def worlds(self, progress: ProgressCallback = _silent) -> Worlds:
         """What the search sees, on the predictors of all measured rounds."""
-        r = self._latest()
-        if self._worlds is None or self._worlds[0] != r:
+        r = self.latest_round()
+        label = self.findings.fit_label(r)
+        if self._worlds is None or self._worlds[0] != label:
             accuracy = self.findings.training_accuracy(r + 1)
-            predictors = self._fitted(r, accuracy, progress)
-            worlds = Worlds.build(self.parts, predictors, accuracy)
-            self._worlds = (r, worlds)
+            predictors = self.fitted(progress)
+            self._worlds = (label, Worlds.build(self.parts, predictors, accuracy))
         return self._worlds[1]
 
-    def _fitted(self, r: int, accuracy: Sequence[AccuracyRecord], progress: ProgressCallback) -> PredictorSet:
+    def fitted(self, progress: ProgressCallback = _silent, n_adoptions: int | None = None) -> PredictorSet:
+        """Predictors of the latest round, without all the rest of what the search sees.
+
+        Args:
+            n_adoptions: as if only the first so many adoptions of rows from elsewhere had been made.
+
+        Raises:
+            StudyError: nothing is measured.
+        """
         from ..surrogates.predictor_set import PredictorSet
 
-        costs = self.findings.cost_records(r + 1)
-        seed, candidates = self._seed(3, r), self.config.surrogates.candidates
+        r = self.latest_round()
+        accuracy = self.findings.training_accuracy(r + 1)
+        costs = self.findings.cost_records(r + 1, n_adoptions)
+        seed, candidates = self.seed_for(3, r), self.config.surrogates.candidates
         # Models are found again by what they were fitted to, not by whose they are.
         fit_id = content_digest(accuracy, costs, seed, candidates)
         directory = self.directory / "models" / self.config.study / f"round-{r}-{fit_id}"
         if directory.exists():
-            return PredictorSet.load(directory, self.parts.space, self.parts.table)
-        progress("fitting the predictors", 0, 1)
-        predictors = PredictorSet.fit(
-            self.parts.space, self.parts.table, accuracy, costs,
-            n_classes=self.parts.data.n_classes, seed=seed, candidates=candidates,
-        )  # fmt: skip
-        predictors.save(directory)
-        if self.findings.event(f"fit:{r}") is None:
+            predictors = PredictorSet.load(directory, self.parts.space, self.parts.table)
+        else:
+            progress("fitting the predictors", 0, 1)
+            predictors = PredictorSet.fit(
+                self.parts.space, self.parts.table, accuracy, costs,
+                n_classes=self.parts.data.n_classes, seed=seed, candidates=candidates,
+            )  # fmt: skip
+            predictors.save(directory)
+            progress("fitting the predictors", 1, 1)
+        key = f"fit:{self.findings.fit_label(r)}"
+        if n_adoptions is None and self.findings.event(key) is None:
             models = [asdict(summary) for summary in predictors.summary]
-            self._journal(f"fit:{r}", {"models": models, "n_cost_rows": len(costs)})
-        progress("fitting the predictors", 1, 1)
+            self.journal(key, {"models": models, "n_cost_rows": len(costs)})
         return predictors
 
     def search(self, progress: ProgressCallback = _silent) -> SearchResult:
         """Nested search on the current predictive means."""
-        r = self._latest()
-        event = self.findings.event(f"search:{r}")
+        r = self.latest_round()
+        key = f"search:{self.findings.fit_label(r)}"
+        event = self.findings.event(key)
         if event is None:
             # Measured backbones are known exactly; the search starts from all of them.
             initial = [point.design.backbone for point in self.findings.loop_points()]
             result = self._search_in(
-                self.worlds(progress).mean, self._seed(4, r), "nested search", progress, initial
+                self.worlds(progress).mean, self.seed_for(4, r), "nested search", progress, initial
             )
             event = search_to_json(result)
-            self._journal(f"search:{r}", event)
+            self.journal(key, event)
         return search_from_json(event)
 
     def _search_in(
@@ -319,7 +338,7 @@ class Study:
         Raises:
             StudyError: nothing is measured yet, or ``n`` is asked for while a plan is open.
         """
-        r = self._latest()
+        r = self.latest_round()
         if self.findings.n_planned_rounds > r + 1:
             if n is not None:
                 self._refuse_second_plan(r + 1)
@@ -331,14 +350,14 @@ class Study:
     def _suggestions(self, n: int, progress: ProgressCallback) -> Sequence[Suggestion]:
         from ..search.acquisition import candidate_pool, suggest
 
-        r, learning = self._latest(), self.config.learning
+        r, learning = self.latest_round(), self.config.learning
         found, worlds = self.search(progress), self.worlds(progress)
-        draws = worlds.predictors.draws(learning.draws, self._seed(5, r))
+        draws = worlds.predictors.draws(learning.draws, self.seed_for(5, r))
         results = [found]
         for i in range(learning.searches_on_draws):
             phase = f"nested search on draw {i + 1}"
             world = worlds.drawn(draws, i)
-            results.append(self._search_in(world, self._seed(6, r, i), phase, progress, found.population))
+            results.append(self._search_in(world, self.seed_for(6, r, i), phase, progress, found.population))
         points = self.findings.loop_points()
         measured, _ = self.findings.objectives(points)
         pool = candidate_pool(results, exclude={point.design for point in points})
@@ -360,8 +379,8 @@ class Study:
     def _plan(
         self, r: int, designs: Sequence[Design], why: Sequence[dict[str, Any]], *, asked_for: bool = False
     ) -> None:
-        n_draws, seed = N_CHECK_DRAWS, self._seed(7, self._latest())
-        self._journal(
+        n_draws, seed = N_CHECK_DRAWS, self.seed_for(7, self.latest_round())
+        self.journal(
             f"plan:{r}",
             {
                 "asked_for": asked_for,
@@ -377,7 +396,7 @@ class Study:
         Raises:
             StudyError: nothing is measured yet, or a plan is open already.
         """
-        r = self._latest()
+        r = self.latest_round()
         if self.findings.n_planned_rounds > r + 1:
             self._refuse_second_plan(r + 1)
         known = {point.design for point in self.findings.loop_points()}
@@ -420,7 +439,7 @@ class Study:
         space, settings = self.parts.space, self.parts.search_settings
         for i, name in enumerate(BASELINES):
             if self.findings.event(f"plan:{name}") is None:
-                seed = self._seed(8, i)
+                seed = self.seed_for(8, i)
                 if name == "random":
                     designs = baselines.random_designs(space, self.parts.table, n, seed)
                 else:
@@ -431,7 +450,7 @@ class Study:
                     )
                     designs = propose(space, self.worlds(progress).mean, settings, n, seed)
                 documents = [design_to_json(d.backbone, d.exits, d.setting) for d in designs]
-                self._journal(f"plan:{name}", {"designs": documents, "predictions": []})
+                self.journal(f"plan:{name}", {"designs": documents, "predictions": []})
             if self.findings.event(f"measured:{name}") is None:
                 self._measure_designs(name, name, progress)
-                self._journal(f"measured:{name}", {"n": n})
+                self.journal(f"measured:{name}", {"n": n})

@@ -12,6 +12,7 @@ from .loop import BASELINES, Study
 if TYPE_CHECKING:
     from ..search.designs import Design
     from ..spaces import Backbone
+    from .arrivals import Change
     from .ledger import Ledger, Split
 
 
@@ -122,6 +123,39 @@ def model_rows(study: Study) -> list[list[str]]:
     return rows
 
 
+CHANGE_COLUMNS = ("quantity", "rows judged", "predicted by", "mean error", "bias", "in 90 % interval")
+"""What :func:`change_rows` shows."""
+
+
+def change_rows(change: Change) -> list[list[str]]:
+    """How adopted rows are predicted without them and with them, one row of text per quantity and predictor."""
+    rows = []
+    for item in change.assessments:
+        for name, errors in (("before", item.old), ("now, networks held out", item.new)):
+            if errors is not None:
+                shown = f"{errors.mape:.1f} %", f"{errors.bias:+.1f} %", f"{errors.coverage_90:.0%}"
+                rows.append([item.quantity, f"{errors.n_rows} of {change.n_rows}", name, *shown])
+    return rows
+
+
+def change_verdicts(change: Change) -> list[str]:
+    """Whether the device has drifted, and what to do then."""
+    lines = [
+        f"{change.n_rows} rows of {change.n_networks} networks adopted: the predictors are trained on them from now on"
+    ]
+    lines += [item.drift.verdict(item.quantity) for item in change.assessments]
+    changed = ", ".join(
+        f"{quantity} x {factor:.3f}" for quantity, factor in change.factors.items() if factor != 1.0
+    )
+    if changed:
+        lines.append(
+            f"to train on, rows from before are brought to the new level ({changed}), so that the predictors follow "
+            "the device as it is now; the study's points and fronts still show what was measured. If the change is "
+            "there to stay, measure anew, as a study with a new name"
+        )
+    return lines
+
+
 def suggestion_rows(study: Study) -> list[list[str]]:
     """The latest plan, one row of text per suggested design."""
     plan = study.findings.event(f"plan:{study.findings.n_planned_rounds - 1}") or {}
@@ -168,6 +202,10 @@ def status_rows(study: Study) -> list[tuple[str, str]]:
     failed = [row for row in costs if not row.valid]
     rows.append(("cost rows", f"{len(costs)} with the baselines', {len(failed)} of them invalid"))
     rows += [(f"  row {row.row_no} of {row.session}", row.reason) for row in failed]
+    adopted = findings.adoptions(measured)
+    if adopted:
+        n = sum(len(rows) for adoption in adopted for rows in adoption.rows.values())
+        rows.append(("cost rows from elsewhere", f"{n}, adopted by `hadas fit --new-only`"))
     if trained is not None:
         accuracy = findings.accuracy_records(_planned_backbones(study, sessions)).values()
         bad = [record for record in accuracy if not record.valid]
@@ -189,9 +227,10 @@ def _next_step(study: Study) -> str:
     r = findings.n_measured_rounds - 1
     if findings.n_planned_rounds == 0 or findings.n_planned_rounds > findings.n_measured_rounds:
         return "hadas measure"
-    if findings.event(f"fit:{r}") is None:
+    label = findings.fit_label(r)
+    if findings.event(f"fit:{label}") is None:
         return "hadas fit"
-    if findings.event(f"search:{r}") is None:
+    if findings.event(f"search:{label}") is None:
         return "hadas search"
     if findings.n_suggested_rounds() < study.config.learning.rounds:
         return "hadas suggest"

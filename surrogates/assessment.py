@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..datasets.records import CostRecord
-from ..spaces import BackboneSpace, ClockTable, Setting, Stage
+from ..datasets.records import CostRecord, Statistic
+from ..spaces import BackboneSpace, Setting, Stage
 from .cost import cost_rows
 from .cost_model import CostDraws, CostModel
 from .drift import DriftTest, PredictionErrors, drift_test
-from .models import IntArray, group_folds
+from .models import KINDS, IntArray, group_folds
 from .prediction import FloatArray
 
 MAX_ROWS = 600
@@ -26,6 +28,9 @@ N_FOLDS = 5
 
 QUANTITIES = ("latency", "energy")
 
+Factors = Mapping[str, float]
+"""By quantity, what older rows are multiplied by to be those of a device that has drifted since."""
+
 
 @dataclass(frozen=True)
 class Assessment:
@@ -34,8 +39,8 @@ class Assessment:
     Attributes:
         quantity: ``latency`` or ``energy``, of the whole network.
         old: errors of the older predictors.
-        new: errors of predictors that were given the new rows of other networks; ``None`` for rows of
-            one network, which leave nothing to be learnt from.
+        new: errors of predictors that were given the new rows of other networks, the older rows brought to
+            their level if they showed a drift; ``None`` for rows of one network, which teach nothing.
         drift: whether the older predictors still hold.
     """
 
@@ -44,45 +49,138 @@ class Assessment:
     new: PredictionErrors | None
     drift: DriftTest
 
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready mapping."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`."""
+        new = document["new"]
+        return cls(
+            document["quantity"],
+            PredictionErrors(**document["old"]),
+            None if new is None else PredictionErrors(**new),
+            DriftTest(**document["drift"]),
+        )
+
 
 def assess(
     space: BackboneSpace, older: CostModel, old_rows: Sequence[CostRecord], new_rows: Sequence[CostRecord], *,
-    candidates: tuple[str, ...], seed: int,
+    chosen: Mapping[str, str], seed: int, progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> tuple[Assessment, ...]:  # fmt: skip
     """Judge older predictors on new rows, and what the new rows improve.
 
     Args:
         older: fitted to ``old_rows``.
         old_rows, new_rows: records of one target; the new ones all usable for training.
-        candidates: model kinds that new predictors are chosen from.
+        chosen: kinds of the models by quantity (``log_latency``, ``log_power``), as chosen on all rows.
+        progress: called with (phase, steps done, steps in all).
     """
     rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.permutation(len(new_rows))[:MAX_ROWS])
-    judged = [new_rows[int(i)] for i in chosen]
+    subset = np.sort(rng.permutation(len(new_rows))[:MAX_ROWS])
+    judged = [new_rows[int(i)] for i in subset]
     networks = network_index(judged)
-    old = row_draws(space, older, judged, seed=seed)
-    new = _held_out_draws(
-        space, older.table, old_rows, new_rows, judged, networks, candidates=candidates, seed=seed, rng=rng
-    )
-    measured = [
-        np.array([row.latency_ms.value if row.latency_ms else np.nan for row in judged]),
-        np.array([row.energy_mj.value if row.energy_mj else np.nan for row in judged]),
-    ]
-    found = []
-    for i, quantity in enumerate(QUANTITIES):
-        rows = np.isfinite(measured[i]) & np.isfinite(old[i][0])
-        if not rows.any():
-            continue
-        values = measured[i][rows]
-        found.append(
-            Assessment(
-                quantity,
-                PredictionErrors.of(values, old[i][:, rows]),
-                None if new is None else PredictionErrors.of(values, new[i][:, rows]),
-                drift_test(values, old[i][:, rows], networks[rows]),
-            )
+    old = _Judged(judged, networks, row_draws(space, older, judged, seed=seed))
+    n_networks = int(networks.max()) + 1
+    new: list[FloatArray] | None = None
+    if n_networks > 1:
+        new = [np.empty((N_DRAWS, len(judged))) for _ in QUANTITIES]
+        folds = group_folds(networks, min(N_FOLDS, n_networks), rng)
+        n_folds = int(folds.max()) + 1
+        for fold in range(n_folds):
+            progress("judging the new rows", fold, n_folds)
+            held = np.flatnonzero(folds == fold)
+            unseen = {judged[int(i)].backbone.arch_id for i in held}
+            seen = [row for row in new_rows if row.backbone.arch_id not in unseen]
+            factors = level_factors(old.tests(folds != fold))
+            levelled = [at_level(row, factors) for row in old_rows]
+            training = cost_rows(space, older.table, [*levelled, *seen])
+            model, _ = CostModel.fit(older.table, training, candidates=KINDS, seed=seed, chosen=chosen)
+            drawn = row_draws(space, model, [judged[int(i)] for i in held], seed=seed)
+            for values, found in zip(new, drawn, strict=True):
+                values[:, held] = found
+        progress("judging the new rows", n_folds, n_folds)
+    return tuple(
+        Assessment(
+            quantity,
+            PredictionErrors.of(measured, old_draws),
+            None if new is None else PredictionErrors.of(measured, new[i][:, rows]),
+            drift_test(measured, old_draws, networks[rows]),
         )
-    return tuple(found)
+        for i, quantity in enumerate(QUANTITIES)
+        for rows, measured, old_draws in old.rows_of(i)
+    )
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """New rows, and what older predictors said of them.
+
+    Attributes:
+        rows, networks: n records, and the (n,) index of their networks.
+        draws: latency and energy (s, n).
+    """
+
+    rows: Sequence[CostRecord]
+    networks: IntArray
+    draws: tuple[FloatArray, FloatArray]
+
+    def rows_of(
+        self, i: int, among: NDArray[np.bool_] | None = None
+    ) -> list[tuple[IntArray, FloatArray, FloatArray]]:
+        """Rows in which the i-th quantity was measured and predicted, its values and draws; nothing if there are none."""
+        totals = [(row.latency_ms, row.energy_mj)[i] for row in self.rows]
+        measured = np.array([np.nan if total is None else total.value for total in totals])
+        counted = np.isfinite(measured) & np.isfinite(self.draws[i][0])
+        rows = np.flatnonzero(counted if among is None else counted & among)
+        return [(rows, measured[rows], self.draws[i][:, rows])] if len(rows) else []
+
+    def tests(self, among: NDArray[np.bool_]) -> dict[str, DriftTest]:
+        """Drift in some of the rows, by quantity."""
+        return {
+            quantity: drift_test(measured, draws, self.networks[rows])
+            for i, quantity in enumerate(QUANTITIES)
+            for rows, measured, draws in self.rows_of(i, among)
+        }
+
+
+def level_factors(tests: Mapping[str, DriftTest]) -> dict[str, float]:
+    """What brings older rows to the level of the new ones: the shifts that are a drift, by quantity.
+
+    A shift that may be chance, or is small, changes nothing.
+    """
+    return {
+        quantity: 1.0 + test.shift_percent / 100.0 if test.drifted else 1.0
+        for quantity, test in tests.items()
+    }
+
+
+def at_level(row: CostRecord, factors: Factors) -> CostRecord:
+    """A row as the device would give it now: latency and energy multiplied, in total and per stage.
+
+    Rows from before and after a drift contradict each other; trained on as they are, predictors would
+    describe neither device.  That the drift is one factor is an assumption, which the test of scatter checks.
+    """
+    latency, energy = factors.get("latency", 1.0), factors.get("energy", 1.0)
+    if latency == energy == 1.0:
+        return row
+    stages = tuple(
+        replace(
+            stage, latency_ms=_times(stage.latency_ms, latency),
+            energy_mj=None if stage.energy_mj is None else _times(stage.energy_mj, energy),
+        )
+        for stage in row.stages
+    )  # fmt: skip
+    return replace(
+        row, stages=stages,
+        latency_ms=None if row.latency_ms is None else _times(row.latency_ms, latency),
+        energy_mj=None if row.energy_mj is None else _times(row.energy_mj, energy),
+    )  # fmt: skip
+
+
+def _times(statistic: Statistic, factor: float) -> Statistic:
+    return Statistic(factor * statistic.value, factor * statistic.standard_error, statistic.n)
 
 
 def network_index(rows: Sequence[CostRecord]) -> IntArray:
@@ -112,25 +210,3 @@ def row_draws(
         np.asarray(np.add.reduceat(latency_ms, starts, axis=1), dtype=np.float64),
         np.asarray(np.add.reduceat(energy_mj, starts, axis=1), dtype=np.float64),
     )
-
-
-def _held_out_draws(
-    space: BackboneSpace, table: ClockTable, old_rows: Sequence[CostRecord], new_rows: Sequence[CostRecord],
-    judged: Sequence[CostRecord], networks: IntArray, *, candidates: tuple[str, ...], seed: int,
-    rng: np.random.Generator,
-) -> tuple[FloatArray, FloatArray] | None:  # fmt: skip
-    """The draws of :func:`row_draws`, each row's by a model without the new rows of its network."""
-    n_networks = len(np.unique(networks))
-    if n_networks < 2:
-        return None
-    folds = group_folds(networks, min(N_FOLDS, n_networks), rng)
-    latency_ms, energy_mj = (np.empty((N_DRAWS, len(judged))) for _ in QUANTITIES)
-    for fold in np.unique(folds):
-        held = np.flatnonzero(folds == fold)
-        rows = [judged[int(i)] for i in held]
-        unseen = {row.backbone.arch_id for row in rows}
-        seen = [row for row in new_rows if row.backbone.arch_id not in unseen]
-        training = cost_rows(space, table, [*old_rows, *seen])
-        model, _ = CostModel.fit(table, training, candidates=candidates, seed=seed)
-        latency_ms[:, held], energy_mj[:, held] = row_draws(space, model, rows, seed=seed)
-    return latency_ms, energy_mj

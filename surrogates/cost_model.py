@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -55,9 +55,21 @@ class CostModel:
 
     @classmethod
     def fit(
-        cls, table: ClockTable, rows: CostRows, *, candidates: Sequence[str], seed: int
+        cls,
+        table: ClockTable,
+        rows: CostRows,
+        *,
+        candidates: Sequence[str],
+        seed: int,
+        chosen: Mapping[str, str] | None = None,
     ) -> tuple[CostModel, tuple[ModelSummary, ...]]:
-        """Fit baseline, latency and power models to training rows."""
+        """Fit baseline, latency and power models to training rows.
+
+        Args:
+            candidates: model kinds, the preferred one first.
+            chosen: kinds by quantity (``log_latency``, ``log_power``), for which nothing is compared any more.
+        """
+        kinds = {quantity: (kind,) for quantity, kind in (chosen or {}).items()}
         roles = ClockRoles.of(table)
         work = rows_work(rows)
         baseline = LatencyBaseline.fit(work, rows.clocks_ghz, roles, np.exp(rows.log_latency))
@@ -68,7 +80,12 @@ class CostModel:
             x, rows.log_latency - log_baseline, rows.latency_noise, rows.groups, log_baseline
         )
         latency, summary = select_model(
-            "log_latency", "log ms", latency_rows, candidates=candidates, seed=seed
+            "log_latency",
+            "log ms",
+            latency_rows,
+            candidates=kinds.get("log_latency", candidates),
+            seed=seed,
+            score="log_latency" not in kinds,
         )
         summaries, power = [summary], None
         counted = np.flatnonzero(np.isfinite(rows.log_power))
@@ -80,7 +97,12 @@ class CostModel:
                 components=(tuple(clocks_and_shares), tuple(range(x.shape[1]))),
             ).take(counted)  # fmt: skip
             power, summary = select_model(
-                "log_power", "log W", power_rows, candidates=candidates, seed=seed + 1
+                "log_power",
+                "log W",
+                power_rows,
+                candidates=kinds.get("log_power", candidates),
+                seed=seed + 1,
+                score="log_power" not in kinds,
             )
             summaries.append(summary)
         return cls(table, baseline, latency, power), tuple(summaries)

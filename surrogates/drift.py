@@ -8,8 +8,8 @@ the predictors' error about it, so evidence counts networks, not rows.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from scipy.stats import t as student_t
@@ -50,10 +50,6 @@ class PredictionErrors:
         low, middle, high = np.quantile(draws, (0.05, 0.5, 0.95), axis=0)
         off = 100.0 * (measured / middle - 1.0)
         return cls(len(measured), float(np.abs(off).mean()), float(off.mean()), coverage(low, high, measured))
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready mapping; its keywords make the value again."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +101,6 @@ class DriftTest:
         if self.p_scatter < SCATTER_LEVEL:
             words += f"; rows scatter {self.scatter:.1f} times as much as predicted"
         return words
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready mapping; its keywords make the value again."""
-        return asdict(self)
 
 
 def drift_test(measured: FloatArray, draws: FloatArray, networks: IntArray) -> DriftTest:

@@ -124,12 +124,13 @@ def cross_validate(kind: str, data: TrainingRows, folds: IntArray, *, seed: int)
 
 
 def select_model(
-    quantity: str, unit: str, data: TrainingRows, *, candidates: Sequence[str], seed: int
+    quantity: str, unit: str, data: TrainingRows, *, candidates: Sequence[str], seed: int, score: bool = True
 ) -> tuple[Model, ModelSummary]:
     """Choose and fit a model.
 
     Args:
         candidates: kinds, the preferred one first.
+        score: cross-validate the candidates; else the first one is taken.
 
     Raises:
         ModelError: no candidate, an unknown one, or no row.
@@ -142,7 +143,7 @@ def select_model(
     sample = data.take(np.sort(rng.permutation(len(data.y))[:MAX_CV_ROWS]))
     n_sampled_groups = len(np.unique(sample.groups))
     scores: list[CandidateScore] = []
-    if n_sampled_groups >= MIN_CV_GROUPS:
+    if score and n_sampled_groups >= MIN_CV_GROUPS:
         folds = group_folds(sample.groups, min(MAX_FOLDS, n_sampled_groups), rng)
         scores = [cross_validate(kind, sample, folds, seed=seed) for kind in candidates]
     chosen = candidates[0]

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ...errors import ConfigError
 from .parameters import (
     Curve,
     HardwareProfile,
     Tag,
+    Tagged,
     TagKind,
     curve,
     fit,
@@ -119,13 +121,13 @@ _AGX_SYS5V = rail(
     ),
 )
 
-_TX2_MODULE = {
+_TX2_MODULE: Mapping[str, Tagged[Any]] = {
     "module_gain": fit(1.044, "TensorRT vgg19: VDD_IN over the sum of the rails"),
     "module_offset_w": fit(1.04, "TensorRT vgg19: VDD_IN less that"),
     "meter_total_only": source(True, "VDD_IN is a metered rail"),
     "meter_lsb_w": source(0.152, "40 uV over 5 mOhm at 19 V"),
 }
-_AGX_MODULE = {
+_AGX_MODULE: Mapping[str, Tagged[Any]] = {
     "module_gain": source(1.0, "no total rail; the module total is the sum of the six"),
     "module_offset_w": source(0.0, "no total rail"),
     "meter_total_only": source(False, "no total rail"),

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from hadas.surrogates.drift import LEVEL, DriftTest, PredictionErrors, drift_test
+from hadas.surrogates.drift import LEVEL, PredictionErrors, drift_test
 
 NETWORKS, ROWS_EACH, DRAWS = 12, 6, 300
 
@@ -143,9 +143,3 @@ def test_errors_are_in_percent_of_what_was_predicted() -> None:
     errors = PredictionErrors.of(np.array([110.0, 105.0, 94.0]), draws)
     assert (errors.mape, errors.bias) == (pytest.approx(7.0), pytest.approx(3.0))
     assert errors.coverage_90 == pytest.approx(2 / 3)
-    assert PredictionErrors(**errors.to_json()) == errors
-
-
-def test_a_test_survives_the_journal() -> None:
-    test = drift_test(*_world(0))
-    assert DriftTest(**test.to_json()) == test
