@@ -227,12 +227,14 @@ class ReplayDevice:
         same_design = [record for record in same_network if record.heads == heads]
         if same_design:
             settings = sorted(
-                {record.requested for record in same_design}, key=lambda s: (_distance(s, request.setting), s.clocks_hz)
+                {record.requested for record in same_design},
+                key=lambda s: (_distance(s, request.setting), s.clocks_hz),
             )
             return f"recorded with these exits at {_listed(settings)}"
         if same_network:
             exits = sorted(
-                {record.heads for record in same_network}, key=lambda known: (len(set(known) ^ set(heads)), known)
+                {record.heads for record in same_network},
+                key=lambda known: (len(set(known) ^ set(heads)), known),
             )
             return f"recorded with exits {_listed('+'.join(str(p) for p, _ in known) or 'none' for known in exits)}"
         genome = self.space.encode(request.backbone)
