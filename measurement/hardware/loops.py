@@ -14,8 +14,9 @@ from .protocol import MeasuringProtocol
 from .rig import Block, DeviceState, EnergySource, PowerTrace, Programs, Rig
 from .statistics import WindowEnergy, block_means_ms, bootstrap_interval, window_energy
 
-_PROBE_S = 0.05  # the fastest run of so much time sets the size of blocks
+_PROBE_S = 0.05
 _PROBE_RUNS = 5
+_MOST_PROBE_RUNS = 2000  # of 25 us; a clock that stands still ends here, too
 _CHECK_GROWTH = 1.15  # intervals are looked at after 12, 14, 17 ... blocks: looking more often bends them
 
 
@@ -40,20 +41,18 @@ class LoopResult:
 
 
 def runs_per_block(programs: Programs, index: int, block_s: float) -> int:
-    """How many runs fill a block, from a short loop of single runs."""
-    fastest, n_runs, spent_s = math.inf, 0, 0.0
+    """How many runs fill a block, by the median of a short loop of single runs: the first are slow."""
+    run_s: list[float] = []
     with programs.loop(index, 1, _PROBE_S) as running:
         for block in running:
-            fastest = min(fastest, *block.run_s)
-            n_runs += len(block.run_s)
-            spent_s += sum(block.run_s)
-            if n_runs >= _PROBE_RUNS and spent_s >= min(_PROBE_S, block_s):
+            run_s += block.run_s
+            enough = len(run_s) >= _PROBE_RUNS and sum(run_s) >= min(_PROBE_S, block_s)
+            if enough or len(run_s) >= _MOST_PROBE_RUNS:
                 break
-    if not 0.0 < fastest < math.inf:
-        raise DeviceError(
-            f"program {index}: its runs took {fastest} s; the device's clock does not tell time"
-        )
-    return max(1, math.ceil(block_s / fastest))
+    once_s = float(np.median(run_s)) if run_s else 0.0
+    if once_s <= 0.0:
+        raise DeviceError(f"program {index}: a run took {once_s} s; the device's clock does not tell time")
+    return max(1, math.ceil(block_s / once_s))
 
 
 class _Ending:
@@ -108,19 +107,31 @@ def is_narrow(blocks: Sequence[Block], protocol: MeasuringProtocol) -> bool:
     return bool((high - low) / 2 <= protocol.interval * np.median(means))
 
 
-def is_settled(blocks: Sequence[Block], agreement: float) -> bool:
-    """Whether the medians of the last 3 blocks agree."""
-    medians = [float(np.median(block.run_s)) for block in blocks[-3:]]
-    return len(medians) == 3 and max(medians) - min(medians) <= agreement * min(medians)
+def is_settled(blocks: Sequence[Block], agreement: float, stretch_s: float) -> bool:
+    """Whether the medians of the last 3 stretches of so long, each of whole blocks, agree.
+
+    Single blocks would agree too soon where a device settles slowly.
+    """
+    medians: list[float] = []
+    stretch: list[Block] = []
+    for block in reversed(blocks):
+        stretch.append(block)
+        if stretch[0].end_s - block.start_s >= stretch_s:
+            medians.append(float(np.median(np.concatenate([b.run_s for b in stretch]))))
+            stretch = []
+            if len(medians) == 3:
+                return max(medians) - min(medians) <= agreement * min(medians)
+    return False
 
 
 def _is_warm(blocks: Sequence[Block], least_s: float, protocol: MeasuringProtocol) -> bool:
     spent_s = blocks[-1].end_s - blocks[0].start_s
     n_runs = sum(len(block.run_s) for block in blocks)
-    ready = spent_s >= least_s and n_runs >= protocol.warm_up_runs
-    return (ready and is_settled(blocks, protocol.warm_up_agreement)) or (
-        spent_s >= max(least_s, protocol.warm_up_limit_s)
-    )
+    if spent_s < least_s:
+        return False
+    if spent_s >= protocol.warm_up_limit_s:
+        return True
+    return n_runs >= protocol.warm_up_runs and is_settled(blocks, protocol.warm_up_agreement, least_s / 6)
 
 
 def run_loop(
@@ -157,14 +168,16 @@ def run_loop(
             if block.end_s - looked_s >= protocol.state_interval_s:
                 looked_s = block.end_s
                 states.append(rig.state())
+        else:
+            n_blocks = len(warming) + len(blocks)
+            raise DeviceError(
+                f"program {index} ended by itself after {n_blocks} blocks; see the log of its engine"
+            )
         states.append(rig.state())
         trace = running.trace()
-    if ending.stopped_by is None or not blocks:
-        raise DeviceError(
-            f"program {index} ended by itself after {len(blocks)} blocks; see the log of its engine"
-        )
+    assert ending.stopped_by is not None  # the loop is left by a break
     return LoopResult(
-        tuple(blocks), warming[-1].end_s - warming[0].start_s, is_settled(warming, protocol.warm_up_agreement),
+        tuple(blocks), warming[-1].end_s - warming[0].start_s, is_settled(warming, protocol.warm_up_agreement, warm_up_s / 6),
         ending.stopped_by, trace, tuple(states),
     )  # fmt: skip
 

@@ -42,8 +42,9 @@ class MeasuringProtocol:
             the limit it starts hot, and says so.
         warm_up_s, warm_up_runs: least running before anything counts, of the first program of a row.
         stage_warm_up_s: the same of its other programs: the device is warm already, only the program is not.
-        warm_up_agreement, warm_up_limit_s: warm means that the medians of the last 3 blocks agree so well, or
-            that so much time has passed, which is flagged.
+        warm_up_agreement, warm_up_limit_s: warm means that the medians of the last 3 stretches agree so well,
+            each of whole blocks and a sixth of the least warm-up long; or that so much time has passed,
+            which is flagged if they still differ.
         block_s: least duration of a latency block.
         least_blocks, typical_blocks: fewest blocks that a median is taken over, and how many it often takes.
         interval: relative half-width of the median's 95 % interval that is good enough.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from hadas.measurement.hardware.rig import (
     PowerTrace,
 )
 from hadas.measurement.hardware.row import Clock
-from hadas.spaces import ClockDomain, ClockTable, MBConvSpace, Setting, mini_space
+from hadas.spaces import ClockDomain, ClockTable, Exits, MBConvSpace, Setting, mini_space
 
 TABLE = ClockTable(
     "virtual",
@@ -52,6 +53,7 @@ class Faults:
     fail_on_load: Callable[[int], Exception | None] = lambda row: None
     fail_in_loop: Callable[[int], Exception | None] = lambda row: None
     not_monotone: bool = False
+    ends_after_blocks: int | None = None
 
 
 class VirtualRig:
@@ -235,7 +237,8 @@ class VirtualLoop:
         if rig.setting.clocks_hz:
             domain = rig.clock_table().domains[0]
             top_hz = domain.frequencies_hz[-1] / rig.setting.hz(domain.name)
-        while True:
+        blocks = count() if rig.faults.ends_after_blocks is None else range(rig.faults.ends_after_blocks)
+        for _ in blocks:
             run_s = self._ms / 1e3 * (top_hz or 1.0) * rig.faults.slower(rig.now)
             block_factor = np.exp(rig.noise * rig._rng.standard_normal())
             runs = run_s * block_factor * np.exp(rig.noise * rig._rng.standard_normal(self._n_runs))
@@ -247,6 +250,14 @@ class VirtualLoop:
 
     def trace(self) -> PowerTrace | None:
         return self._rig._trace(self._start_s)
+
+
+def a_request(preset: str = "m0", setting_no: int = -1, positions: tuple[int, ...] = (5, 8)) -> CostRequest:
+    """A network of the mini space at a setting of :data:`TABLE`."""
+    space = mini_space()
+    backbone = space.presets[preset]
+    exits = Exits.at(positions, first_exit=space.first_exit, n_blocks=backbone.n_blocks)
+    return CostRequest(backbone, exits, TABLE.settings[setting_no])
 
 
 LOST = ConnectionLostError("the link to 'virtual' broke")
