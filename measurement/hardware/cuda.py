@@ -53,6 +53,7 @@ class CudaRig:
         index: torch's index of the GPU.
         engine: ``eager`` or ``torchscript``.
         dtype: ``fp32`` or ``fp16``.
+        count_energy: whether to read the card's energy; rows without it take less time.
         allow_clock_locking: offer the graphics clocks of the card (at its highest memory clock) and lock
             them as asked for, which takes root; :meth:`close`, which also runs at the end of the process,
             resets the lock to the driver's default.  A lock that somebody else had set is lost, since NVML
@@ -67,7 +68,7 @@ class CudaRig:
 
     def __init__(
         self, space: MBConvSpace, n_classes: int, *, index: int = 0, engine: Engine = "eager", dtype: str = "fp32",
-        allow_clock_locking: bool = False,
+        count_energy: bool = True, allow_clock_locking: bool = False,
     ) -> None:  # fmt: skip
         if engine not in ("eager", "torchscript"):
             raise ConfigError(f"engine '{engine}' does not run on CUDA here: choose eager or torchscript")
@@ -80,6 +81,7 @@ class CudaRig:
         self.n_classes = n_classes
         self.engine = engine
         self.dtype = dtype
+        self._count_energy = count_energy
         self._device = torch.device("cuda", index)
         properties = torch.cuda.get_device_properties(self._device)
         self._name = properties.name
@@ -103,7 +105,7 @@ class CudaRig:
 
     @cached_property
     def _finding(self) -> Finding:
-        if self._sensors is None:
+        if self._sensors is None or not self._count_energy:
             return Finding(None)
         finding = find_gpu_energy(self._sensors, self._busy)
         self.notes += finding.notes

@@ -10,7 +10,7 @@ Weights are freshly initialised from a fixed seed: time and energy depend on sha
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import importlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -239,8 +239,12 @@ def require_package(package: str, purpose: str, extra: str) -> None:
     Raises:
         ConfigError: the package is not installed.
     """
-    if importlib.util.find_spec(package) is None:
-        raise ConfigError(f"{purpose} needs the package '{package}': install hadas with the extra [{extra}]")
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        raise ConfigError(
+            f"{purpose} needs the package '{package}': install hadas with the extra [{extra}]"
+        ) from error
 
 
 @contextmanager

@@ -165,13 +165,7 @@ def _bound(runnable: Callable[[Tensor], object], x: Tensor) -> Inference:
 def onnxruntime_inferences(
     space: MBConvSpace, request: CostRequest, n_classes: int, program: Program, *, threads: int
 ) -> tuple[tuple[LoadedStage, ...], tuple[Inference, ...]]:
-    """Programs of one network in ONNX Runtime on the CPU.
-
-    Raises:
-        ConfigError: the packages are not installed.
-    """
-    for package in ("onnx", "onnxruntime"):
-        require_package(package, "the engine onnxruntime", "onnx")
+    """Programs of one network in ONNX Runtime on the CPU."""
     with tempfile.TemporaryDirectory() as directory:
         files = export_programs(
             space, request, n_classes=n_classes, program=program, directory=Path(directory), format="onnx"
@@ -222,7 +216,8 @@ def engine_name(engine: Engine) -> str:
     """
     if engine != "onnxruntime":
         return f"torch {torch.__version__} {engine}"
-    require_package("onnxruntime", "the engine onnxruntime", "onnx")
+    for package in ("onnx", "onnxruntime"):
+        require_package(package, "the engine onnxruntime", "onnx")
     import onnxruntime
 
     return f"onnxruntime {onnxruntime.__version__}"
