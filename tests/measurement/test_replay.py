@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from hadas.datasets.evidence import Evidence
 from hadas.datasets.logs.jsonl import write_records
@@ -13,7 +14,11 @@ from hadas.errors import ConfigError, OffTableFrequencyError
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
 from hadas.measurement.hardware.replay import COMPOSED, ReplayDevice
 from hadas.measurement.hardware.simulator import simulated_device
+from hadas.search.designs import Design
 from hadas.spaces import Exits, mini_space
+from hadas.study import Study
+from hadas.study.config import template
+from hadas.study.measuring import measure_costs
 
 SPACE = mini_space()
 SIMULATED = simulated_device("tx2-pascal-gpu", space=SPACE, n_classes=10)
@@ -154,3 +159,25 @@ def test_mixed_or_foreign_rows_are_refused_with_what_there_is():
         ReplayDevice([*rows, replace(rows[0], row_no=1, truth=Truth.SIMULATOR)], space=SPACE, n_classes=10)
     with pytest.raises(ConfigError, match="'mini' with 10 classes"):
         ReplayDevice(rows, space=SPACE, n_classes=100)
+
+
+def test_a_study_measures_on_a_log(tmp_path):
+    """Every row it asks for is answered from the log, failures are kept, and a second run asks for nothing more."""
+    rows = measured(request(5), request(5, 9, setting=LOW), session="rig/0")
+    write_records(tmp_path / "rig.jsonl", rows)
+    document = yaml.safe_load(template("study.yaml", "smoke"))
+    document["device"] = {"kind": "replay", "log": "rig.jsonl"}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(document))
+    study = Study.open(tmp_path / "study.yaml")
+    assert study.parts.device_identity.target == SIMULATED.target
+    designs = [
+        Design(r.backbone, r.exits, r.setting) for r in (request(5), request(5, 9, setting=LOW), request(11))
+    ]
+    session = study.findings.session(0)
+    for _ in range(2):
+        measure_costs(study.findings, designs[:2], session, 0, "costs", lambda phase, done, total: None)
+    measure_costs(study.findings, designs, session, 0, "costs", lambda phase, done, total: None)
+    found = study.store.costs(session=session)
+    assert [row.latency_ms for row in found[:2]] == [row.latency_ms for row in rows]
+    assert [(row.valid, row.truth) for row in found] == [(True, Truth.REPLAY)] * 2 + [(False, Truth.REPLAY)]
+    assert "recorded with exits 5" in found[2].reason
