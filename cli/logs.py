@@ -63,16 +63,16 @@ def import_files(
     finally:
         opened.close()
         if summaries:
-            _print_summaries(summaries)
+            _print_summaries(summaries, store)
 
 
-def _print_summaries(summaries: list[ImportSummary]) -> None:
+def _print_summaries(summaries: list[ImportSummary], store: str) -> None:
     columns = ("file", "kind", "imported", "known already", "rejected", "seconds")
     table = [
         (str(s.path), s.kind, f"{s.imported:,}", f"{s.known:,}", f"{s.rejected:,}", f"{s.seconds:.1f}")
         for s in summaries
     ]
-    print_table("imported", columns, table)
+    print_table(f"imported into {store}", columns, table)
     for summary in summaries:
         if summary.into:
             _say(f"- {summary.path} went into {', '.join(summary.into)}")

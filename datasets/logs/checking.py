@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from ...errors import HadasError, RecordError, SpaceError
+from ...errors import RecordError, SpaceError
 from ...spaces import space_by_name
 from ...spaces.dvfs import unit_hint
 from .. import rows
@@ -85,12 +85,8 @@ class RowReader:
         document = self._document(text)
         if not self._is_plainly_fine(document):
             self._check_fields(document)
-            target = {"pinned": [], **document["target"]}
-            try:
-                record = rows.cost_from_json({name: document.get(name) for name in _ROW}, target)
-            except (KeyError, TypeError, ValueError, AttributeError, HadasError) as error:
-                self._refuse("evidence", "", document.get("evidence"), f"cannot be read ({error!r})")
-            record.check(self._where)
+            row = {name: document.get(name) for name in _ROW}
+            rows.cost_from_json(row, document["target"]).check(self._where)
         network = self._networks[repr(document["backbone"])]
         assert isinstance(network, _Network)
         latency, energy = document["latency_ms"], document["energy_mj"]
@@ -171,8 +167,8 @@ class RowReader:
                     or not (stage["energy_mj"] is None or _fine(stage["energy_mj"]))
                 ):
                     return False
-            if row["evidence"] is not None:
-                Evidence.from_json(row["evidence"])
+            if row["evidence"] is not None and not _is_evidence(row["evidence"]):
+                return False
         except (KeyError, TypeError, ValueError, AttributeError):
             return False
         return True
@@ -207,6 +203,17 @@ class RowReader:
         self._check_stages(row["stages"], network)
         for name, unit in (("latency_ms", "ms"), ("energy_mj", "mJ")):
             self._check_statistic(name, unit, row[name])
+        self._check_evidence(row.get("evidence"))
+
+    def _check_evidence(self, evidence: Any) -> None:
+        try:
+            formed = evidence is None or _is_evidence(evidence)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self._refuse("evidence", "", evidence, f"cannot be read ({error!r})")
+        if not formed:
+            self._refuse(
+                "evidence", "", evidence, "cannot be read (a list, a truth value or a text is something else)"
+            )
 
     def _check_network(self, row: Mapping[str, Any]) -> _Network:
         backbone = row["backbone"]
@@ -334,6 +341,22 @@ def _fine(statistic: Mapping[str, Any]) -> bool:
         and type(statistic["n"]) is int
         and 0.0 < statistic["value"] < math.inf
         and 0.0 <= statistic["standard_error"] < math.inf
+    )
+
+
+def _is_evidence(fields: Mapping[str, Any]) -> bool:
+    """Whether evidence is one that can be read, with lists where what follows from it counts on lists.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: it cannot be read.
+    """
+    Evidence.from_json(fields)
+    return (
+        type(fields["stages"]) is list
+        and type(fields["flags"]) is list
+        and all(type(flag) is str for flag in fields["flags"])
+        and type(fields["machine"]) is list
+        and type(fields["anchor"]) is bool
     )
 
 

@@ -127,6 +127,16 @@ class TegrastatsRecord:
         """The memory controller."""
         return self.engine("EMC_FREQ") or self.engine("EMC")
 
+    @property
+    def gpu_hz(self) -> int | None:
+        """Clock of the GPU, of several clusters the highest; ``None`` where it is not printed."""
+        return max(self.gpu.clocks_hz, default=None) if self.gpu else None
+
+    @property
+    def emc_hz(self) -> int | None:
+        """Clock of the memory controller; ``None`` where it is not printed."""
+        return max(self.emc.clocks_hz, default=None) if self.emc else None
+
     def engine(self, name: str) -> Engine | None:
         """An engine by its printed name."""
         return next((engine for engine in self.engines if engine.name == name), None)

@@ -170,15 +170,15 @@ class Telemetry:
 
     def read(self, line: Line) -> dict[str, Any]:
         reading = tegrastats.parse_line(line.text, source=str(self._path), row=line.number)
-        total, gpu, emc = reading.total, reading.gpu, reading.emc
+        total = reading.total
         return {
             "digest": self._ordinals.digest(line.text),
             "series": self._series,
             "line_no": line.number,
             "source": self._path.name,
             "total_mw": None if total is None else total.instant_mw,
-            "gpu_hz": max(gpu.clocks_hz, default=None) if gpu else None,
-            "emc_hz": max(emc.clocks_hz, default=None) if emc else None,
+            "gpu_hz": reading.gpu_hz,
+            "emc_hz": reading.emc_hz,
             "line": line.text,
         }
 
@@ -221,7 +221,6 @@ class CsvRows:
                 if digest not in known
             ]
             if new:
-                self._add_targets(connection, new)
                 (self._insert_own if self._map.is_own else self._insert_foreign)(connection, new)
                 self.into.add(self._session if self._map.is_own else self._series)
         return [self._fate(line, known.get(digest)) for (line, _), digest in zip(batch, digests, strict=True)]
@@ -243,6 +242,7 @@ class CsvRows:
                 self._targets.add(row.target_id)
 
     def _insert_own(self, connection: sa.Connection, new: Sequence[tuple[Line, str, CsvRow]]) -> None:
+        self._add_targets(connection, new)
         last = sa.select(sa.func.max(schema.costs.c.row_no)).where(schema.costs.c.session == self._session)
         found = connection.execute(last).scalar_one()
         first = 0 if found is None else int(found) + 1
