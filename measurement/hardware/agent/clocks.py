@@ -10,12 +10,13 @@ from .sysfs import SysFs
 
 SETTLE_S = 1.0  # new clocks take 1 to 8 ms; a governor polls every 25 ms
 POLL_S = 0.005
+LEAST_LOOKS = 8
 POWER_UP_S = 2.0
 EMC_S = 0.05  # the memory's new clock takes 8 ms
 SAME_CLOCK = 0.01
 """Counters and PLLs miss the table's figure by less than this, and neighbours are further away (or
 nearer to themselves: the nearest frequency of the table is taken)."""
-SAG = 0.9  # a CPU below this share of what cpufreq shows has been slowed down behind its back
+SAG = 0.9  # a CPU below this share of its lower limit has been slowed down behind cpufreq's back
 
 
 class ClockResult(NamedTuple):
@@ -101,7 +102,9 @@ class Clocks:
             # Only root may read the hardware's clock; what cpufreq asked for is no proof.
             flags.append("unverified:" + domain.name)
             return shown_khz * domain.hz_per_unit
-        if true_khz < SAG * shown_khz:
+        # What is shown of a clock that is not pinned may be older than what was measured of it, so
+        # that only its lower limit can tell; of a pinned clock that limit is the clock itself.
+        if true_khz < SAG * max(self.fs.integer(domain.limits(folder)[0]) for folder in domain.folders):
             flags.append("overcurrent-suspected:" + domain.name)
         return true_khz * domain.hz_per_unit
 
@@ -175,7 +178,7 @@ class Clocks:
                     "not-writable",
                     "/%s may not be written" % path,
                     field="/" + path,
-                    remedy="run the agent as root",
+                    remedy="run the agent as root, where sysfs and debugfs are mounted writable",
                 )
         self.journal.remember(files)
 
@@ -219,14 +222,17 @@ class Clocks:
         return original if original == 0 or original >= hz else hz
 
     def _settle(self, clocks_hz: Dict[str, int]) -> Tuple[Dict[str, int], Tuple[str, ...]]:
-        """Wait until every clock is seen twice where it should be, or for the longest time."""
+        """Wait until every clock is seen twice in a row where it should be, or for the longest time.
+
+        A board so busy that the time is over after a few looks still gets those looks.
+        """
         end = time.monotonic() + self.settle_s
-        seen = 0
+        looks, seen = 0, 0
         while True:
             actual, flags = self.read()
             arrived = all(actual.get(name) == hz for name, hz in clocks_hz.items())
-            seen = seen + 1 if arrived else 0
-            if seen == 2 or time.monotonic() >= end:
+            looks, seen = looks + 1, seen + 1 if arrived else 0
+            if seen == 2 or (looks >= LEAST_LOOKS and time.monotonic() >= end):
                 return actual, flags
             self.pause(2 * POLL_S if arrived else POLL_S)
 

@@ -108,8 +108,8 @@ def discover_clocks(fs: SysFs) -> Clockwork:
     emc = _emc_domain(fs)
     if emc is not None:
         domains.append(emc)
-        cap = fs.value_or(emc.cap, "0") if emc.cap else "0"
-        if cap != "0":
+        cap = fs.value_or(emc.cap) if emc.cap else ""
+        if cap.isdigit() and 0 < int(cap) < emc.frequencies_hz[-1]:
             flags.append("emc-capped:" + cap)
     elif any(name.startswith("nvidia,tegra") for name in compatible(fs)):
         # Only root may look into debugfs.

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from .problems import AgentError, FileError
@@ -15,6 +16,8 @@ from .sysfs import SysFs
 
 BOOT_ID = "proc/sys/kernel/random/boot_id"
 VERSION = 1
+READ_BACK_S = 0.03
+LEAST_LOOKS = 4
 
 # What a file is decides when it is restored.  ``low`` and ``high`` come in pairs (one folder each).
 LOW, HIGH, GOVERNOR, RAILGATE = "low", "high", "governor", "railgate"
@@ -242,9 +245,22 @@ def write_range(fs: SysFs, low_path: str, high_path: str, low: str, high: str) -
             if error.code != "EINVAL" or attempt == 1:
                 raise
             continue
-        if (fs.value(low_path), fs.value(high_path)) == (low.strip(), high.strip()):
+        if _read_back(fs, steps):
             return True
     return False
+
+
+def _read_back(fs: SysFs, written: List[Tuple[str, str]]) -> bool:
+    """Whether files hold what was written; cpufreq of newer kernels takes a moment to show it."""
+    end = time.monotonic() + READ_BACK_S
+    looks = 0
+    while True:
+        if all(fs.value(path) == text.strip() for path, text in written):
+            return True
+        looks += 1
+        if looks >= LEAST_LOOKS and time.monotonic() >= end:
+            return False
+        time.sleep(0.002)
 
 
 def _digest(body: Dict[str, Any]) -> str:

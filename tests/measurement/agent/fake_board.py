@@ -28,6 +28,7 @@ FAULTS = (
 OVERCURRENT_KHZ = 242_000
 LAG_READS = 3  # a new clock is seen at the fourth look
 
+_CLOCKS = ("cur_freq", "scaling_cur_freq", "cpuinfo_cur_freq")
 _DEBUG = "sys/kernel/debug"
 _CAPS = ("sys/kernel/nvpmodel_emc_cap/emc_iso_cap", "sys/kernel/nvpmodel_clk_cap/emc")
 
@@ -69,7 +70,7 @@ class FakeBoard(SysFs):
         text = super().read_file(path)
         if name == "cpuinfo_cur_freq" and "overcurrent" in self.faults:
             return f"{min(int(text), OVERCURRENT_KHZ)}\n"
-        if name in ("cur_freq", "scaling_cur_freq", "cpuinfo_cur_freq"):
+        if name in (*_CLOCKS, "scaling_min_freq", "scaling_max_freq"):
             return self._lagging(path, text)
         return text
 
@@ -130,8 +131,12 @@ class FakeBoard(SysFs):
             raise OSError(errno.EINVAL, "invalid argument")
         self._keep(low_path, str(low))
         self._keep(high_path, str(high))
-        self._store(low_path, f"{min(low, high)}\n")
-        self._store(high_path, f"{high}\n")
+        for limit_path, limit in ((low_path, min(low, high)), (high_path, high)):
+            before = super().read_file(limit_path)
+            self._store(limit_path, f"{limit}\n")
+            if self.flavour == "5.x" and prefix and before != f"{limit}\n":
+                # cpufreq's limits are applied by a worker of the kernel, a moment later.
+                self._keep(f"{limit_path}/lag", json.dumps([before, LAG_READS]))
         self._move_clock(folder, prefix, int(idle))
 
     def _move_clock(self, folder: str, prefix: str, idle: int) -> None:

@@ -33,8 +33,8 @@ def open_clocks(board: FakeBoard, settle_s: float = 1.0) -> tuple[Clocks, Journa
 
 
 @pytest.fixture
-def tree(tmp_path):
-    return build_tx2(tmp_path / "tx2")
+def tree(memory_path):
+    return build_tx2(memory_path / "tx2")
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
@@ -125,7 +125,7 @@ def test_a_user_is_told_to_be_root_before_anything_is_written(tree):
     assert clocks.found.flags == ("emc-not-readable",)
     with pytest.raises(AgentError) as refusal:
         clocks.set({"gpu": TX2_GPU_HZ[0]})
-    assert (refusal.value.kind, refusal.value.remedy) == ("not-writable", "run the agent as root")
+    assert (refusal.value.kind, refusal.value.field) == ("not-writable", f"/{GPU}/min_freq")
     assert contents(tree) == before
     assert not Path(journal.path).exists()
     actual, flags = clocks.read()
@@ -198,6 +198,16 @@ def test_a_clock_that_is_not_what_was_asked_for_is_read_back_and_flagged(
     assert result.flags == flags
     assert journal.restore().problems == ()
     assert contents(tree) == before
+
+
+def test_a_clock_that_is_not_pinned_may_lag_behind_what_is_shown_of_it(tree):
+    cpufreq = tree / "sys/devices/system/cpu/cpu1/cpufreq"
+    (cpufreq / "scaling_cur_freq").write_text(f"{TX2_CPU_HZ[-1] // 1000}\n")
+    clocks, _ = open_clocks(FakeBoard(str(tree)))
+    assert clocks.read()[1] == ()
+    (cpufreq / "cpuinfo_cur_freq").write_text("242000\n")
+    (tree / "sys/devices/system/cpu/cpu2/cpufreq/cpuinfo_cur_freq").write_text("242000\n")
+    assert clocks.read()[1] == ("overcurrent-suspected:cpu1",)
 
 
 def test_a_cap_that_somebody_else_holds_shows_as_clamped(tree, monkeypatch):

@@ -101,8 +101,8 @@ def test_a_board_says_what_it_is(trees):
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
 @pytest.mark.parametrize("name", [name for name in BOARDS if BOARDS[name][0]])
-def test_every_recorded_board_is_steered_to_both_ends_and_restored(trees, tmp_path, name, flavour):
-    tree = copy_tree(trees[name], tmp_path)
+def test_every_recorded_board_is_steered_to_both_ends_and_restored(trees, memory_path, name, flavour):
+    tree = copy_tree(trees[name], memory_path)
     before = contents(tree)
     board = FakeBoard(str(tree), flavour)
     journal = Journal(board, board.full("var/journal.json"))

@@ -20,8 +20,8 @@ JOURNAL = "var/journal.json"
 
 
 @pytest.fixture
-def tree(tmp_path):
-    root = build_tx2(tmp_path / "tx2", emc_cap_hz=CAP_HZ)
+def tree(memory_path):
+    root = build_tx2(memory_path / "tx2", emc_cap_hz=CAP_HZ)
     (root / "sys/kernel/debug/bpmp/debug/clk/emc/rate").write_text(f"{CAP_HZ}\n")
     return root
 

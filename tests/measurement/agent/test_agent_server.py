@@ -19,8 +19,8 @@ CLOCKS = {"gpu": TX2_GPU_HZ[6], "cpu0": TX2_CPU_HZ[4], "emc": TX2_EMC_HZ[4]}
 
 
 @pytest.fixture
-def tree(tmp_path):
-    return build_tx2(tmp_path / "tx2")
+def tree(memory_path):
+    return build_tx2(memory_path / "tx2")
 
 
 def children(pid: int) -> list[int]:
