@@ -66,6 +66,7 @@ class Server:
         self.gone_reason = ""
         self.flags: List[str] = []
         self.sampler: Optional[sensors.Sampler] = None
+        self.noticed: List[str] = []
         self.wanted_hz: Dict[str, int] = {}
         self.engines: Optional[List[Dict[str, str]]] = None
         self.clocks: Clocks
@@ -230,6 +231,8 @@ class Server:
         found = list(flags) + sensors.alarms(self.fs, self.sensor.rails if self.sensor else ())
         if self.sampler is not None:
             found += self.sampler.flags
+        found += self.noticed  # by samplers that have ended since the last time
+        self.noticed = []
         return {
             "temperature_c": sensors.hottest(celsius),
             "temperatures": celsius,
@@ -376,6 +379,7 @@ class Server:
         sampler, self.sampler = self.sampler, None
         if sampler is not None:
             sampler.stop()
+            self.noticed += sampler.flags
         return sampler
 
 

@@ -73,6 +73,19 @@ def test_a_session_from_hello_to_quit(tree):
     assert not (tree / "var/lib/hadas-agent/journal.json").exists()
 
 
+def test_what_was_noticed_while_sampling_is_told_once_with_the_next_state(tree):
+    """A clock that is held down for three seconds, as the watch sees it once a second."""
+    with Host(tree) as host:
+        host.ask("set_clocks", clocks_hz={"gpu": TX2_GPU_HZ[6]})
+        (tree / GPU / "cur_freq").write_text(f"{TX2_GPU_HZ[2]}\n")
+        number = host.post("idle", seconds=2.3)
+        assert host.reply(number)["result"]["trace"]["flags"] == ["slow-clock:gpu"]
+        (tree / GPU / "cur_freq").write_text(f"{TX2_GPU_HZ[6]}\n")
+        assert host.ask("state")["flags"] == ["slow-clock:gpu"]
+        assert host.ask("state")["flags"] == []
+        host.ask("quit")
+
+
 def test_bad_requests_are_answered_with_what_would_have_been_right(tree):
     before = contents(tree)
     with Host(tree) as host:
