@@ -34,6 +34,9 @@ LINES = {
 
 _BARE_RAIL = re.compile(r"(VDD|VIN|POM)\w*|GPU|CPU|SOC|CV|SYS5V")
 _BARE_CLOCK = re.compile(r"(VIC|APE|NVENC|NVDEC|NVJPG|OFA|SE|TSEC|MSENC|PVA|NVDLA|ISP|VI|EMC|GR3D)\w*")
+_SENSOR = re.compile(r"(?:^| )([^ @]+)@(-?[\d.]+)C(?:/(-?[\d.]+)C)?(?= |$)")
+_SIZE = re.compile(r"(?:^|[ \-|,;:])(RAM|SWAP|IRAM) (\d+)/(\d+)(MB|kB)")
+_KIB = {"MB": 1024, "kB": 1}
 
 
 def untraceable(line: str, record: TegrastatsRecord) -> list[str]:
@@ -41,50 +44,45 @@ def untraceable(line: str, record: TegrastatsRecord) -> list[str]:
 
     Written without the parser: for every number it says how the line must spell it.
     """
-    text = " ".join(line.split())
+    text = f" {' '.join(line.split())} "
+    text = re.sub(r"(?<![\w.])0+(?=\d)", "", text)
+    text = re.sub(r" ?, ?", ",", text).replace("[ ", "[").replace(" ]", "]")
     missing = []
-
-    def need(what: str, pattern: str) -> None:
-        if not re.search(rf"(?:^|[ \-|,;:]){pattern}(?= |$)", text):
-            missing.append(f"{what}: /{pattern}/")
-
     for rail in record.rails:
         numbers = [rail.instant_mw, rail.average_mw] + ([] if rail.third_mw is None else [rail.third_mw])
-        label = re.escape(rail.label)
-        spelled = [f"{label} " + "/".join(f"0*{n}mW" for n in numbers), f"{label} " + "/".join(f"0*{n}" for n in numbers) + " ?mW"]  # fmt: skip
-        if _BARE_RAIL.fullmatch(rail.label):
-            spelled.append(f"{label} " + "/".join(f"0*{n}" for n in numbers))
-        need(f"rail {rail}", f"(?:{'|'.join(spelled)})")
-    for sensor in record.temperatures:
-        values = re.findall(rf"(?:^| ){re.escape(sensor.name)}@(-?[\d.]+)C(?:/(-?[\d.]+)C)?(?= |$)", text)
-        if (sensor.celsius, sensor.second_c) not in [(float(a), float(b) if b else None) for a, b in values]:
-            missing.append(f"temperature {sensor}")
+        bare, each = "/".join(map(str, numbers)), "/".join(f"{n}mW" for n in numbers)
+        spelled = [each, f"{bare}mW", f"{bare} mW"] + [bare] * bool(_BARE_RAIL.fullmatch(rail.label))
+        if not any(f" {rail.label} {spelling} " in text for spelling in spelled):
+            missing.append(f"rail {rail}")
     for engine in record.engines:
-        need(f"engine {engine}", f"{re.escape(engine.name)} {_engine_text(engine)}")
+        if not any(f" {engine.name} {spelling} " in text for spelling in _spellings(engine)):
+            missing.append(f"engine {engine}")
+    sensors = [(name, float(a), float(b) if b else None) for name, a, b in _SENSOR.findall(text)]
+    missing += [f"{t}" for t in record.temperatures if (t.name, t.celsius, t.second_c) not in sensors]
+    sizes = [
+        (name, int(used) * _KIB[u], int(total) * _KIB[u]) for name, used, total, u in _SIZE.findall(text)
+    ]
     for name, memory in (("RAM", record.ram), ("SWAP", record.swap), ("IRAM", record.iram)):
-        if memory is not None:
-            sizes = re.findall(rf"(?:^|[ \-|,;:]){name} (\d+)/(\d+)(MB|kB)", text)
-            kib = {"MB": 1024, "kB": 1}
-            if (memory.used_kib, memory.total_kib) not in [(int(a) * kib[u], int(b) * kib[u]) for a, b, u in sizes]:  # fmt: skip
-                missing.append(f"{name} {memory}")
-    missing += _untraceable_cores(text, record)
-    return missing
+        if memory is not None and (name, memory.used_kib, memory.total_kib) not in sizes:
+            missing.append(f"{name} {memory}")
+    return missing + _untraceable_cores(text, record)
 
 
-def _engine_text(engine: Engine) -> str:
+def _spellings(engine: Engine) -> list[str]:
     if engine.is_off:
-        return "off"
-    load = "" if engine.load_percent is None else f"0*{engine.load_percent}%"
+        return ["off"]
     if any(hz % 10**6 or hz > 10**10 for hz in engine.clocks_hz):
-        return "no clock of whole MHz below 10 GHz"
-    clocks = [f"0*{hz // 10**6}" for hz in engine.clocks_hz]
+        return []  # no print has such a clock
+    load = "" if engine.load_percent is None else f"{engine.load_percent}%"
+    clocks = [str(hz // 10**6) for hz in engine.clocks_hz]
     if not clocks:
-        return load
-    bracketed = rf"{load}@\[{','.join(f' ?{clock} ?' for clock in clocks)}\]"
-    if len(clocks) > 1:
-        return bracketed
-    bare = f"|{clocks[0]}" if not load and _BARE_CLOCK.fullmatch(engine.name) else ""
-    return f"(?:{bracketed}|{load}@{clocks[0]}{bare})"
+        return [load]
+    spelled = [f"{load}@[{','.join(clocks)}]"]
+    if len(clocks) == 1:
+        spelled.append(f"{load}@{clocks[0]}")
+        if not load and _BARE_CLOCK.fullmatch(engine.name):
+            spelled.append(clocks[0])
+    return spelled
 
 
 def _untraceable_cores(text: str, record: TegrastatsRecord) -> list[str]:
