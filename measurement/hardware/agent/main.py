@@ -79,13 +79,14 @@ def discover(fs: SysFs, options: Options) -> int:
         try:
             if options.allow_dvfs:
                 clocks.power_up()
-            found = describe(fs, clocks, rails.discover_rails(fs), probing.engines(time.sleep))
+            engines, complete = probing.engines(time.sleep)
+            found = describe(fs, clocks, rails.discover_rails(fs), engines)
         finally:
             problems = journal.restore().problems if options.allow_dvfs else ()
     finally:
         lock.release()
     found["allow_dvfs"] = options.allow_dvfs
-    found["flags"] += flags
+    found["flags"] += flags + ([] if complete else ["engines-unknown"])
     _print(found)
     return 1 if problems else 0
 

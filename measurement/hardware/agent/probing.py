@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, Tuple
 
 from .engines import find_trtexec
 
@@ -11,12 +11,15 @@ PROBE_S = 60.0  # importing torch from a cold SD card takes tens of seconds
 _PROGRAM = "import sys, {0}; sys.stdout.write('version=' + {0}.__version__)"
 
 
-def engines(pause: Callable[[float], None], limit_s: float = PROBE_S) -> List[Dict[str, str]]:
+def engines(pause: Callable[[float], None], limit_s: float = PROBE_S) -> Tuple[List[Dict[str, str]], bool]:
     """Import each engine in a process of its own, since a broken installation may end the process.
 
     Args:
         pause: waits that many seconds; whatever it raises ends the probing.
         limit_s: engines that have not answered by then do not count.
+
+    Returns:
+        Engines with their versions, and whether all have answered in time.
     """
     probes = {
         name: subprocess.Popen(
@@ -28,9 +31,11 @@ def engines(pause: Callable[[float], None], limit_s: float = PROBE_S) -> List[Di
         for name in ("torch", "onnxruntime")
     }
     end = time.monotonic() + limit_s
+    complete = False
     try:
         while any(probe.poll() is None for probe in probes.values()) and time.monotonic() < end:
             pause(0.02)
+        complete = all(probe.poll() is not None for probe in probes.values())
     finally:
         for probe in probes.values():
             if probe.poll() is None:
@@ -44,4 +49,4 @@ def engines(pause: Callable[[float], None], limit_s: float = PROBE_S) -> List[Di
     if find_trtexec() is not None:
         # It tells its version only when it runs; the workload reports it with the engine it built.
         found.append({"name": "trtexec", "version": ""})
-    return found
+    return found, complete

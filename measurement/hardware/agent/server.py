@@ -219,10 +219,13 @@ class Server:
             self.clocks.power_up()
         if self.engines is None:
             rest_s = probing.PROBE_S if until_s is None else max(0.0, until_s - time.monotonic())
-            self.engines = probing.engines(self._pause, min(rest_s, probing.PROBE_S))
-        found = describe(self.fs, self.clocks, self.sensor, self.engines)
+            engines, complete = probing.engines(self._pause, min(rest_s, probing.PROBE_S))
+            self.engines = engines if complete else None
+        else:
+            engines = self.engines
+        found = describe(self.fs, self.clocks, self.sensor, engines)
         found["allow_dvfs"] = self.options.allow_dvfs
-        found["flags"] += self.flags
+        found["flags"] += self.flags + ([] if self.engines is not None else ["engines-unknown"])
         return found
 
     def _op_state(self, _: Message, __: Optional[float]) -> Message:

@@ -234,6 +234,24 @@ def test_a_board_has_one_agent_at_a_time(tree):
             assert third.ask("hello")["restored"] == []
 
 
+def test_engines_are_those_that_can_be_imported(tree, tmp_path, monkeypatch):
+    modules = {
+        "torch": "__version__ = '1.10.0'\nprint('a banner')\n",
+        "onnxruntime": "raise OSError('libcudart')\n",
+    }
+    for name, source in modules.items():
+        (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with Host(tree, agent=()) as host:
+        # One that has not answered in time may still be there.
+        assert "engines-unknown" in host.ask("discover", deadline_s=0)["flags"]
+        found = host.ask("discover")
+        assert found["engines"] == [{"name": "torch", "version": "1.10.0"}]
+        assert found["flags"] == []
+        host.ask("quit")
+
+
 def test_a_user_may_measure_but_not_steer(tree):
     with Host(tree, ("--fault", "user")) as host:
         found = host.ask("discover", deadline_s=0)
