@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +51,31 @@ def measure_one(
     return row
 
 
-def cumulative_ms(row: CostRecord) -> tuple[tuple[int, float], ...]:
-    """(position, latency from the image to that exit's decision or to the end) of a valid row.
+def cumulative_ms(row: CostRecord, stage_ms: Sequence[float] | None = None) -> dict[int, float]:
+    """By position: latency from the image to that exit's scores, or to the end, of a row that has latencies.
 
     Of stages: all segments and heads up to there.
+
+    Args:
+        stage_ms: latency of every stage; their medians, unless given.
     """
-    if row.program == "prefix":
-        return tuple((stage.position, stage.latency_ms.value) for stage in row.stages)
-    found, total = [], 0.0
-    for stage in row.stages:
-        total += stage.latency_ms.value
-        if stage.kind == "head" or stage is row.stages[-1]:
-            found.append((stage.position, total))
-    return tuple(found)
+    values = [stage.latency_ms.value for stage in row.stages] if stage_ms is None else stage_ms
+    found, total = {}, 0.0
+    for stage, value in zip(row.stages, values, strict=True):
+        total = value if row.program == "prefix" else total + value
+        if stage.kind != "segment" or stage is row.stages[-1]:
+            found[stage.position] = total
+    return found
+
+
+def fast_stage_ms(row: CostRecord) -> list[float]:
+    """The 5 % quantile of every stage's blocks: latency while nothing else held the core.
+
+    Other work makes a block longer, never shorter, and a long program meets it more often than a short one, so
+    that on a busy machine medians of stages do not add up to the median of the whole.
+    """
+    assert row.evidence is not None
+    return [float(np.quantile(stage.latency.block_ms, 0.05)) for stage in row.evidence.stages]
 
 
 def machine_of(device: str) -> str:

@@ -160,7 +160,7 @@ def line_of(network: str, form: Form, rows: list[CostRecord]) -> dict[str, Any]:
 
 
 def _cumulative(row: CostRecord) -> list[float]:
-    return [latency_ms for _, latency_ms in cumulative_ms(row)]
+    return list(cumulative_ms(row).values())
 
 
 def flags_of(rows: list[CostRecord]) -> set[str]:

@@ -6,7 +6,8 @@ the heads on the way), may fuse across the cuts, but cannot stop.  Printed is, f
 every exit, the latency of the stages up to it over that of its prefix program, and the decisions' cost beside.
 
 Both are measured by the same protocol in turns, repetition by repetition, so that a slow phase of the machine
-falls on both; the interval of a ratio is Student's, over repetitions, of its logarithm.
+falls on both.  Compared are their fast blocks (the 5 % quantile), which other work on the machine hardly touches;
+the ratio of medians stands in the JSON result.  The interval of a ratio is Student's, over repetitions, of its logarithm.
 
 `holds` is decided by counts and ratios:
 
@@ -39,6 +40,7 @@ import torch  # noqa: E402
 from _device_rows import (  # noqa: E402
     SEED,
     cumulative_ms,
+    fast_stage_ms,
     machine_of,
     measure_one,
     open_rig,
@@ -96,10 +98,11 @@ class Pairs:
         """Pairs of which both rows have latencies; a noisy machine's count, the pair shares its noise."""
         return [pair for pair in self.rows if all(row.latency_ms is not None for row in pair)]
 
-    def ratios(self, position: int, *, with_decisions: bool = False) -> np.ndarray:
+    def ratios(self, position: int, *, of: str = "fast", with_decisions: bool = False) -> np.ndarray:
         """(repetitions,) latency of the stages up to an exit over that of its prefix.
 
         Args:
+            of: ``fast`` blocks, or ``medians`` over all of them.
             with_decisions: add those that are taken on the way, the one at the exit included.
         """
         found = []
@@ -107,19 +110,22 @@ class Pairs:
             decision_ms = (stages.evidence.decision_ms if stages.evidence else None) or 0.0
             n_decisions = sum(1 for exit_position, _ in stages.heads if exit_position <= position)
             added_ms = n_decisions * decision_ms if with_decisions else 0.0
-            found.append(
-                (dict(cumulative_ms(stages))[position] + added_ms) / dict(cumulative_ms(prefix))[position]
-            )
+            found.append((latency_ms(stages, position, of) + added_ms) / latency_ms(prefix, position, of))
         return np.array(found)
 
     @property
     def positions(self) -> list[int]:
         """Of the exits, and of the end."""
-        return [position for position, _ in cumulative_ms(self.complete[0][0])] if self.complete else []
+        return list(cumulative_ms(self.complete[0][0])) if self.complete else []
 
     def not_monotone(self) -> int:
         """In how many repetitions some prefix is faster than the one before it, beyond their intervals."""
         return sum(1 for _, prefix in self.complete if not is_monotone(prefix))
+
+
+def latency_ms(row: CostRecord, position: int, of: str = "fast") -> float:
+    """Latency up to a position, of the fast blocks or of the medians."""
+    return cumulative_ms(row, fast_stage_ms(row) if of == "fast" else None)[position]
 
 
 def is_monotone(prefix: CostRecord) -> bool:
@@ -170,9 +176,10 @@ def row_of(network: str, engine: str, pairs: Pairs, position: int) -> dict[str, 
     decisions = [row.evidence.decision_ms for row, _ in pairs.complete if row.evidence]
     return {
         "network": network, "engine": engine, "position": position,
-        "stages_ms": float(np.median([dict(cumulative_ms(row))[position] for row, _ in pairs.complete])),
-        "prefix_ms": float(np.median([dict(cumulative_ms(row))[position] for _, row in pairs.complete])),
+        "stages_ms": float(np.median([latency_ms(row, position) for row, _ in pairs.complete])),
+        "prefix_ms": float(np.median([latency_ms(row, position) for _, row in pairs.complete])),
         "ratio": ratio, "interval95": [low, high],
+        "ratio_of_medians": interval(pairs.ratios(position, of="medians"))[0],
         "decision_ms": float(np.median([value for value in decisions if value is not None])),
         "ratio_with_decisions": interval(pairs.ratios(position, with_decisions=True))[0], "n": len(ratios),
     }  # fmt: skip

@@ -87,7 +87,11 @@ class CudaRig:
         self._name = properties.name
         self._sensors, self.notes = open_gpu("GPU-" + str(properties.uuid).removeprefix("GPU-"))
         self._release = f"driver {self._sensors.driver}" if self._sensors else "driver unknown"
-        self._lockable = require_lockable(self._sensors) if allow_clock_locking else None
+        try:
+            self._lockable = require_lockable(self._sensors) if allow_clock_locking else None
+        except ConfigError:
+            self._close_sensors()
+            raise
         self._locked = False
         self._watch = ClockWatch(self._sensors)
         atexit.register(self.close)
@@ -142,8 +146,8 @@ class CudaRig:
         if self._lockable is None:
             return ClockReading(setting, setting)
         asked_hz = setting.hz("gpu")
-        self._locked = True  # from here on there is something to restore
         self._lockable.lock_hz(asked_hz)
+        self._locked = True
         end = time.monotonic() + _SETTLE_S
         while True:
             self._busy(0.05)  # an idle card may report a lower clock
@@ -226,9 +230,12 @@ class CudaRig:
                 self._lockable.unlock()
                 self._locked = False
         finally:
-            if self._sensors is not None:
-                self._sensors.close()
-                self._sensors = None
+            self._close_sensors()
+
+    def _close_sensors(self) -> None:
+        if self._sensors is not None:
+            self._sensors.close()
+            self._sensors = None
 
 
 class ClockWatch:

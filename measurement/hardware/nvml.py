@@ -11,6 +11,8 @@ value on others; setting clocks takes root.
 
 from __future__ import annotations
 
+import os
+import pty
 import shutil
 import subprocess
 import threading
@@ -193,7 +195,10 @@ class NvidiaSmiGpu:
         self._command = [*command, f"--query-gpu={','.join(fields)}", f"--loop-ms={round(1e3 * _UPDATE_S)}"]
         self._latest: list[str] = []
         self._has_line = threading.Event()
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        # Into a terminal a program prints line by line; into a pipe it may keep lines back.
+        self._terminal, terminal_end = pty.openpty()
+        self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=terminal_end)
+        os.close(terminal_end)
         self._reader = threading.Thread(target=self._read, name="nvidia-smi", daemon=True)
         self._reader.start()
         if not self._has_line.wait(self._FIRST_LINE_S):
@@ -214,10 +219,13 @@ class NvidiaSmiGpu:
         raise DeviceError(f"nvidia-smi: {problem}")
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._latest = [word.strip() for word in line.split(",")]
-            self._has_line.set()
+        with os.fdopen(self._terminal, encoding="utf-8") as lines:
+            try:
+                for line in lines:
+                    self._latest = [word.strip() for word in line.split(",")]
+                    self._has_line.set()
+            except OSError:
+                pass  # how Linux says that the other end of a terminal is closed
         self._latest = []
 
     def _number(self, index: int) -> float | None:
