@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from .. import __version__
 from ..errors import HadasError
-from . import accuracy, beginning, steps
+from . import accuracy, beginning, devices, logs, steps
 from .printing import console
 
 app = typer.Typer(
@@ -60,8 +60,11 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (
         steps.measure,
         "Examples:  hadas measure my.yaml;  hadas measure my.yaml --accuracy --workers processes --n-workers 4;  "
-        "hadas measure my.yaml --accuracy --cluster tcp://host:8786",
+        "hadas measure my.yaml --accuracy --cluster tcp://host:8786\n\n"
+        "Without a study:  hadas measure --device host --networks a0,a3 --exits even:2 --repeat 2;  "
+        "hadas measure --device tx2-left --devices lab.yaml --clocks all --log tx2.jsonl",
     ),
+    (devices.devices, "Examples:  hadas devices;  hadas devices --devices lab.yaml --check"),
     (accuracy.plan, "Example:  hadas plan my.yaml --budget 24h"),
     (steps.fit, "Example:  hadas fit my.yaml"),
     (steps.search, "Example:  hadas search my.yaml"),
@@ -82,6 +85,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
 )
 for _command, _examples in _COMMANDS:
     app.command(epilog=_examples)(_command)
+app.add_typer(logs.logs_app)
 
 
 def main() -> None:

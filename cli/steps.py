@@ -49,35 +49,42 @@ def measure(
     networks: Annotated[
         str,
         typer.Option(
-            rich_help_panel=_NAMED, help="Presets of the space, smallest, largest; presets = all of them."
+            rich_help_panel=_NAMED,
+            help="Which: presets of the space, smallest, largest; presets = all of them.",
         ),
     ] = "presets",
     exits: Annotated[
         str,
         typer.Option(
-            rich_help_panel=_NAMED, help="None, all, even:N (evenly spread), or block indices such as 5,8."
+            rich_help_panel=_NAMED,
+            help="Where exits stand: none, all, even:N (evenly spread), or block indices such as 5,8.",
         ),
     ] = "even:2",
     clocks: Annotated[
         str,
         typer.Option(
-            rich_help_panel=_NAMED, help="Max, min, all, or e.g. 'gpu=854250000 emc=1600000000' (Hz)."
+            rich_help_panel=_NAMED,
+            help="At which clocks: max, min, all, or e.g. 'gpu=854250000 emc=1600000000' (Hz).",
         ),
     ] = "max",
     space: Annotated[
-        str, typer.Option(rich_help_panel=_NAMED, help="Attentivenas or mini.")
+        str, typer.Option(rich_help_panel=_NAMED, help="Whose networks: attentivenas or mini.")
     ] = "attentivenas",
     classes: Annotated[
         int, typer.Option(min=2, rich_help_panel=_NAMED, help="Outputs of each classifier.")
     ] = 100,
     program: Annotated[
         str,
-        typer.Option(rich_help_panel=_NAMED, help="Stages (one program per stage) or prefix (one per exit)."),
+        typer.Option(
+            rich_help_panel=_NAMED,
+            help="What is compiled: stages (one program per stage) or prefix (one per exit).",
+        ),
     ] = "stages",
     protocol: Annotated[
         str,
         typer.Option(
-            rich_help_panel=_NAMED, help="Full, or quick (about a second per network, energy not to trust)."
+            rich_help_panel=_NAMED,
+            help="How it is measured: full, or quick (about a second per network, energy not to trust).",
         ),
     ] = "full",
     repeat: Annotated[int, typer.Option(min=1, rich_help_panel=_NAMED, help="Sweeps over all networks.")] = 1,

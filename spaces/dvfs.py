@@ -111,6 +111,25 @@ class ClockTable:
             if hz not in domain.frequencies_hz:
                 raise OffTableFrequencyError(name, hz, domain.frequencies_hz)
 
+    def narrowed(self, wanted: ClockTable) -> ClockTable:
+        """``wanted``, once it is sure that it offers nothing which this table lacks.
+
+        Raises:
+            ConfigError: domains that are not this table's.
+            OffTableFrequencyError: a frequency that this table does not list.
+        """
+        known = {domain.name: domain.frequencies_hz for domain in self.domains}
+        offered = [domain.name for domain in wanted.domains]
+        if offered != list(known):
+            raise ConfigError(
+                f"clock table '{wanted.name}' has domains {offered}; '{self.name}' has {list(known)}"
+            )
+        for domain in wanted.domains:
+            for hz in domain.frequencies_hz:
+                if hz not in known[domain.name]:
+                    raise OffTableFrequencyError(domain.name, hz, known[domain.name])
+        return wanted
+
     def setting(self, **clocks_hz: int) -> Setting:
         """A checked setting from keyword frequencies in Hz, e.g. ``table.setting(gpu=..., emc=...)``."""
         chosen = Setting(tuple((d.name, clocks_hz[d.name]) for d in self.domains if d.name in clocks_hz))

@@ -6,7 +6,8 @@ Everything is built when first asked for, so that a command pays only for what i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +44,8 @@ class Assembly:
         """Args: directory: where relative paths of the configuration start."""
         self.config = config
         self.directory = directory
+        self.device: Device | None = None
+        """A caller's own device, measured on instead of the one that the configuration names."""
         self.known_device: DeviceIdentity | None = None
         """What the study wrote down of its device; without it the device itself is asked."""
 
@@ -85,25 +88,52 @@ class Assembly:
         data = self.config.data
         return load_images(data.name, path=self._path(data.path), limit=data.limit)
 
-    @cached_property
-    def device(self) -> Device:
-        """The device to measure costs on."""
+    @contextmanager
+    def held_device(self) -> Iterator[Device]:
+        """The device to measure costs on, held for this process while the context lasts.
+
+        Raises:
+            HadasError: it is held by somebody else, cannot be reached, or is not what the study needs.
+        """
         device = self.config.device
-        if device.kind == "host-cpu":
-            from ..measurement.hardware.host_cpu import HostCpuDevice
+        if self.device is not None:
+            yield self.device
+        elif device.kind == "simulator":
+            from ..measurement.hardware.simulator import simulated_device
 
-            return HostCpuDevice(self.space, self.data.n_classes)
-        from ..measurement.hardware.simulator import simulated_device
+            yield simulated_device(
+                device.name, space=self.space, n_classes=self.data.n_classes, table=self.clock_table_file
+            )
+        elif device.log is not None:
+            from ..measurement.hardware.replay import ReplayDevice
 
-        return simulated_device(
-            device.name, space=self.space, n_classes=self.data.n_classes, table=self.clock_table_file
-        )
+            yield self._narrowed(
+                ReplayDevice.from_log(
+                    self.directory / device.log, space=self.space, n_classes=self.data.n_classes
+                )
+            )
+        else:
+            from ..measurement.farm.opening import hold_devices
+            from ..measurement.hardware.protocol import PROTOCOLS
+
+            protocol = device.protocol or ("quick" if device.kind == "host-cpu" else "full")
+            with hold_devices(
+                device.names, self._path(device.devices), PROTOCOLS[protocol], space=self.space,
+                n_classes=self.data.n_classes, purpose=f"study {self.config.study}",
+            ) as held:  # fmt: skip
+                yield self._narrowed(held)
+
+    def _narrowed(self, device: Device) -> Device:
+        from ..measurement.hardware.narrowed import NarrowedDevice
+
+        return device if self.clock_table_file is None else NarrowedDevice(device, self.clock_table_file)
 
     @property
     def device_identity(self) -> DeviceIdentity:
         """The device's, as the study knows it or, before the study begins, as the device says."""
         if self.known_device is None:
-            self.known_device = DeviceIdentity.of(self.device)
+            with self.held_device() as device:
+                self.known_device = DeviceIdentity.of(device)
         return self.known_device
 
     @property

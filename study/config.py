@@ -39,9 +39,38 @@ class DataConfig(_Section):
 class DeviceConfig(_Section):
     """Which device, and which of its clocks may be chosen."""
 
-    kind: Literal["simulator", "host-cpu"] = "simulator"
+    kind: Literal["simulator", "host-cpu", "cuda", "jetson", "replay"] = "simulator"
     name: str = "tx2-pascal-gpu"
     clocks: OptionalPath = None
+    devices: OptionalPath = None
+    log: OptionalPath = None
+    protocol: Literal["full", "quick"] | None = None
+
+    @model_validator(mode="after")
+    def _what_the_kind_needs(self) -> Self:
+        if (self.kind == "replay") != (self.log is not None):
+            raise ValueError("'kind: replay' and 'log' (a log of measured rows, JSON lines) go together")
+        if self.kind == "jetson" and self.devices is None:
+            raise ValueError(
+                "'kind: jetson' needs 'devices', a devices file (hadas devices --help) that 'name' is in"
+            )
+        if self.devices is not None and not self.is_real:
+            raise ValueError(f"'kind: {self.kind}' has no use for 'devices'; leave it null")
+        if self.protocol is not None and not self.is_real:
+            raise ValueError(f"'kind: {self.kind}' has no use for 'protocol'; leave it null")
+        return self
+
+    @property
+    def is_real(self) -> bool:
+        """Whether something is run on it."""
+        return self.kind in ("host-cpu", "cuda", "jetson")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Devices by the names that a devices file, or this machine, has for them."""
+        if self.devices is None:
+            return ("cuda",) if self.kind == "cuda" else ("host",)
+        return tuple(name.strip() for name in self.name.split(",") if name.strip())
 
 
 class AccuracyConfig(_Section):
@@ -175,9 +204,12 @@ data:
   path: {data.path}  # folder with the images as published or as hub parquet (relative to this file); null = data, where hadas is run; nothing is downloaded
   limit: {data.limit}  # at most this many underlying images per split, to try things out; null = all
 device:
-  kind: {device.kind}  # simulator (its results are marked SIMULATED) | host-cpu
-  name: {device.name}  # simulator: tx2-pascal-gpu | tx2-denver-cpu | agx-volta-gpu | agx-carmel-cpu
+  kind: {device.kind}  # simulator (its results are marked SIMULATED) | host-cpu | cuda | jetson | replay (recorded rows)
+  name: {device.name}  # simulator: tx2-pascal-gpu | tx2-denver-cpu | agx-volta-gpu | agx-carmel-cpu; else as in `devices`
   clocks: null  # JSON file {{"name": ..., "domains": {{"gpu": [Hz, ...], "emc": [Hz, ...]}}}} narrowing the table
+  devices: null  # devices file that `name` is in (see `hadas devices --help`); 'left, right' = two of one kind at once
+  log: null  # replay: the log (JSON lines) that answers instead of a device
+  protocol: null  # full | quick: how rows are measured; null = quick on host-cpu, full elsewhere
 accuracy:
   preset: {accuracy.preset}  # how supernet and exits are trained: demo | smoke | gpu (AttentiveNAS space) | hadas-code (gpu, exits as HADAS's code trains them)
   checkpoint: {accuracy.checkpoint}  # a supernet of this space and number of classes, used unchanged instead of training one

@@ -213,7 +213,8 @@ class Study:
 
     def _check_device(self) -> None:
         """Rows of another board, release, engine or clock table never mix with those the study has."""
-        device = DeviceIdentity.of(self.parts.device)
+        with self.parts.held_device() as held:
+            device = DeviceIdentity.of(held)
         begun = self.findings.event("device")
         if begun is None:
             self.journal("device", device.to_json())

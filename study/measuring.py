@@ -61,7 +61,10 @@ def measure_costs(
     requests = (*done, *(request for request in wanted if request not in known))
     plan = MeasurementPlan(session, requests, first_row=len(done), seed=seed, earlier=rows)
     n_measured = len(done)
-    for record in findings.parts.device.measure(plan):
-        store.add_cost(record)
-        n_measured += 1
-        progress(phase, n_measured, max(n_measured, len(requests)))
+    if n_measured == len(requests):
+        return
+    with findings.parts.held_device() as device:
+        for record in device.measure(plan):
+            store.add_cost(record)
+            n_measured += 1
+            progress(phase, n_measured, max(n_measured, len(requests)))
