@@ -143,7 +143,7 @@ FULL = MeasuringProtocol()
 QUICK = MeasuringProtocol(
     name="quick", settle_s=0.05, gate_limit_s=10.0, warm_up_s=0.05, warm_up_runs=3, stage_warm_up_s=0.05,
     warm_up_limit_s=0.15, block_s=0.005, least_blocks=15, typical_blocks=24, latency_limit_s=0.3,
-    latency_limit_runs=100_000, window_s=1.0, n_windows=3, idle_s=0.5, state_interval_s=0.25, hottest_c=None,
+    latency_limit_runs=100_000, window_s=1.0, window_intervals=3, n_windows=3, idle_s=0.5, state_interval_s=0.25, hottest_c=None,
 )  # fmt: skip
 """For tests and small studies on this machine: about a second per row, without energy worth the name.
 Stages take turns, three times, so that a slow phase of the machine falls on all alike."""

@@ -6,6 +6,7 @@ is a moving average of the true power, read at intervals and rounded.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,8 +118,10 @@ class VirtualRig:
         return self._drawn(np.array([end_s]))[:, 0] - self._drawn(np.array([start_s]))[:, 0]
 
     def _drawn(self, at: np.ndarray) -> np.ndarray:
-        joules = np.array(self._joules).T
-        return np.array([np.interp(at, self._times, rail) for rail in joules])
+        first = max(0, bisect_right(self._times, float(at.min())) - 1)
+        last = bisect_left(self._times, float(at.max())) + 1
+        joules = np.array(self._joules[first:last]).T
+        return np.array([np.interp(at, self._times[first:last], rail) for rail in joules])
 
     def _trace(self, start_s: float) -> PowerTrace | None:
         source = self._energy

@@ -31,10 +31,10 @@ def measured(tmp_path_factory):
     return path
 
 
-def virtual_device(study, **faults):
-    """A measured device of the study's clocks whose rig is made of arithmetic; without anchors."""
-    rig = VirtualRig(table=study.parts.table, space=study.parts.space, faults=Faults(**faults))
-    protocol = replace(QUICK, anchor_every=0)
+def virtual_device(study, anchor_every=0, **faults):
+    """A measured device of the study's clocks whose rig is made of arithmetic."""
+    rig = VirtualRig(energy=None, table=study.parts.table, space=study.parts.space, faults=Faults(**faults))
+    protocol = replace(QUICK, anchor_every=anchor_every)
     return MeasuredDevice(rig, protocol, space=study.parts.space, n_classes=10, clock=rig.clock)
 
 
@@ -49,6 +49,28 @@ def test_a_failed_row_is_kept_and_measured_again(study_file):
     assert (rows[-1].backbone, rows[-1].requested) == (rows[0].backbone, rows[0].requested)
     assert rows[-1].evidence.attempt == 1
     assert len(study.findings.points(0)) == len(rows) - 1
+
+
+def test_anchors_and_undone_rows_are_no_points(study_file):
+    """An anchor every 3 rows; 6 % slower from the 6th network on."""
+    study = Study.open(study_file)
+    study.parts.device = device = virtual_device(study, anchor_every=3)
+    device.rig.faults.slower = lambda now: 1.06 if device.rig.n_loads > 5 else 1.0
+    study.parts.known_device = None
+    study.measure()
+    rows = study.store.costs(session=study.findings.session(0))
+    assert any("drift" in row.evidence.flags for row in rows)
+    points = study.findings.points(0)
+    designs = [point.design for point in points]
+    assert (
+        len(set(designs))
+        == len(designs)
+        == study.config.learning.seed_backbones * (study.config.learning.seed_settings)
+    )
+    assert not any(point.cost.evidence.anchor for point in points)
+    undone = [row for row in study.findings.cost_rows(0) if "drifted" in row.reason]
+    assert undone
+    assert all(row in study.findings.loop_rows(1) and not row.valid for row in undone)
 
 
 def test_a_round_of_failures_stays_open_until_it_succeeds(study_file):
