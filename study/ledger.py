@@ -1,8 +1,9 @@
 """The ledger: what measuring has cost so far, and what a budget of time buys.
 
 Unit costs are medians of what was measured, never guesses: seconds of accuracy jobs by step and by
-hardware, of supernet trainings, and device seconds of cost rows.  A simulated device takes no real
-time, so its rows cost a budget nothing.
+hardware, of supernet trainings, and device seconds of cost rows.  Only a device that has measured
+nothing yet is priced by the times that its measuring protocol prescribes, and labelled so.  A simulated
+device takes no real time, so its rows cost a budget nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _UNIT_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _STEPS = ("calibrate", "exits", "evaluate")
+_TYPICAL_EXITS = 2  # of the row that a protocol is priced by: five stages
 
 
 def parse_budget(text: str) -> float:
@@ -57,7 +59,7 @@ class UnitCost:
 
     Attributes:
         what, hardware: the unit, and what it was done on.
-        n: how often.
+        n: how often; 0 = never, the price is the measuring protocol's.
         median_s, low_s, high_s: median, least and most seconds of one.
         source: whose it was; empty: this study's.
     """
@@ -253,7 +255,8 @@ class Ledger:
         return cost.median_s
 
     def point_cost(self) -> UnitCost | None:
-        """Device seconds of one cost row; of this study, else of others on the same kind of device."""
+        """Device seconds of one cost row; of this study, else of others on the same kind of device, else
+        by the protocol of a device that will really be measured; ``None`` without any of those."""
         mark = "SIMULATED, no real time" if self.simulated else ""
         own = self._device_seconds(self._name)
         found: dict[str, list[float]] = {}
@@ -265,10 +268,25 @@ class Ledger:
                 found[study_id] = self._device_seconds(study_id)
         others = [seconds for values in found.values() for seconds in values]
         if not own and not others:
-            return None
+            return self._price_by_protocol()
         source = "" if own else _others(name for name, values in found.items() if values)
         name = f"{device['kind']} {device['name']}" if self.simulated else str(device["kind"])
         return UnitCost.of("cost row", f"{name} {mark}".strip(), own or others, source)
+
+    def _price_by_protocol(self) -> UnitCost | None:
+        """What the measuring protocol takes for a row of two exits; loading the programs comes on top."""
+        from ..measurement.hardware.protocol import PROTOCOLS
+
+        device, known = self._study.config.device, self._study.parts.known_device
+        if not device.is_real:
+            return None
+        on_host = device.kind == "host-cpu"
+        counts_energy = known.counts_energy if known is not None else not on_host
+        protocol = PROTOCOLS[device.protocol or ("quick" if on_host else "full")]
+        seconds = protocol.expected_seconds(2 * _TYPICAL_EXITS + 1, counts_energy)
+        what = f"cost row of {_TYPICAL_EXITS} exits{'' if counts_energy else ', latency alone'}"
+        source = f"protocol '{protocol.name}', not measured: {86_400 / seconds:,.0f} a day"
+        return UnitCost(what, str(device.kind), 0, seconds, seconds, seconds, source)
 
     def _device_seconds(self, study_id: str) -> list[float]:
         keys = [key.partition(":") for key in self._study.store.event_keys(study_id)]

@@ -195,6 +195,31 @@ def test_the_ledger_by_hand(tmp_path):
     assert [s.n_points for s in ledger.splits(160.0, 7)] == [0, 70]
 
 
+@pytest.mark.parametrize(
+    ("device", "seconds", "what", "a_day"),
+    [
+        ({"kind": "cuda", "name": "gpu"}, 0.5 + 3 + 4 * 0.3 + 5 + 5 * (10.56 + 0.4224), "cost row of 2 exits", "1,337"),
+        ({"kind": "host-cpu", "name": "host", "protocol": "full"}, 0.5 + 3 + 4 * 0.3 + 5 * 2.4, "cost row of 2 exits, latency alone", "5,174"),
+    ],
+)  # fmt: skip
+def test_a_device_that_has_measured_nothing_is_priced_by_its_protocol(tmp_path, device, seconds, what, a_day):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(template("study.yaml", "smoke")), "device": device}))
+    study = Study.open(path)
+    study.store.put_study("smoke", study.config.model_dump(mode="json"))
+    study.store.add_accuracy(
+        dataclasses.replace(a_row(study, 0, "cpu x1 thread", exits=100.0), valid=True, reason="")
+    )
+    study.store.journal("smoke", "supernet", {"weights_id": "w", "seconds": 50.0})
+    ledger = Ledger(study)
+    price = ledger.point_cost()
+    assert (price.what, price.n) == (what, 0)
+    assert price.median_s == pytest.approx(seconds)
+    assert price.source == f"protocol 'full', not measured: {a_day} a day"
+    n_days = 86_400.0
+    assert ledger.splits(n_days)[-1].n_points == int(n_days / seconds)
+
+
 def test_another_study_of_the_store_lends_its_unit_costs(measured):
     """A study that has nothing plans with what one alike measured, its supernet's training to be paid again."""
     store = str(measured.parent / "store.sqlite")
