@@ -443,7 +443,7 @@ def _one_exit(space: MBConvSpace, device: Device) -> CostRecord:
     backbone = space.presets["m6"]
     exits = Exits.at((5,), first_exit=space.first_exit, n_blocks=backbone.n_blocks)
     request = CostRequest(backbone, exits, device.clock_table().default)
-    (record,) = device.measure(MeasurementPlan("s", (request,)))
+    record, *_ = device.measure(MeasurementPlan("s", (request,)))  # a busy host measures a row again
     return record
 
 
