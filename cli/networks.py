@@ -65,7 +65,9 @@ def measure_networks(
         )
         n_new, n_wanted = 0, len(requests) * wanted.repeat
         with showing_progress() as progress:
-            for _ in sweep_into_log(held, space, requests, repeat=wanted.repeat, log=log, seed=seed):
+            for _ in sweep_into_log(
+                held, space, requests, program=program, repeat=wanted.repeat, log=log, seed=seed
+            ):
                 n_new += 1
                 progress(f"measuring on {', '.join(devices)}", n_new, max(n_new, n_wanted))
         target = held.target

@@ -12,20 +12,22 @@ from pathlib import Path
 
 from ...datasets.believable import believable, is_anchor
 from ...datasets.logs.jsonl import LogWriter, read_records
-from ...datasets.records import CostRecord
+from ...datasets.records import CostRecord, Program
 from ...errors import ConfigError
 from ...spaces import BackboneSpace, exits_from_heads
 from .device import CostRequest, Device, MeasurementPlan
 
 
 def sweep_into_log(
-    device: Device, space: BackboneSpace, requests: Sequence[CostRequest], *, repeat: int, log: Path, seed: int
+    device: Device, space: BackboneSpace, requests: Sequence[CostRequest], *, program: Program, repeat: int, log: Path,
+    seed: int,
 ) -> Iterator[CostRecord]:  # fmt: skip
     """Measure every request ``repeat`` times, one sweep over all of them after the other.
 
     Repeats lie a sweep apart, so that they show what a device does over time and not over seconds.
 
     Args:
+        program: what the device compiles.
         log: rows go there as they come; believable rows in it already count.
 
     Yields:
@@ -36,7 +38,7 @@ def sweep_into_log(
         DataError, RecordError: the log cannot be read or written.
     """
     rows = list(read_records(log)) if log.is_file() else []
-    _check_alike(rows, device, log)
+    _check_alike(rows, device, program, log)
     session = rows[0].session.partition("@")[0] if rows else f"{log.stem}-{uuid.uuid4().hex[:8]}"
     with LogWriter(log) as writer:
         for n_wanted in range(1, repeat + 1):
@@ -57,8 +59,10 @@ def _request_of(row: CostRecord, space: BackboneSpace) -> CostRequest:
     return CostRequest(row.backbone, exits, row.requested)
 
 
-def _check_alike(rows: Sequence[CostRecord], device: Device, log: Path) -> None:
+def _check_alike(rows: Sequence[CostRecord], device: Device, program: Program, log: Path) -> None:
     for row in rows:
+        if row.program != program:
+            raise ConfigError(f"log {log}: holds rows of '{row.program}' programs; name another log")
         if row.target != device.target:
             raise ConfigError(
                 f"log {log}: holds rows of {row.target.target_id}, this device is {device.target.target_id}; "
