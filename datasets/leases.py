@@ -28,7 +28,7 @@ from .store import Store
 TTL_S = 60.0
 FAILURES_TO_QUARANTINE = 3
 _POLL_S = 0.1
-_TICKET_S = 10.0  # of one who waits and is not heard of: 100 polls
+_TICKET_S = 3.0  # of one who waits and is not heard of: 30 polls
 
 metadata = sa.MetaData()
 leases = sa.Table(

@@ -179,10 +179,11 @@ def _device(name: str, fields: Any) -> DeviceConfig:
 
 
 def _is_echo(problem: Any, fields: dict[str, Any]) -> bool:
-    """Whether a problem is only that the transport is not the other of the two things it may be."""
-    transport = fields.get("transport")
-    last = problem["loc"][-1]
-    return isinstance(transport, dict) and "transport" in problem["loc"] and last == "literal['local']"
+    """Whether a problem is only that a value is not the other one of two things that it may be."""
+    location = problem["loc"]
+    if "transport" in location:
+        return bool(isinstance(fields["transport"], dict) == (location[-1] == "literal['local']"))
+    return bool("pinned" in location and location[-1] == "int" and isinstance(problem["input"], str))
 
 
 def _explain(name: str, problem: Any) -> str:
@@ -194,7 +195,7 @@ def _explain(name: str, problem: Any) -> str:
         return f"'{name}.kind' = '{given}': known kinds are {kinds}{_did_you_mean(given, list(_MODELS))}"
     # The first part of a location is the kind, and a union adds the name of its member.
     kind, *parts = (str(part) for part in problem["loc"])
-    parts = [part for part in parts if part not in ("SshConfig", "literal['local']")]
+    parts = [part for part in parts if part != "SshConfig" and not part.startswith("literal[")]
     location = ".".join((name, *parts))
     if problem["type"] == "extra_forbidden":
         model: type[_Section] = SshConfig if parts[:1] == ["transport"] else _MODELS[kind]

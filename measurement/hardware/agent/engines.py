@@ -237,34 +237,33 @@ class TrtexecEngine:
         if processor == "cpu":
             raise WorkloadError("trtexec runs on the GPU alone", "processor", processor)
         self._command = find_trtexec() or "trtexec"
-        self._engines = {}  # type: Dict[str, str]
-        version = ""
-        for program in programs:
-            self._engines[program.name], version = self._build(program)
-        self.description = ("trtexec %s" % version).strip()
+        self._engines = {program.name: self._built(program) for program in programs}
+        self.description = ("trtexec %s" % trtexec_version(self._command)).strip()
 
-    def _build(self, program: Program) -> Tuple[str, str]:
-        """Path of the engine, and TensorRT's version.
+    def _built(self, program: Program) -> str:
+        """Path of the program's engine, which is built unless it lies there from an earlier load.
 
-        The network is built in the precision asked for; the shortest possible run follows, as the
-        option to leave it out has had two names.
+        TensorRT chooses kernels by timing them, so that a second engine would be another program: rows at
+        other clocks must run the first one, as a deployed network does.  A shortest possible run
+        follows the building, as the option to leave it out has had two names.
         """
         engine = "%s.%s.engine" % (program.path, program.dtype)
+        if os.path.isfile(engine):
+            return engine
         partial = engine + ".part"
-        command = [self._command, "--onnx=" + program.path, "--saveEngine=" + partial,
-                   "--iterations=1", "--duration=0", "--warmUp=0"]  # fmt: skip
+        command = [
+            self._command, "--onnx=" + program.path, "--saveEngine=" + partial,
+            "--iterations=1", "--duration=0", "--warmUp=0",
+        ]  # fmt: skip
         if program.dtype == "fp16":
             command.append("--fp16")
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            universal_newlines=True,
-        )  # fmt: skip
+        done = _run(command)
         if done.returncode != 0 or not os.path.isfile(partial):
             raise WorkloadError(
                 "trtexec cannot build an engine of %s: %s" % (program.name, _last_error(done.stdout))
             )
         os.rename(partial, engine)
-        return engine, _trtexec_version(done.stdout)
+        return engine
 
     def invoke(
         self, name: str, n_runs: int, seconds: float, should_stop: Callable[[], bool]
@@ -323,14 +322,15 @@ class TrtexecEngine:
 def parse_trtexec_times(entries: Any, began_s: float) -> List[Tuple[float, float]]:
     """(start, end) on the clock of ``began_s`` of the computations in ``trtexec --exportTimes``.
 
-    Old releases list the warm-up as well, new ones leave it out; entries within it are dropped.
+    Old releases list the warm-up as well, new ones leave it out; entries within it are dropped, unless
+    there are no others.
     """
-    runs = []
+    all_runs = []
     for entry in entries:
         start_ms, end_ms = float(entry["startComputeMs"]), float(entry["endComputeMs"])
-        if start_ms >= _TRTEXEC_WARM_UP_MS:
-            runs.append((began_s + start_ms / 1e3, began_s + end_ms / 1e3))
-    return sorted(runs)
+        all_runs.append((start_ms, end_ms))
+    timed = [run for run in all_runs if run[0] >= _TRTEXEC_WARM_UP_MS] or all_runs
+    return [(began_s + start_ms / 1e3, began_s + end_ms / 1e3) for start_ms, end_ms in sorted(timed)]
 
 
 def blocks_of(runs: Sequence[Tuple[float, float]], runs_per_block: int) -> List[Block]:
@@ -354,10 +354,17 @@ def _last_error(output: str) -> str:
     return (errors or lines or ["no output"])[-1]
 
 
-def _trtexec_version(output: str) -> str:
-    """From the banner, e.g. ``[TensorRT v8201]`` or ``[TensorRT v100300]``."""
-    _, mark, rest = output.partition("[TensorRT v")
-    return "TensorRT " + rest.partition("]")[0] if mark else ""
+def _run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        universal_newlines=True, check=False,
+    )  # fmt: skip
+
+
+def trtexec_version(command: str) -> str:
+    """From the banner that stands before its help, e.g. ``TensorRT v8201``; empty if there is none."""
+    _, mark, rest = _run([command, "--help"]).stdout.partition("[TensorRT v")
+    return "TensorRT v" + rest.partition("]")[0] if mark else ""
 
 
 ENGINES = {"torch": TorchEngine, "onnxruntime": OnnxRuntimeEngine, "trtexec": TrtexecEngine}  # type: Dict[str, Any]

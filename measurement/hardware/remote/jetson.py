@@ -29,13 +29,15 @@ from .boards import board_name, cpu_name, gpu_name, release_name
 from .client import AgentClient
 from .loops import STOPPING_S, RemotePrograms, power_trace, program_name
 from .settings import JetsonSettings
-from .transport import agent_directory, copy_file
+from .transport import Transport, agent_directory, copy_file
 
 _FORMATS: Mapping[str, ProgramFormat] = {"torch": "torchscript", "onnxruntime": "onnx", "trtexec": "onnx"}
+TRTEXEC_FOLDERS = "/usr/src/tensorrt/bin:/usr/local/tensorrt/bin"
 _LOAD_S = 300.0
 _BUILD_S = 1800.0  # TensorRT tries many kernels per layer, on a slow board
 _SETTING_S = 30.0
 _N_KEPT = 8  # networks whose programs stay on the device: clocks change more often than networks
+_N_BUILT = 64  # the same of trtexec, whose engines take minutes to build
 
 
 class JetsonRig:
@@ -71,6 +73,8 @@ class JetsonRig:
             }
             self._table = steered_table(self._found["board"], self._board_hz, settings, client.name)
             self._engine = chosen_engine(settings, self._found["engines"], client.name)
+            if self._engine[0] == "trtexec":
+                self._engine = ("trtexec", tensorrt_version(client.transport))
             self._pin()
             self.directory = f"{agent_directory(client.transport)}/programs/{uuid.uuid4().hex}"
             self._sweep()
@@ -265,7 +269,7 @@ class JetsonRig:
         for file in files:
             copy_file(self._client.transport, file.path.read_bytes(), f"{remote}/{file.path.name}")
         self._kept[key] = (files, remote)
-        if len(self._kept) > _N_KEPT:
+        if len(self._kept) > (_N_BUILT if self._engine[0] == "trtexec" else _N_KEPT):
             _, (_, oldest) = self._kept.popitem(last=False)
             self._client.transport.shell(f"rm -rf -- {shlex.quote(oldest)}")
         return files, remote
@@ -329,3 +333,16 @@ def chosen_engine(settings: JetsonSettings, found: list[Mapping[str, Any]], name
         f"{name}: engine '{settings.engine}' is not on this device for its {settings.processor}; it has "
         f"{', '.join(versions) or 'none'}. Install PyTorch, ONNX Runtime or TensorRT there"
     )
+
+
+def tensorrt_version(transport: Transport) -> str:
+    """Version of TensorRT by the banner of its command, e.g. ``TensorRT v8201``.
+
+    Raises:
+        DeviceError: it does not run, or does not tell.
+    """
+    script = f'PATH="$PATH:{TRTEXEC_FOLDERS}"; trtexec --help 2>&1 | grep -o "TensorRT v[0-9]*" | head -n 1'
+    version = transport.shell(script).strip()
+    if not version:
+        raise DeviceError(f"{transport.name}: trtexec does not tell its version; run it once by hand there")
+    return version
