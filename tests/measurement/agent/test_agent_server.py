@@ -355,9 +355,13 @@ def test_a_workload_does_not_outlive_an_agent_that_is_killed(tree):
     with Host(tree) as host:
         assert host.refused("load", engine="auto", programs=[])["type"] == "workload"
         (worker,) = children(host.process.pid)
+        os.kill(worker, signal.SIGSTOP)  # so that it cannot notice by itself
         host.process.kill()
         host.ended()
-        assert wait_until(lambda: not is_running(worker))
+        gone = wait_until(lambda: not is_running(worker))
+        if not gone:
+            os.kill(worker, signal.SIGKILL)
+        assert gone
 
 
 def test_a_workload_that_dies_in_between_is_an_event(tree):
