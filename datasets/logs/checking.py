@@ -22,7 +22,7 @@ from ..records import Target, Truth
 
 SCHEMA = "hadas-meas/1"
 _HIGHEST_HZ = 10_000_000_000
-_LARGEST_INTEGER = 2**63 - 1
+_LARGEST_INTEGER = 2**31 - 1  # of an integer column in any database
 _TRUTHS = frozenset(str(truth) for truth in Truth)
 _STAGE_KINDS = frozenset(("segment", "head", "prefix"))
 _PROGRAMS = frozenset(("stages", "prefix"))

@@ -22,6 +22,7 @@ from . import tables
 from .columns import ColumnMap
 from .lines import Line, LogFile, LogKind
 from .rejects import Rejects
+from .series import series_of
 from .sinks import CsvRows, OwnRows, Sink, Telemetry
 
 _BATCH = 2000
@@ -71,34 +72,37 @@ def import_log(
     """Import one file: our own log, tegrastats, or CSV.
 
     Args:
-        series: what the log is called in the store; the default is the map's, or the file's name.  Lines
-            of one series that are equal are one line, unless they stand in one file.
+        series: what the log is called in the store; the default is the map's, or what :func:`.series.series_of`
+            finds.  Lines of one series that are equal are one line, unless they stand in one file.
         column_map: how a CSV file is to be read; needed for one, and of no use to anything else.
 
     Raises:
         DataError: the file, or its rejects file, cannot be read or written.
-        ConfigError: no column map for a CSV file, or one that does not fit its header.
+        ConfigError: no column map for a CSV file, or one that does not fit its header; a file called like
+            another log.
         StoreError: the store cannot be written.
     """
     log = LogFile(path)
     kind = log.kind()
-    from_map = column_map.series if kind == "csv" and column_map is not None else ""
-    name = series or from_map or _stem(path)
     tables.prepare(store)
-    sink: Sink
-    if kind == "jsonl":
-        sink = OwnRows(store, path, series)
-    elif kind == "tegrastats":
-        sink = Telemetry(store, path, name)
-    elif column_map is not None:
-        sink = CsvRows(store, path, name, column_map)
-    else:
-        raise ConfigError(
-            f"log {path}: neither our own format nor tegrastats; if it is CSV, say what its columns are with a "
-            "column map (--map FILE)"
-        )
+    sink = _sink(store, log, kind, series, column_map)
     with Rejects(path) as rejects, _collector_paused():
         return _Import(log, kind, sink, rejects, on_progress).run()
+
+
+def _sink(
+    store: Store, log: LogFile, kind: LogKind, series: str | None, column_map: ColumnMap | None
+) -> Sink:
+    if kind == "jsonl":
+        return OwnRows(store, log.path, series)
+    if kind == "tegrastats":
+        return Telemetry(store, log.path, series_of(store, log, series or ""))
+    if column_map is None:
+        raise ConfigError(
+            f"log {log.path}: neither our own format nor tegrastats; if it is CSV, say what its columns are with a "
+            "column map (--map FILE)"
+        )
+    return CsvRows(store, log.path, series_of(store, log, series or column_map.series), column_map)
 
 
 @contextmanager
@@ -112,10 +116,6 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").rpartition(".")[0] or path.name
 
 
 class _Import:

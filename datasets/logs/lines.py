@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,26 @@ class LogFile:
                 if number == 1:
                     text = text.removeprefix("\ufeff")
                 yield Line(number, text.rstrip("\r\n"), text.endswith("\n"), problem)
+
+    def digests(self, lengths: Iterable[int]) -> tuple[dict[int, str], int]:
+        """SHA-256 of the content, unpacked, up to some lengths and as a whole.
+
+        Returns:
+            length -> digest, for the lengths that the file has; and its whole length, which is among them.
+        """
+        digest, found, n_read = hashlib.sha256(), {}, 0
+        with self._opened() as stream:
+            for length in sorted(lengths):
+                while n_read < length and (chunk := stream.read(min(1 << 20, length - n_read))):
+                    digest.update(chunk)
+                    n_read += len(chunk)
+                if n_read < length:
+                    break
+                found[length] = digest.hexdigest()
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+                n_read += len(chunk)
+        return {**found, n_read: digest.hexdigest()}, n_read
 
     @contextmanager
     def _opened(self) -> Iterator[IO[bytes]]:

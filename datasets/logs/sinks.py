@@ -18,6 +18,7 @@ from .checking import CheckedRow, RowReader
 from .columns import ColumnMap
 from .csvrows import CsvReader, CsvRow
 from .lines import Line
+from .series import Series
 
 _QUERY = 500  # values in one list of a query; the least that any database takes is 999
 
@@ -163,9 +164,9 @@ class _Ordinals:
 class Telemetry:
     """Lines of tegrastats, into ``log_telemetry``."""
 
-    def __init__(self, store: Store, path: Path, series: str) -> None:
+    def __init__(self, store: Store, path: Path, series: Series) -> None:
         self._store, self._path, self._series = store, path, series
-        self._ordinals = _Ordinals(series)
+        self._ordinals = _Ordinals(series.name)
         self.into: set[str] = set()
 
     def read(self, line: Line) -> dict[str, Any]:
@@ -173,7 +174,7 @@ class Telemetry:
         total = reading.total
         return {
             "digest": self._ordinals.digest(line.text),
-            "series": self._series,
+            "series": self._series.name,
             "line_no": line.number,
             "source": self._path.name,
             "total_mw": None if total is None else total.instant_mw,
@@ -187,20 +188,21 @@ class Telemetry:
             known = _known_digests(connection, tables.log_telemetry, [row["digest"] for _, row in batch])
             new = [row for _, row in batch if row["digest"] not in known]
             if new:
+                self._series.note(connection)
                 connection.execute(tables.log_telemetry.insert(), new)
-                self.into.add(self._series)
+                self.into.add(self._series.name)
         return ["known" if row["digest"] in known else "imported" for _, row in batch]
 
 
 class CsvRows:
     """Rows of a CSV file: into ``cost_rows`` if its networks are of a space of ours, else into ``log_costs``."""
 
-    def __init__(self, store: Store, path: Path, series: str, column_map: ColumnMap) -> None:
+    def __init__(self, store: Store, path: Path, series: Series, column_map: ColumnMap) -> None:
         self._store, self._source, self._series, self._map = store, str(path), series, column_map
         self._reader = CsvReader(path, column_map, store)
-        self._ordinals = _Ordinals(series)
+        self._ordinals = _Ordinals(series.name)
         self._digests: dict[int, str] = {}
-        self._session = SESSION_PREFIX + series
+        self._session = SESSION_PREFIX + series.name
         self._targets: set[str] = set()
         self.into: set[str] = set()
 
@@ -221,8 +223,9 @@ class CsvRows:
                 if digest not in known
             ]
             if new:
+                self._series.note(connection)
                 (self._insert_own if self._map.is_own else self._insert_foreign)(connection, new)
-                self.into.add(self._session if self._map.is_own else self._series)
+                self.into.add(self._session if self._map.is_own else self._series.name)
         return [self._fate(line, known.get(digest)) for (line, _), digest in zip(batch, digests, strict=True)]
 
     def _fate(self, line: Line, map_id: str | None) -> Fate:
@@ -231,7 +234,7 @@ class CsvRows:
         if map_id == self._map.map_id:
             return "known"
         return RecordError(
-            f"series '{self._series}' has this line, read by another column map; import it under another --series",
+            f"series '{self._series.name}' has this line, read by another column map; import it under another --series",
             source=f"{self._source}, line {line.number}", row=None, field="line", value=line.text[:60],
         )  # fmt: skip
 
@@ -256,7 +259,7 @@ class CsvRows:
         connection.execute(tables.log_rows.insert(), names)
 
     def _insert_foreign(self, connection: sa.Connection, new: Sequence[tuple[Line, str, CsvRow]]) -> None:
-        given = {"map_id": self._map.map_id, "series": self._series, "source": Path(self._source).name}
+        given = {"map_id": self._map.map_id, "series": self._series.name, "source": Path(self._source).name}
         connection.execute(
             tables.log_costs.insert(),
             [

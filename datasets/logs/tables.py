@@ -2,7 +2,8 @@
 
 ``log_rows`` says which row of a CSV file became which cost row.  ``log_costs`` holds costs of networks that no
 space of ours contains, ``log_telemetry`` lines of tegrastats.  A row is known by its ``digest``: of the series,
-of what the line says, and of how many equal lines came before it in the file.
+of what the line says, and of how many equal lines came before it in the file.  ``log_files`` remembers which
+files a series was made from.
 """
 
 from __future__ import annotations
@@ -62,6 +63,13 @@ log_telemetry = sa.Table(
     sa.Column("gpu_hz", sa.BigInteger),
     sa.Column("emc_hz", sa.BigInteger),
     sa.Column("line", sa.Text, nullable=False),
+)
+log_files = sa.Table(
+    "log_files",
+    metadata,
+    sa.Column("series", sa.String, primary_key=True),
+    sa.Column("sha256", sa.String, primary_key=True),
+    sa.Column("n_bytes", sa.BigInteger, nullable=False),
 )
 
 

@@ -241,6 +241,30 @@ def test_a_line_of_tegrastats_that_does_not_end_is_left_out(store, tmp_path):
     assert (*counts(summary), summary.unfinished) == (1, 0, 0, True)
 
 
+def test_another_log_of_the_same_name_is_not_taken_for_a_longer_version(store, tmp_path):
+    """Undated idle lines are equal every day: a second log under the same name would lose them as known."""
+    idle, busy = LINES["xavier jp4"], LINES["xavier jp4"].replace("GPU 10/20", "GPU 900/20")
+    path = tmp_path / "board.log"
+    path.write_text(f"{idle}\n{idle}\n")
+    assert counts(import_log(store, path)) == (2, 0, 0)
+    path.write_text(f"{idle}\n{idle}\n{busy}\n")  # longer
+    assert counts(import_log(store, path)) == (1, 2, 0)
+    path.write_text(f"{busy}\n{idle}\n{idle}\n")  # another day
+    with pytest.raises(ConfigError, match="--series board; if not, give it a name of its own"):
+        import_log(store, path)
+    assert counts(import_log(store, path, series="tuesday")) == (3, 0, 0)
+    assert counts(import_log(store, path, series="board")) == (0, 3, 0), "as the user says: the same log"
+
+
+def test_a_copy_under_another_name_is_known(store, tmp_path):
+    text = f"{LINES['xavier jp4']}\n{LINES['nano user']}\n"
+    (tmp_path / "board.log").write_text(text)
+    (tmp_path / "copy.log.gz").write_bytes(gzip.compress(text.encode()))
+    assert counts(import_log(store, tmp_path / "board.log")) == (2, 0, 0)
+    assert counts(import_log(store, tmp_path / "copy.log.gz")) == (0, 2, 0)
+    assert tables.series_names(store) == ("board",)
+
+
 # -- files -----------------------------------------------------------------------------------
 
 
