@@ -134,6 +134,8 @@ def _expected_stages(findings: Findings, row: CostRecord) -> StageNames | str:
         exits = exits_from_heads(row.heads, first_exit=space.first_exit, n_blocks=row.backbone.n_blocks)
     except SpaceError:
         return f"of a network that space '{space.name}' does not contain"
+    if exits.heads != row.heads:
+        return "with stages that do not fit their exits"
     stages = space.workload(row.backbone, n_classes=row.n_classes).stages(exits.positions)
     return [(stage.kind, stage.position) for stage in stages]
 

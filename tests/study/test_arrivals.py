@@ -1,0 +1,236 @@
+"""Rows from elsewhere are adopted once, trained on, and show whether the device has drifted."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from hadas.datasets.evidence import Evidence
+from hadas.datasets.records import CostRecord, Statistic, Truth
+from hadas.errors import StudyError
+from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
+from hadas.measurement.hardware.profiles import PROFILES
+from hadas.measurement.hardware.simulator import SimulatedDevice
+from hadas.spaces import CLOCK_TABLES, Exits, mini_space
+from hadas.study import Study
+from hadas.study.arrivals import find_arrivals, fit_new
+from hadas.study.config import template
+from hadas.surrogates import assessment
+
+from .running import hadas
+
+TX2 = "tx2-pascal-gpu"
+N_ROWS = 16
+
+
+@pytest.fixture(autouse=True)
+def two_folds(monkeypatch):
+    """Each fold fits models of its own; two of them show the same as five, sooner."""
+    monkeypatch.setattr(assessment, "N_FOLDS", 2)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A study whose seeds are measured, with many settings each."""
+    directory = tmp_path_factory.mktemp("arrivals")
+    document = yaml.safe_load(template("study.yaml", "smoke"))
+    document["learning"] |= {"seed_settings": 8}
+    document["accuracy"]["supernet"] = {"steps": 4}
+    (directory / "study.yaml").write_text(yaml.safe_dump(document))
+    study = Study.open(directory / "study.yaml")
+    study.measure()
+    study.fit()
+    return directory
+
+
+@pytest.fixture
+def study_file(measured, tmp_path):
+    """A copy of that study."""
+    shutil.copytree(measured, tmp_path / "study")
+    return tmp_path / "study" / "study.yaml"
+
+
+def device_rows(study: Study, session: str, *, power: float = 1.0) -> list[CostRecord]:
+    """Fresh rows of the study's networks, on a device that draws ``power`` times as much as it did."""
+    space, table = mini_space(), CLOCK_TABLES[TX2]
+    profile = PROFILES[TX2]
+    moved = replace(
+        profile, module_gain=power * profile.module_gain, module_offset_w=power * profile.module_offset_w
+    )
+    device = SimulatedDevice(moved, table, space=space, n_classes=study.parts.data.n_classes)
+    # The study's own networks with their exits, at other clocks: its few seeds tell little of other networks.
+    known = list(dict.fromkeys((row.backbone, row.heads) for row in study.findings.loop_rows(1)))
+    rng = np.random.default_rng(4)
+    requests = []
+    for i in range(N_ROWS):
+        backbone, heads = known[i % len(known)]
+        exits = Exits.at(
+            (position for position, _ in heads), first_exit=space.first_exit, n_blocks=backbone.n_blocks
+        )
+        requests.append(CostRequest(backbone, exits, table.settings[int(rng.integers(len(table)))]))
+    target = study.parts.device_identity.target
+    plan = MeasurementPlan(session, tuple(requests), seed=9)
+    return [replace(row, target=target) for row in device.measure(plan)]
+
+
+def store_rows(study: Study, rows: Sequence[CostRecord]) -> None:
+    for row in rows:
+        study.store.add_cost(row)
+
+
+def test_a_device_that_draws_more_is_found_to_have_drifted(study_file):
+    study = Study.open(study_file)
+    store_rows(study, device_rows(study, "log:a", power=1.12))
+    before = [point.outcome for point in study.findings.points(0)]
+    done = hadas("fit", study_file, "--new-only")
+    assert done.returncode == 0, done.stderr
+    assert "- drift: energy +1" in done.stdout
+    assert "- no drift found: latency" in done.stdout
+    assert f"{N_ROWS} rows of" in done.stdout
+
+    study = Study.open(study_file)
+    event = study.findings.event("drift:1")
+    energy = event["assessments"][1]["drift"]
+    assert energy["low_percent"] < 12 < energy["high_percent"]
+    assert energy["high_percent"] - energy["low_percent"] < 16
+    assert energy["shift_percent"] == pytest.approx(12, abs=4)
+    assert event["factors"] == {"latency": 1.0, "energy": pytest.approx(1 + energy["shift_percent"] / 100)}
+    errors = event["assessments"][1]
+    assert errors["new"]["mape"] < 0.7 * errors["old"]["mape"]
+
+    # From now on they are trained on; nobody's points, though, and nobody's accuracy.
+    used = study.fitted().provenance.cost_rows
+    assert {("log:a", i) for i in range(N_ROWS)} <= set(used)
+    assert [point.outcome for point in study.findings.points(0)] == before
+    own, adopted = study.findings.cost_records(1)[0], study.findings.cost_records(1)[-1]
+    assert own.energy_mj.value == pytest.approx(
+        event["factors"]["energy"] * study.findings.loop_rows(1)[0].energy_mj.value
+    )
+    assert adopted.session == "log:a"
+    assert adopted.energy_mj == study.store.costs(session="log:a")[-1].energy_mj
+    assert "cost rows from elsewhere" in hadas("status", study_file).stdout
+
+    again = hadas("fit", study_file, "--new-only")
+    assert again.returncode == 0
+    assert "nothing to fit" in again.stdout
+    assert Study.open(study_file).findings.n_adoptions == 1
+
+
+def test_the_loop_goes_on_with_adopted_rows_the_same_way_every_time(study_file):
+    study = Study.open(study_file)
+    rows = device_rows(study, "log:a")
+    one = [row for row in rows if row.backbone == rows[0].backbone]
+    store_rows(study, one)
+    change, _ = fit_new(study, lambda *_: None)
+    assert change is not None
+    assert change.n_networks == 1
+    assert "cannot tell" in change.assessments[0].drift.verdict("latency")
+    study.suggest()
+    assert study.findings.event("search:0+1") is not None
+    study.measure()
+    rows = study.findings.cost_records(2)
+    assert [row.session for row in rows].count("log:a") == len(one)
+    assert rows[-1].session == study.findings.session(1)
+    assert study.findings.fit_label(1) == "1"
+    assert find_arrivals(study.findings).usable == ()
+    assert Study.open(study_file).findings.cost_records(2) == rows
+    # What round 0 was fitted on before the adoption is found again.
+    assert study.findings.cost_records(1, 0) == study.findings.loop_rows(1)
+
+
+class Killed(BaseException):
+    """Ends the process of the test where a signal would."""
+
+
+def test_an_unmoved_device_shows_no_drift_and_a_killed_fit_is_finished(study_file, monkeypatch):
+    study = Study.open(study_file)
+    store_rows(study, device_rows(study, "log:a"))
+    journal = Study.journal
+    for key in ("logs:1", "drift:1"):
+
+        def die_after(self, written, payload, key=key):
+            journal(self, written, payload)
+            if written == key:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Study, "journal", die_after)
+            killed = Study.open(study_file)
+            with pytest.raises(Killed):
+                fit_new(killed, lambda *_: None)
+    resumed = Study.open(study_file)
+    assert resumed.findings.event("fit:0+1") is None
+    change, _ = fit_new(resumed, lambda *_: None)
+    assert change is not None
+    assert change.to_json() == resumed.findings.event("drift:1")
+    assert resumed.findings.event("fit:0+1") is not None
+    for item in change.assessments:
+        assert not item.drift.drifted
+        assert "drift: " not in item.drift.verdict(item.quantity)
+    assert set(change.factors.values()) == {1.0}
+    assert fit_new(resumed, lambda *_: None)[0] is None
+
+
+def anchored(row: CostRecord, row_no: int, *flags: str, valid: bool = True) -> CostRecord:
+    evidence = Evidence("engine", "protocol", "", (), anchor=True, flags=flags)
+    return replace(row, row_no=row_no, evidence=evidence, valid=valid, reason="" if valid else "drift")
+
+
+def test_rows_that_cannot_be_used_are_counted_with_their_reason(study_file):
+    study = Study.open(study_file)
+    good = device_rows(study, "log:a")[:2]
+    target = good[0].target
+    one = good[0]
+    bad = {
+        "of another device: " + replace(target, release="other").target_id: replace(
+            one, target=replace(target, release="other")
+        ),
+        "device, not simulator": replace(one, truth=Truth.DEVICE),
+        "of space 'attentivenas'": replace(one, backbone=replace(one.backbone, space="attentivenas")),
+        "of a network that space 'mini' does not contain": replace(
+            one, backbone=replace(one.backbone, resolution=31)
+        ),
+        "of a 'prefix' program": replace(one, program="prefix"),
+        "without the costs of their stages": replace(one, stages=()),
+        "with stages that do not fit their exits": replace(one, heads=(one.heads[0], one.heads[0])),
+        "with other clocks than the device's": replace(
+            one,
+            actual=CLOCK_TABLES["tx2-denver-cpu"].default,
+            requested=CLOCK_TABLES["tx2-denver-cpu"].default,
+        ),
+    }
+    store_rows(study, [replace(row, session="log:bad", row_no=i) for i, row in enumerate(bad.values())])
+    undone = "invalid, or undone by a drift of their session"
+    store_rows(study, [
+        replace(one, session="log:drift"),
+        anchored(replace(one, session="log:drift"), 1),
+        replace(one, session="log:drift", row_no=2),
+        anchored(replace(one, session="log:drift"), 3, "drift", valid=False),
+    ])  # fmt: skip
+    store_rows(study, good)
+    found = find_arrivals(study.findings)
+    assert found.refused == dict.fromkeys(bad, 1) | {undone: 2}
+    assert [(row.session, row.row_no) for row in found.usable] == [
+        ("log:a", 0), ("log:a", 1), ("log:drift", 0), ("log:drift", 1),
+    ]  # fmt: skip
+
+
+def test_rows_without_stages_are_of_use_where_the_total_is_one(study_file):
+    study = Study.open(study_file)
+    row = device_rows(study, "log:a")[0]
+    bare = replace(row, heads=(), stages=(), latency_ms=Statistic(5.0, 0.05, 9))
+    store_rows(study, [bare])
+    assert find_arrivals(study.findings).usable == (bare,)
+
+
+def test_a_study_without_rows_has_nothing_to_compare_with(tmp_path: Path):
+    path = tmp_path / "study.yaml"
+    path.write_text(template("study.yaml", "smoke"))
+    with pytest.raises(StudyError, match="nothing is measured yet"):
+        fit_new(Study.open(path), lambda *_: None)
