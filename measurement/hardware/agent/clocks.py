@@ -57,7 +57,8 @@ class Clocks:
 
     def power_up(self) -> None:
         """Make a GPU appear that has been gated since boot: it registers its clock when first powered."""
-        if "gpu" in self.domains or not self.found.railgate or not self.fs.writable(self.found.railgate):
+        gate = self.found.railgate
+        if gpu_devfreq(self.fs) or not gate or not self.fs.writable(gate):
             return
         self._open_railgate()
         end = time.monotonic() + POWER_UP_S

