@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -21,6 +22,7 @@ from ..evidence import Evidence
 from ..records import Target, Truth
 
 SCHEMA = "hadas-meas/1"
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # half of a character, or one of a pair that makes a whole one
 _HIGHEST_HZ = 10_000_000_000
 _LARGEST_INTEGER = 2**31 - 1  # of an integer column in any database
 _TRUTHS = frozenset(str(truth) for truth in Truth)
@@ -115,6 +117,11 @@ class RowReader:
             self._refuse("line", "", text[:60], str(error))
         if not isinstance(document, dict):
             self._refuse("line", "", text[:60], "a row is a JSON object")
+        if _SURROGATE.search(text):
+            try:
+                json.dumps(document, ensure_ascii=False).encode()
+            except UnicodeEncodeError:
+                self._refuse("line", "", text[:60], "holds half of a character, which no database keeps")
         if document.get("schema") != SCHEMA:
             self._refuse("schema", "", document.get("schema"), f"this hadas reads '{SCHEMA}'")
         return document
@@ -339,6 +346,7 @@ def _fine(statistic: Mapping[str, Any]) -> bool:
         and type(statistic["value"]) is float
         and type(statistic["standard_error"]) is float
         and type(statistic["n"]) is int
+        and 0 <= statistic["n"] <= _LARGEST_INTEGER
         and 0.0 < statistic["value"] < math.inf
         and 0.0 <= statistic["standard_error"] < math.inf
     )
@@ -361,7 +369,7 @@ def _is_evidence(fields: Mapping[str, Any]) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) is float or type(value) is int
+    return type(value) is float or (type(value) is int and abs(value) <= _LARGEST_INTEGER)
 
 
 def _network(fields: Mapping[str, Any]) -> _Network | str:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import lru_cache
+from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -215,6 +216,8 @@ class CsvReader:
         for name, cell in self._map.features:
             if text := self._text(cell, cells):
                 found[name] = float(self._number(text, f"network.features.{name}", ""))
+                if not isfinite(found[name]):
+                    self._refuse(f"network.features.{name}", "", text, "must be a finite number")
         return found
 
     # -- what rows share -------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import csv
 import gzip
+import io
+import json
 import shutil
 from pathlib import Path
 
@@ -20,8 +22,9 @@ from hadas.datasets.logs.csvrows import CsvReader
 from hadas.datasets.logs.importing import import_log
 from hadas.datasets.logs.lines import Line
 from hadas.datasets.records import Statistic, Truth
+from hadas.datasets.rows import cost_from_json
 from hadas.datasets.store import Store
-from hadas.errors import ConfigError
+from hadas.errors import ConfigError, RecordError
 from hadas.spaces import mini_space
 
 from .rows import measured_row
@@ -39,6 +42,11 @@ OWN = {
     "energy": {"column": "joule", "unit": "J"},
     "clocks": {"gpu": {"column": "mhz", "unit": "MHz"}, "emc": {"column": "khz", "unit": "kHz"}},
 }  # fmt: skip
+FOREIGN = {
+    **OWN,
+    "network": {"name": {"column": "net"}, "features": {"cores": {"column": "cores"}}},
+    "keep": ["exits"],
+}
 HEADER = "board,cores,net,exits,us,sd,joule,mhz,khz"
 LINE = "tx2,4,m1,5:1 9,2500.5,12,0.0125,114.75,665600"
 
@@ -151,6 +159,32 @@ def test_any_number_in_any_unit_of_time_is_the_same_time(value, unit):
     row = reader.read(Line(2, LINE.replace("2500.5", repr(value)), True))
     assert row.latency_ms.value == pytest.approx(value * factor, rel=1e-12)
     assert row.latency_ms.error == pytest.approx(12 * factor, rel=1e-12)
+
+
+@given(
+    column=st.integers(0, 8),
+    text=st.text(max_size=6) | st.from_regex(r"[-+0-9.eE:]{1,7}|1e999", fullmatch=True),
+)
+def test_whatever_stands_in_a_cell_the_row_is_refused_or_one_that_may_be_stored(column, text):
+    cells = LINE.split(",")
+    cells[column] = text
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    for document in (OWN, FOREIGN):
+        reader = CsvReader(Path("a.csv"), column_map(document), None)
+        reader.read(Line(1, HEADER, True))
+        said = "a.csv, line 2: "
+        try:
+            row = reader.read(Line(2, line.getvalue(), True))
+        except RecordError as error:
+            said = str(error)
+        else:
+            if document is OWN:
+                stored = json.loads(json.dumps(row.cost_columns("s", 0)["row"], allow_nan=False))
+                cost_from_json(stored, row.target).check()
+            else:
+                json.dumps(row.foreign_columns(), allow_nan=False)
+        assert said.startswith("a.csv, line 2: ")
 
 
 def test_networks_by_genes_and_by_arch_id(store, tmp_path):

@@ -122,6 +122,22 @@ def test_bad_rows_are_kept_aside_and_the_others_come_in(store, tmp_path):
     assert "UTF-8" in rows[2]["reason"]
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"value": 3.25', '"value": 1' + 400 * "0"), ('"value": 3.25', '"value": 1e999'), ('"reason": ""', '"reason": "\\ud800"'),
+        ('"row_no": 0', '"row_no": 9' + 5000 * "9"), ('"n": 40', '"n": 4e1'),
+        ('"device_seconds": 51.25', '"device_seconds": 1' + 400 * "0"), ('"stages": [', '"stages": ' + 2000 * "["),
+    ],
+)  # fmt: skip
+def test_numbers_and_texts_that_no_database_holds_are_rejects(store, tmp_path, old, new):
+    line = record_line(measured_row())
+    assert old in line
+    (tmp_path / "rig.jsonl").write_text(line.replace(old, new, 1) + record_line(measured_row(row_no=1)))
+    assert counts(import_log(store, tmp_path / "rig.jsonl")) == (1, 0, 1)
+    assert rejected(tmp_path / "rig.jsonl")[0]["line"] == "1"
+
+
 def test_mended_logs_lose_their_rejects_file(store, tmp_path):
     path = tmp_path / "rig.jsonl"
     path.write_text("not json\n")
