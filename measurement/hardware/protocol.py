@@ -37,9 +37,12 @@ class MeasuringProtocol:
     Attributes:
         name: of the set of values.
         settle_s: after new clocks are set and read back.
+        gate_reference_c: temperature at which rows may start; ``None`` = the warmest that a row of the session
+            has ended at.  A board that works warms up for minutes: waiting for it to cool down to where it
+            began would take longer than measuring, and anchors tell whether its warmth matters.
         gate_warmer_c, gate_slope_c, gate_limit_s: a row starts when the device is at most so much warmer than
-            after the session's first row, or its temperature moved less than ``gate_slope_c`` in 10 s; after
-            the limit it starts hot, and says so.
+            the reference, or its temperature moved less than ``gate_slope_c`` in 10 s; after the limit it
+            starts hot, and says so.
         warm_up_s, warm_up_runs: least running before anything counts, of the first program of a row.
         stage_warm_up_s: the same of its other programs: the device is warm already, only the program is not.
         warm_up_agreement, warm_up_limit_s: warm means that the medians of the last 3 stretches agree so well,
@@ -67,6 +70,7 @@ class MeasuringProtocol:
 
     name: str = "full"
     settle_s: float = 0.5
+    gate_reference_c: float | None = None
     gate_warmer_c: float = 2.0
     gate_slope_c: float = 0.2
     gate_limit_s: float = 120.0

@@ -74,17 +74,17 @@ class RowMeter:
     """Measures the rows of one session on one rig.
 
     Args:
-        reference_c: temperature at the end of the session's first row, if that is measured already.
+        warmest_c: temperature that the warmest row so far ended at; ``None`` if none is measured yet.
         raw_directory: where the power readings of every row are kept; ``None`` = nowhere.
     """
 
     def __init__(
         self, rig: Rig, protocol: MeasuringProtocol, program: Program, n_classes: int, clock: Clock, session: str,
-        *, reference_c: float | None = None, raw_directory: Path | None = None,
+        *, warmest_c: float | None = None, raw_directory: Path | None = None,
     ) -> None:  # fmt: skip
         self._rig, self._protocol, self._program = rig, protocol, program
         self._n_classes, self._clock, self._session = n_classes, clock, session
-        self._reference_c = reference_c
+        self._warmest_c = warmest_c
         self._raw_directory = raw_directory
         self._idle: dict[Setting, WindowEnergy] = {}
         self._setting: Setting | None = None
@@ -129,8 +129,9 @@ class RowMeter:
                     self._loop(programs, index, log)
             log.decision_s = programs.decision_s()
             log.states.append(self._rig.state())
-        if self._reference_c is None:
-            self._reference_c = log.states[-1].temperature_c
+        ended_c = log.states[-1].temperature_c
+        if ended_c is not None and "hot" not in log.flags:
+            self._warmest_c = max(ended_c, self._warmest_c or ended_c)
 
     def _set_clocks(self, setting: Setting, log: _RowLog) -> None:
         log.reading = reading = self._rig.set_clocks(setting)
@@ -146,8 +147,9 @@ class RowMeter:
         self._setting = setting
 
     def _wait_until_cool(self, log: _RowLog) -> None:
-        """The thermal gate: wait for the temperature of the session's first row, or for a steady one."""
-        p, reference_c = self._protocol, self._reference_c
+        """The thermal gate: wait for the reference's temperature, or for a steady one."""
+        p = self._protocol
+        reference_c = self._warmest_c if p.gate_reference_c is None else p.gate_reference_c
         began_s = self._clock.now()
         seen: list[tuple[float, float]] = []
         while reference_c is not None:

@@ -96,7 +96,7 @@ class MeasuredDevice:
         queue = Queue(plan, self.protocol)
         meter = RowMeter(
             self.rig, self.protocol, self.program, self.n_classes, self._clock, plan.session,
-            reference_c=_working_temperature(plan.earlier), raw_directory=self.raw_directory,
+            warmest_c=_warmest(plan.earlier), raw_directory=self.raw_directory,
         )  # fmt: skip
         row_no = plan.first_row
         while not meter.connection_lost and (job := queue.next()) is not None:
@@ -111,8 +111,11 @@ class MeasuredDevice:
             row_no += 1
 
 
-def _working_temperature(rows: tuple[CostRecord, ...]) -> float | None:
-    """Temperature at the end of the first row that noted it: what later rows wait for."""
-    noted = (row.evidence.temperature_c for row in rows if row.evidence is not None)
-    first = next((temperature for temperature in noted if temperature is not None), None)
-    return None if first is None else first[1]
+def _warmest(rows: tuple[CostRecord, ...]) -> float | None:
+    """Temperature that the warmest row ended at, those that started hot aside."""
+    ended_c = [
+        row.evidence.temperature_c[1]
+        for row in rows
+        if row.evidence is not None and row.evidence.temperature_c and "hot" not in row.evidence.flags
+    ]
+    return max(ended_c, default=None)

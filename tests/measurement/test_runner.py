@@ -257,7 +257,7 @@ def test_a_device_without_clocks_is_neither_verified_nor_not():
 
 
 def test_a_hot_device_is_waited_for():
-    """The first row ends at 50 degrees; then it is 70 and cools by 0.1 a second, so 180 s to 52."""
+    """A row ended at 50 degrees; then it is 70 and cools by 0.1 a second, so 180 s to 52."""
     rig = VirtualRig(energy=None)
 
     def temperature_c(now):
@@ -270,6 +270,20 @@ def test_a_hot_device_is_waited_for():
     assert rows[1].evidence.flags == ()
     assert rows[1].evidence.temperature_c[1] <= 52.0
     assert rows[1].device_seconds > 150.0
+
+
+def test_a_device_that_works_itself_warm_is_not_waited_for():
+    """From 35 to 60 degrees over the first minutes of work."""
+    rig = VirtualRig(energy=None)
+    rig.faults = Faults(temperature_c=lambda now: 60.0 - 25.0 * np.exp(-(now - 1000.0) / 60.0))
+    rows = measure(rig, *(a_request(f"m{i}") for i in range(7)))
+    assert all(row.valid and row.evidence.flags == () for row in rows)
+    assert max(row.device_seconds for row in rows) < 20.0
+    warm = replace(QUICK, gate_reference_c=30.0, gate_limit_s=40.0)
+    rig.now = 1000.0
+    waited = measure(rig, a_request("m1"), protocol=warm)
+    assert waited[0].device_seconds > 40.0
+    assert waited[0].evidence.flags == ("hot",)
 
 
 def test_a_device_that_stays_hot_says_so_and_one_that_is_steady_is_not_waited_for():
