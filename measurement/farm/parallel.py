@@ -17,7 +17,7 @@ import numpy as np
 
 from ...datasets.believable import is_anchor, judged
 from ...datasets.records import CostRecord
-from ...errors import ConfigError, DeviceError, HadasError
+from ...errors import ConfigError, DeviceError
 from ...spaces.exits import exits_from_heads
 from ..hardware.device import CostRequest, Device, MeasurementPlan
 
@@ -37,10 +37,10 @@ class FarmDevice(Protocol):
     @property
     def device(self) -> Device: ...
     def check(self) -> None:
-        """See whether it can be worked with.
+        """See whether it can be worked with; called after every row.
 
         Raises:
-            HadasError: it cannot; says why.
+            DeviceError: it cannot; says why.
         """
         ...
 
@@ -203,17 +203,11 @@ class _Crew:
                 if self._stopping:
                     left.clear()
                     return ""
+                farm.check()
         except DeviceError as error:
             left[:] = _owed(chunk, rows, n_before)
             return str(error)
-        left[:] = _owed(chunk, rows, n_before)
-        if left:
-            # Rows that failed on a device that is well have failed; of a dead one another may do better.
-            try:
-                farm.check()
-            except HadasError as error:
-                return str(error)
-            left.clear()
+        left.clear()  # rows that failed on a device that is well have failed
         return ""
 
     def _take(self) -> list[CostRequest]:

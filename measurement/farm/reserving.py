@@ -102,7 +102,7 @@ class ReservedDevice:
         """See that the lease holds and that the device answers.
 
         Raises:
-            HadasError: not so.
+            DeviceError: not so.
         """
         self.held.check()
         self.device.rig.state()

@@ -183,9 +183,10 @@ class SshTransport:
         self._directory.mkdir(mode=0o700, exist_ok=True)
         with self._errors.open("wb") as errors:
             try:
+                # It reads from a pipe of ours, so that it ends with us however we end.
                 self._master = subprocess.Popen(
-                    ["ssh", *self._options, "-oControlMaster=yes", "-N", "-T", "--", self._host],
-                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
+                    ["ssh", *self._options, "-oControlMaster=yes", "-T", "--", self._host, "cat > /dev/null"],
+                    stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors,
                     start_new_session=True,  # Ctrl-C is for hadas, which then restores the device
                 )  # fmt: skip
             except FileNotFoundError as error:

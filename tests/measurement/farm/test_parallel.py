@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 import pytest
@@ -34,15 +35,15 @@ class Virtual:
 
     name: str
     rig: VirtualRig
-    failure: DeviceError | None = None
+    is_dead: bool = False
 
     @property
     def device(self) -> MeasuredDevice:
         return MeasuredDevice(self.rig, FAST, space=mini_space(), n_classes=10, clock=self.rig.clock)
 
     def check(self) -> None:
-        if self.failure is not None:
-            raise self.failure
+        if self.is_dead:
+            raise LOST
 
 
 def farm(n: int, fail: Callable[[int, int], Exception | None] = lambda number, load: None) -> list[Virtual]:
@@ -52,19 +53,20 @@ def farm(n: int, fail: Callable[[int, int], Exception | None] = lambda number, l
         fail: what device ``number`` raises at its ``load``-th row.
     """
     barrier = threading.Barrier(n)
+    devices = [Virtual(f"tx2-{number}", VirtualRig(energy=None, seed=number)) for number in range(n)]
+    for number, device in enumerate(devices):
+        device.rig.faults = Faults(fail_on_load=partial(_load, device, number, barrier, fail))
+    return devices
 
-    def on_load(number: int) -> Callable[[int], Exception | None]:
-        def act(load: int) -> Exception | None:
-            if load == 0:
-                barrier.wait(10)
-            return fail(number, load)
 
-        return act
-
-    return [
-        Virtual(f"tx2-{number}", VirtualRig(energy=None, faults=Faults(fail_on_load=on_load(number)), seed=number))
-        for number in range(n)
-    ]  # fmt: skip
+def _load(
+    device: Virtual, number: int, barrier: threading.Barrier, fail: Callable[[int, int], Exception | None], load: int
+) -> Exception | None:  # fmt: skip
+    if load == 0:
+        barrier.wait(10)
+    error = fail(number, load)
+    device.is_dead = error is LOST
+    return error
 
 
 def believed(rows: Sequence[CostRecord]) -> Counter[tuple[str, Setting]]:
@@ -98,7 +100,6 @@ def test_devices_share_one_queue() -> None:
 @pytest.mark.parametrize("dies_at", [0, 1, 3])
 def test_a_device_that_dies_gives_back_what_it_owes(dies_at: int) -> None:
     devices = farm(3, lambda number, load: LOST if number == 1 and load >= dies_at else None)
-    devices[1].failure = LOST
     deaths: list[tuple[str, str]] = []
     rows = list(measure_in_parallel(devices, PLAN, on_death=lambda *death: deaths.append(death)))
     assert believed(rows) == EVERY_REQUEST_ONCE
@@ -119,8 +120,6 @@ def test_a_request_that_fails_on_a_device_that_is_well_has_failed() -> None:
 
 def test_when_all_devices_die_the_rows_are_kept_and_the_rest_is_told() -> None:
     devices = farm(2, lambda number, load: LOST if load >= 2 else None)
-    for device in devices:
-        device.failure = LOST
     rows: list[CostRecord] = []
     with pytest.raises(
         DeviceError, match=r"16 requests were not measured: no device is left \(tx2-.: the link"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -242,6 +244,39 @@ def test_a_link_that_drops_ends_the_session_and_the_board_is_restored(
     with pytest.raises(ConnectionLostError):
         rig.state()
     rig.close()
+
+
+HOST = """
+import json, sys, time
+from hadas.measurement.hardware.remote.client import AgentClient
+from hadas.measurement.hardware.remote.transport import SshTransport
+given = json.loads(sys.argv[1])
+transport = SshTransport(**given["ssh"])
+client = AgentClient(transport, allow_dvfs=True, program=given["program"])
+client.request("set_clocks", clocks_hz=given["clocks_hz"])
+print(transport.process_id, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_host_that_is_killed_leaves_the_board_restored_and_no_connection(
+    ssh_server: SshServer, tmp_path: Path
+) -> None:
+    board = Board(tmp_path / "tx2")
+    ssh = {"host": "127.0.0.1", "port": ssh_server.port, "options": ssh_server.options()}
+    given = {"ssh": ssh, "program": board.program, "clocks_hz": {"gpu": TX2_GPU_HZ[2], "emc": TX2_EMC_HZ[4]}}
+    host = subprocess.Popen([sys.executable, "-c", HOST, json.dumps(given)], stdout=subprocess.PIPE)
+    assert host.stdout is not None
+    connection = int(host.stdout.readline())
+    assert not board.is_restored
+    host.kill()
+    host.wait()
+    host.stdout.close()
+    board.await_restored(5.0)
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{connection}").exists():
+        assert time.monotonic() < deadline, "the connection outlives its host"
+        time.sleep(0.05)
 
 
 @dataclass
