@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -30,6 +31,7 @@ from hadas.spaces import CLOCK_TABLES, PINNED, Backbone, Exits, Setting, attenti
 from .rig_contract import check_device, check_rig
 
 MINI = mini_space()
+FAST = replace(QUICK, name="fast", warm_up_limit_s=0.06, latency_limit_s=0.12)
 
 
 def _request(backbone: Backbone, setting: Setting = PINNED.default) -> CostRequest:
@@ -40,7 +42,7 @@ def _request(backbone: Backbone, setting: Setting = PINNED.default) -> CostReque
 @pytest.fixture(scope="module")
 def records() -> list[CostRecord]:
     requests = [_request(MINI.presets[name]) for name in ("m0", "m6")]
-    return check_device(HostCpuDevice(MINI, 10), requests, space=MINI)
+    return check_device(HostCpuDevice(MINI, 10, protocol=FAST), requests, space=MINI)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -181,7 +183,7 @@ def _powercap(root: Path, power_w: float) -> Iterator[Path]:
 def test_a_living_counter_gives_energies(tmp_path: Path) -> None:
     with _powercap(tmp_path, 10.0) as root:
         rig = HostCpuRig(MINI, 10, powercap=root)
-        device = MeasuredDevice(rig, QUICK, space=MINI, n_classes=10)
+        device = MeasuredDevice(rig, replace(FAST, n_windows=1), space=MINI, n_classes=10)
         assert device.counts_energy
         backbone = MINI.presets["m0"]
         exits = Exits.at((), first_exit=MINI.first_exit, n_blocks=backbone.n_blocks)
