@@ -58,8 +58,8 @@ def measure_in_parallel(
 
     Args:
         devices: of the same target; each is measured on by one thread.
-        plan: what to measure; ``plan.earlier`` are rows of these sessions (see :func:`session_of`) that are
-            in the store already: a request that one of them measured is not measured again.
+        plan: what to measure; of ``plan.earlier``, each device's own rows (see :func:`session_of`) say how its
+            session began.
         on_death: called with a device's name and what is wrong with it, once it can no longer be used.
 
     Yields:
@@ -117,7 +117,7 @@ class _Crew:
         self._devices = devices
         self._plan = plan
         self._on_death = on_death
-        self._todo = deque(_unmeasured(plan))
+        self._todo = deque(_shuffled(plan))
         self._n_taken = 0
         self._changed = threading.Condition()
         self._stopping = False
@@ -230,19 +230,11 @@ class _Crew:
             self._changed.notify_all()
 
 
-def _unmeasured(plan: MeasurementPlan) -> list[CostRequest]:
-    """Requests that no earlier row measured, in random order."""
-    done = Counter(_row_key(row) for row in judged(plan.earlier) if row.valid and not is_anchor(row))
-    todo = []
-    for request in plan.requests:
-        key = _request_key(request)
-        if done[key]:
-            done[key] -= 1
-        else:
-            todo.append(request)
-    entropy = [plan.seed, *plan.session.encode()]
-    order = np.random.default_rng(entropy).permutation(len(todo))
-    return [todo[i] for i in order]
+def _shuffled(plan: MeasurementPlan) -> list[CostRequest]:
+    """What the plan still wants, in its random order."""
+    wanted = plan.requests[plan.first_row :]
+    order = np.random.default_rng([plan.seed, *plan.session.encode()]).permutation(len(wanted))
+    return [wanted[i] for i in order]
 
 
 def _owed(chunk: Sequence[CostRequest], rows: Sequence[CostRecord], n_before: int) -> list[CostRequest]:

@@ -82,6 +82,18 @@ def believed(rows: Sequence[CostRecord]) -> Counter[tuple[str, Setting]]:
 EVERY_REQUEST_ONCE = Counter((request.backbone.arch_id, request.setting) for request in REQUESTS)
 
 
+def resumed(plan: MeasurementPlan, rows: Sequence[CostRecord]) -> MeasurementPlan:
+    """The plan as a study makes it anew from the rows it has stored, in the store's order."""
+    earlier = tuple(sorted(rows, key=lambda row: (row.session, row.row_no)))
+    requests = {
+        (request.backbone, request.exits.heads, request.setting): request for request in plan.requests
+    }
+    done = tuple(requests[row.backbone, row.heads, row.requested] for row in earlier)
+    known = believed(earlier)
+    wanted = tuple(r for r in plan.requests if not known[r.backbone.arch_id, r.setting])
+    return replace(plan, requests=(*done, *wanted), first_row=len(done), earlier=earlier)
+
+
 def check_identities(rows: Sequence[CostRecord]) -> None:
     """No two rows have one identity, and each device's rows are numbered without gaps."""
     for session in {row.session for row in rows}:
@@ -134,7 +146,7 @@ def test_a_plan_that_was_cut_off_goes_on_where_it_was(n_rows: int) -> None:
     first = list(islice(sitting, n_rows))
     sitting.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("measuring on")]
-    rest = list(measure_in_parallel(farm(2), replace(PLAN, earlier=tuple(first))))
+    rest = list(measure_in_parallel(farm(2), resumed(PLAN, first)))
     rows = [*first, *rest]
     assert believed(rows) == EVERY_REQUEST_ONCE
     check_identities(rows)
@@ -144,7 +156,7 @@ def test_rows_of_other_sessions_are_not_numbered_among_ours() -> None:
     first = list(measure_in_parallel(farm(1), replace(PLAN, requests=REQUESTS[:5])))
     (alone,) = farm(1)
     newcomer = Virtual("tx2-new", alone.rig)
-    rest = list(measure_in_parallel([newcomer], replace(PLAN, earlier=tuple(first))))
+    rest = list(measure_in_parallel([newcomer], resumed(PLAN, first)))
     assert believed([*first, *rest]) == EVERY_REQUEST_ONCE
     assert rest[0].row_no == 0
 
