@@ -50,7 +50,8 @@ class Engine:
 
     Attributes:
         load_percent: ``None`` where it is not printed.
-        clocks_hz: one per cluster of the engine; empty where none is printed (without root, or off).
+        clocks_hz: one per cluster of the engine, 0 for one that is gated; empty where none is printed (without
+            root, or off).
         is_off: printed as ``off``.
     """
 

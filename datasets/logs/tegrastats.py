@@ -44,7 +44,7 @@ _LOAD_OR_CLOCK = "@|[0-9]+%"
 _FIELD = re.compile(
     rf"""\s*(?:
       (?P<temperature>([A-Za-z][A-Za-z0-9_.-]*)@{_C}(?:/{_C})?)
-    | (?P<engine>({_ENGINE_NAME})\s+(?={_LOAD_OR_CLOCK})(?:{_N}%)?(?:@(?:{_N}|\[([0-9,\s]+)\]))?)
+    | (?P<engine>({_ENGINE_NAME})\s+(?={_LOAD_OR_CLOCK})(?:{_N}%)?(?:@(?:{_N}|\[((?:[0-9,\s]|off)+)\]))?)
     | (?P<idle>({_ENGINE_NAME})\s+(?:(off)|{_N}))
     | (?P<rail>([A-Za-z][A-Za-z0-9_]*)\s+{_N}(mW)?/{_N}(mW)?(?:/{_N}(mW)?)?(\s+mW)?)
     | (?P<cpu>CPU\s+\[([^\]]*)\](?:@{_N})?)
@@ -226,6 +226,8 @@ class _Reader:
 
     def _hz(self, name: str, text: str) -> int:
         digits = text.strip()
+        if digits == "off":  # one cluster of several
+            return 0
         if not digits.isdecimal():
             self._refuse(name, "MHz", text, "a clock is a whole number")
         if len(digits) > 5 or int(digits) > _HIGHEST_MHZ:

@@ -27,7 +27,7 @@ LINES = {
     "thor jp7": "08-08-2026 21:00:39 RAM 8353/125749MB (lfb 31x4MB) CPU [90%@2601,off,7%@2601] EMC_FREQ 34%@4266 "
     "GR3D_FREQ @[1000,1001,1002] NVENC0_FREQ @1691 NVENC0 off VIC off cpu@52.9C/53.5C gpu@56.937C/66.625C "
     "VDD_GPU 37939mW/8660mW/37940mW VIN 124486mW/36487mW/124487mW",
-    "thor shared": "RAM 3429/125749MB (lfb 120x4MB) CPU [0%,5%,off]@2601 EMC_FREQ @4266 GR3D_FREQ 12%@[1300,1300] "
+    "thor shared": "RAM 3429/125749MB (lfb 120x4MB) CPU [0%,5%,off]@2601 EMC_FREQ @4266 GR3D_FREQ 12%@[1300,off] "
     "cpu@49.75C/49.75C VDD_GPU 6330/6331/6332 mW",
     "stamped": "1739645853.5---RAM 534/3964MB (lfb 98x4MB) CPU [1%@204] GR3D_FREQ 5%@76 POM_5V_IN 1022/1022",
 }  # fmt: skip
@@ -54,8 +54,9 @@ def untraceable(line: str, record: TegrastatsRecord) -> list[str]:
         spelled = [each, f"{bare}mW", f"{bare} mW"] + [bare] * bool(_BARE_RAIL.fullmatch(rail.label))
         if not any(f" {rail.label} {spelling} " in text for spelling in spelled):
             missing.append(f"rail {rail}")
+    gated = re.sub(r"(?<=[\[,])off(?=[,\]])", "0", text)
     for engine in record.engines:
-        if not any(f" {engine.name} {spelling} " in text for spelling in _spellings(engine)):
+        if not any(f" {engine.name} {spelling} " in gated for spelling in _spellings(engine)):
             missing.append(f"engine {engine}")
     sensors = [(name, float(a), float(b) if b else None) for name, a, b in _SENSOR.findall(text)]
     missing += [f"{t}" for t in record.temperatures if (t.name, t.celsius, t.second_c) not in sensors]

@@ -102,6 +102,7 @@ def test_forms_of_jetpack_7_and_thor():
     shared = parse_line(LINES["thor shared"])
     assert [core.clock_hz for core in shared.cores] == [2_601_000_000, 2_601_000_000, None]
     assert shared.rail("VDD_GPU").third_mw == 6332
+    assert (shared.gpu.clocks_hz, shared.gpu_hz) == ((1_300_000_000, 0), 1_300_000_000)
 
 
 def test_forms_of_l4t_28():
