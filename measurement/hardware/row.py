@@ -15,7 +15,7 @@ from ...errors import ConnectionLostError, DeviceError, HadasError, RecordError
 from ...spaces import Setting
 from .disturbance import Verdict, judge_states
 from .loops import LoopResult, loop_energy, run_loop, runs_per_block
-from .protocol import MeasuringProtocol, total_statistic
+from .protocol import MeasuringProtocol
 from .queue import Job
 from .raw import write_power_readings
 from .rig import Block, ClockReading, DeviceState, EnergySource, LoadedStage, PowerTrace, Programs, Rig
@@ -25,6 +25,7 @@ from .statistics import (
     half_width,
     latency_evidence,
     latency_statistic,
+    row_total,
     window_energy,
 )
 
@@ -277,8 +278,8 @@ def _totals(costs: list[StageCost], program: Program) -> tuple[Statistic, Statis
     """
     counted = costs[-1:] if program == "prefix" else costs
     energies = [cost.energy_mj for cost in counted if cost.energy_mj is not None]
-    energy = total_statistic(energies) if len(energies) == len(counted) else None
-    return total_statistic([cost.latency_ms for cost in counted]), energy
+    energy = row_total(energies) if len(energies) == len(counted) else None
+    return row_total([cost.latency_ms for cost in counted]), energy
 
 
 def _is_monotone(costs: list[StageCost]) -> bool:

@@ -19,7 +19,9 @@ from hadas.measurement.hardware.statistics import (
     agreement,
     bootstrap_interval,
     latency_evidence,
+    latency_statistic,
     relative_move,
+    row_total,
     window_energy,
 )
 from hadas.spaces import mini_space
@@ -73,6 +75,16 @@ def test_latency_evidence_by_hand():
     assert found.n_outliers == 1
     assert found.p90_ms == pytest.approx(np.quantile(np.ravel(runs), 0.9))
     assert (found.runs_per_block, found.stopped_by, found.warm_up_s) == (2, "count", 1.5)
+
+
+def test_slow_phases_widen_the_error_and_stages_share_them():
+    """Blocks of 1, 2 and 3 ms in turn, a third of the time each: medians 1, 2, 3, so 1 / sqrt(3)."""
+    blocks = [Block(float(i), i + 0.9, (1e-3 * (1 + i // 5),)) for i in range(15)]
+    slow = latency_statistic(latency_evidence(blocks, "count", 0.0))
+    assert slow == Statistic(2.0, pytest.approx(1 / math.sqrt(3)), 15)
+    mixed = [blocks[i] for i in np.random.default_rng(0).permutation(15)]
+    assert latency_statistic(latency_evidence(mixed, "count", 0.0)).standard_error < 0.55
+    assert row_total([slow, slow]) == Statistic(4.0, pytest.approx(2 / math.sqrt(3)), 15)
 
 
 def test_a_move_and_its_reach():
