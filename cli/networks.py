@@ -16,6 +16,7 @@ from .printing import console, print_table, showing_progress
 if TYPE_CHECKING:
     from ..datasets.records import CostRecord, Program, Statistic
     from ..measurement.hardware.device import CostRequest
+    from ..measurement.hardware.statistics import Agreement
     from ..spaces import Backbone, MBConvSpace
 
 
@@ -134,23 +135,29 @@ def _cell(statistic: Statistic | None) -> str:
 
 
 def agreement_lines(groups: Iterable[Sequence[CostRecord]], names: Mapping[Backbone, str]) -> list[str]:
-    """Whether repeats of the same thing agree within their intervals, one line per pair of valid repeats."""
+    """Whether repeats of the same thing agree within their intervals, one line per pair of valid neighbours."""
     from ..measurement.hardware.statistics import agreement
 
     lines = []
     for rows in groups:
-        for first, second in pairwise([row for row in rows if row.valid]):
-            found = agreement(first, second)
-            what = (
-                f"{names.get(first.backbone, first.backbone.arch_id)} measured again: {found.difference:+.1%}"
+        valid = [row for row in rows if row.valid]
+        if len(rows) > 1 and len(valid) < 2:
+            name = names.get(rows[0].backbone, rows[0].backbone.arch_id)
+            lines.append(f"{name}: {len(valid)} of {len(rows)} rows valid, nothing to compare")
+        for first, second in pairwise(valid):
+            lines.append(
+                _compared(agreement(first, second), names.get(first.backbone, first.backbone.arch_id))
             )
-            if found.agree:
-                lines.append(f"{what}, within the reported intervals")
-            elif found.noisy:
-                lines.append(f"{what}, outside the reported intervals; a row says that the machine was noisy")
-            else:
-                lines.append(f"{what}, OUTSIDE the reported intervals, and no row says why")
     return lines
+
+
+def _compared(found: Agreement, name: str) -> str:
+    what = f"{name} measured again: {found.difference:+.1%}"
+    if found.agree:
+        return f"{what}, within the reported intervals"
+    if found.noisy:
+        return f"{what}, outside the reported intervals; a row says that the machine was noisy"
+    return f"{what}, OUTSIDE the reported intervals, and no row says why"
 
 
 def _say(text: str) -> None:

@@ -43,7 +43,7 @@ def test_repeats_lie_a_sweep_apart(tmp_path):
         assert {row.backbone for row in rows[3 * k : 3 * k + 3]} == {r.backbone for r in REQUESTS}
 
 
-@pytest.mark.parametrize("n_rows", (0, 1, 3, 6))
+@pytest.mark.parametrize("n_rows", [0, 1, 3, 6])
 def test_a_sweep_that_was_cut_off_goes_on_with_its_log(tmp_path, n_rows):
     log = tmp_path / "rows.jsonl"
     cut_off = sweep(log)

@@ -1,0 +1,130 @@
+"""Devices from the command line: listing them, measuring on one, a study on several or on a log."""
+
+import json
+
+import pytest
+import yaml
+
+from hadas.datasets.logs.jsonl import read_records
+from hadas.datasets.records import Truth
+from hadas.errors import ConfigError
+from hadas.measurement.farm import opening
+from hadas.measurement.farm.devices import HostCpuConfig
+from hadas.study import Study
+from hadas.study.config import template, validate_config
+
+from .running import hadas
+
+
+@pytest.fixture(autouse=True)
+def own_leases(tmp_path_factory, monkeypatch):
+    """Leases of this machine's devices are the user's; tests keep theirs apart."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+def test_host_networks_are_measured_into_a_log_which_continues(tmp_path):
+    log = tmp_path / "host.jsonl"
+    command = ("measure", "--device", "host", "--space", "mini", "--networks", "m0,smallest", "--protocol", "quick",
+               "--log", log)  # fmt: skip
+    once = hadas(*command)
+    assert once.returncode == 0, once.stderr
+    rows = read_records(log)
+    assert {row.truth for row in rows} == {Truth.DEVICE}
+    assert all(row.latency_ms.value > 0 and len(row.stages) == 5 for row in rows if row.valid)
+    again = hadas(*command, "--repeat", "2")
+    # On a machine with other things to do rows are invalid, which is said instead.
+    assert again.stdout.count("measured again") + again.stdout.count("nothing to compare") >= 2
+    assert read_records(log)[: len(rows)] == rows
+    other = hadas(*command, "--program", "prefix")
+    assert other.returncode == 2
+    assert "name another log" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--device host"),
+        (["--device", "hots"], "did you mean 'host'"),
+        (["--device", "host", "--program", "whole"], "stages or prefix"),
+        (["--device", "host", "--protocol", "fast"], "known are full, quick"),
+        (["--device", "host", "--networks", "a9"], "no network 'a9'"),
+        (["--device", "host", "--clocks", "gpu=1300500000"], "must be max, min, all"),
+        (["study.yaml", "--device", "cuda"], "--compute cuda"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(arguments, said):
+    done = hadas("measure", *arguments)
+    assert done.returncode == 2
+    assert said in " ".join(done.stderr.split())
+
+
+def test_devices_are_listed_with_their_holder(tmp_path):
+    path = tmp_path / "lab.yaml"
+    path.write_text("desk: {kind: host-cpu}\n")
+    with opening.leases_of(path).hold("desk", owner="somebody"):
+        listed = hadas("devices", "--devices", path)
+        checked = hadas("devices", "--devices", path, "--check")
+    assert listed.returncode == 0
+    assert "somebody" in listed.stdout
+    assert "left alone" in checked.stdout
+    opening.leases_of(path).quarantine("desk", "smoke came out")
+    assert "QUARANTINE: smoke" in " ".join(hadas("devices", "--devices", path).stdout.split())
+    released = hadas("devices", "--devices", path, "--release", "desk")
+    assert "QUARANTINE" not in released.stdout
+    assert hadas("devices", "--release", "desk").returncode == 2
+
+
+def study_on(tmp_path, study, **device):
+    document = yaml.safe_load(template("study.yaml", "smoke")) | {"study": study, "baselines": False}
+    document["device"] |= device
+    document["learning"] |= {"seed_backbones": 3}
+    path = tmp_path / f"{study}.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return Study.open(path)
+
+
+def test_a_study_on_several_devices_and_its_replay(tmp_path):
+    (tmp_path / "lab.yaml").write_text("left: {kind: host-cpu}\nright: {kind: host-cpu}\n")
+    study = study_on(
+        tmp_path, "farm", kind="host-cpu", name="left, right", devices="lab.yaml", protocol="quick"
+    )
+    study.measure()
+    rows = study.findings.cost_rows(0)
+    assert {row.session for row in rows} == {"farm/0@left", "farm/0@right"}
+    planned = study.findings.event("plan:0")["designs"]
+    assert len({(row.backbone, row.requested) for row in rows}) == len(planned)
+    n_points = len(study.findings.points(0))  # fewer than planned where other things held the processor
+    assert n_points == len({(row.backbone, row.requested) for row in rows if row.valid})
+    assert Study.open(study.path).findings.n_measured_rounds == 1
+
+    done = hadas("logs", "export", study.path, "-o", tmp_path / "rows.jsonl")
+    assert done.returncode == 0, done.stderr
+    replay = study_on(tmp_path, "again", kind="replay", log="rows.jsonl")
+    replay.measure()
+    assert {row.truth for row in replay.findings.cost_rows(0)} == {Truth.REPLAY}
+    assert len(replay.findings.points(0)) == n_points
+
+
+def test_a_study_says_what_its_device_lacks():
+    good = {"kind": "jetson", "name": "left", "devices": "lab.yaml"}
+    assert validate_config({"device": good}, source="s").device.names == ("left",)
+    for device, said in (
+        ({"kind": "jetson"}, "needs 'devices'"),
+        ({"kind": "replay"}, "'log'"),
+        ({"kind": "simulator", "log": "x.jsonl"}, "go together"),
+        ({"kind": "simulator", "devices": "lab.yaml"}, "no use for 'devices'"),
+        ({"kind": "simulator", "protocol": "quick"}, "no use for 'protocol'"),
+        ({"kind": "jetsen"}, "jetsen"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            validate_config({"device": device}, source="s")
+
+
+def test_a_study_refuses_another_machine(tmp_path, monkeypatch):
+    study = study_on(tmp_path, "mine", kind="host-cpu")
+    study._check_device()
+    monkeypatch.setitem(opening.LOCAL_DEVICES, "host", HostCpuConfig(kind="host-cpu", threads=2))
+    changed = hadas("measure", study.path)
+    assert changed.returncode == 2
+    assert "began on another device" in changed.stderr
+    assert json.dumps(study.findings.event("device"))
