@@ -114,7 +114,7 @@ class Evidence:
         temperature_c: hottest sensor at the start and at the end; ``None`` = no sensor.
         overcurrent_events: over-current events during the row; ``None`` = no counter.
         anchor: whether the row repeats the session's anchor to watch for drift.
-        attempt: 0, or 1 for a row that was queued again.
+        attempt: how often the session had measured the same before, anchors aside: 1 for a row that was queued again.
         flags: what a reader should know, e.g. ``hot``, ``noisy``, ``throttled``, ``drift``.
         machine: measures of what else the machine did, (name, value) pairs.
         raw_file, raw_sha256: side file with the time-stamped power samples, or empty.

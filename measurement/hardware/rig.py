@@ -93,7 +93,8 @@ class DeviceState:
         temperature_c: of the hottest live sensor; ``None`` = no sensor.
         overcurrent_events: counter; ``None`` = no counter.
         actual: clocks read back; ``None`` where they are not controlled.
-        machine: cumulative or momentary measures of what else runs, (name, value) pairs.
+        machine: cumulative (``..._s``) or momentary measures of what else runs, (name, value) pairs; those
+            that are judged are listed in :mod:`.disturbance`.
     """
 
     temperature_c: float | None = None
@@ -118,7 +119,10 @@ class Loop(Protocol):
 
     def __iter__(self) -> Iterator[Block]: ...
     def trace(self) -> PowerTrace | None:
-        """Power readings since the loop began; ``None`` without an energy source."""
+        """Power readings since the loop began; ``None`` without an energy source.
+
+        Asked once, inside the context, after the last block.
+        """
         ...
 
 

@@ -67,12 +67,6 @@ class MeasuredDevice:
         """Read from the rig."""
         return self.rig.clock_table()
 
-    def expected_seconds(self, n_stages: int) -> float:
-        """Device time of one row by the protocol alone; see :meth:`.MeasuringProtocol.expected_seconds`."""
-        source = self.rig.energy
-        averaging_s = source.averaging_s if source is not None else 0.0
-        return self.protocol.expected_seconds(n_stages, source is not None, averaging_s=averaging_s)
-
     def close(self) -> None:
         """Leave the device as it was found."""
         self.rig.close()

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ import pytest
 from hadas.datasets.evidence import Evidence
 from hadas.errors import ConfigError, OffTableFrequencyError
 from hadas.measurement.hardware.device import MeasurementPlan
+from hadas.measurement.hardware.loops import LoopResult, loop_energy
 from hadas.measurement.hardware.protocol import FULL, QUICK, MeasuringProtocol
 from hadas.measurement.hardware.rig import EnergySource
 from hadas.measurement.hardware.runner import MeasuredDevice
+from hadas.measurement.hardware.statistics import window_energy
 from hadas.spaces import PINNED, mini_space
 
 from .rig_contract import check_device, check_rig
@@ -84,18 +87,18 @@ def test_a_row_finds_the_truth(energy):
 
 
 def test_energy_needs_the_first_averaging_interval_dropped():
-    """A sensor that averages over 2 s shows the idle device for 2 s; the warm-up is shorter here."""
+    """A loop that follows an idle device: the sensor, averaging over 2 s, still shows it for 2 s."""
     sensor = replace(JETSON_SENSOR, averaging_s=2.0)
-    short = replace(FULL, warm_up_s=0.3, stage_warm_up_s=0.3)
-    (row,) = measure(VirtualRig(energy=sensor, noise=0.0), protocol=short)
-    for stage, ms, w in zip(row.stages, TRUE_MS, TRUE_W, strict=True):
-        assert stage.energy_mj.value == pytest.approx(w * ms, rel=0.005)
     rig = VirtualRig(energy=sensor, noise=0.0)
-    (naive,) = measure(rig, protocol=short)
-    window_s = naive.evidence.stages[0].energy.window_s
-    assert window_s >= 50.0  # 25 intervals of 2 s
-    # Counting from the start of the loop would miss half of the step over 2 s, 1.75 W s of some 250.
-    assert 0.5 * 2.0 * (TRUE_W[0] - 1.5) / (TRUE_W[0] * window_s) > 0.01
+    rig.advance(10.0)
+    with rig.load(a_request(), "stages") as programs, programs.loop(0, 25, 12.0) as running:
+        blocks = tuple(islice(running, 120))
+        trace = running.trace()
+    found = loop_energy(LoopResult(blocks, 0.0, True, "interval", trace, ()), sensor)
+    scope = slice(0, 2)
+    assert found.rail_j[scope].sum() / found.n_runs == pytest.approx(5.0 * 4e-3, rel=1e-6)
+    naive = window_energy(trace, sensor, blocks[0].start_s, trace.time_s[-1])
+    assert naive.rail_j[scope].sum() / naive.duration_s < 0.95 * 5.0
 
 
 @pytest.mark.parametrize("averaging_s", [0.0, 0.05, 0.4224, 1.0])
@@ -120,7 +123,7 @@ def test_a_row_costs_what_the_protocol_says():
     # The second is at the same clocks: nothing settles, and the idle device is known.
     assert rows[0].device_seconds - rows[1].device_seconds == pytest.approx(5.5, abs=0.6)
     assert rig.log.count("idle") == 1
-    alone = device(VirtualRig(energy=None)).expected_seconds(5)
+    alone = FULL.expected_seconds(5, False)
     (row,) = measure(VirtualRig(energy=None))
     assert alone == pytest.approx(0.5 + 3 + 4 * 0.3 + 5 * 24 * 0.1)
     assert row.device_seconds < alone
