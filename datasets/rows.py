@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
@@ -48,6 +49,17 @@ def cost_to_row(record: CostRecord) -> dict[str, Any]:
         "energy_mj": record.energy_mj.value if record.energy_mj else None,
         "row": cost_to_json(record),
     }
+
+
+class WrittenJson(str):
+    """JSON that is written already: a column of JSON takes it as it is."""
+
+    __slots__ = ()
+
+
+def to_json(value: Any) -> str:
+    """What a column of JSON holds of a value."""
+    return str(value) if type(value) is WrittenJson else json.dumps(value)
 
 
 def cost_to_json(record: CostRecord) -> dict[str, Any]:

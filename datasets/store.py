@@ -66,7 +66,7 @@ class Store:
         try:
             if self.url.startswith("sqlite:///"):
                 Path(self.url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-            self._engine = sa.create_engine(self.url)
+            self._engine = sa.create_engine(self.url, json_serializer=rows.to_json)
             if self._engine.dialect.name == "sqlite":
                 sa.event.listen(self._engine, "connect", _configure_sqlite)
             schema.prepare(self._engine, self._name)

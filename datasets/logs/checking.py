@@ -36,6 +36,7 @@ _ROW = (
     "energy_mj", "device_seconds", "program", "valid", "reason", "evidence",
 )  # fmt: skip
 _FIELDS = frozenset(("schema", "arch_id", "target", *_ROW))
+_IN_HEAD = ('"schema": ', '"arch_id": ', '"target": ')
 _TARGET = ("board", "processor", "release", "runtime", "dtype", "batch", "pinned")
 
 
@@ -44,12 +45,28 @@ class CheckedRow:
     """One row that may be stored.
 
     Attributes:
-        columns: of ``schema.costs``; ``row`` has the fields of a record in their order.
+        columns: of ``schema.costs``, but for ``row``.
+        row: the fields of a record, in their order.
         target: fields of the row's target.
+        text: the line.
     """
 
     columns: dict[str, Any]
+    row: dict[str, Any]
     target: dict[str, Any]
+    text: str
+
+    def row_as(self, session: str) -> rows.WrittenJson:
+        """The column ``row`` under a session.
+
+        A line as hadas writes it has the row's own fields at its end, in their order: they are taken as they
+        are written, which spares writing every number again.
+        """
+        own = f', "session": {json.dumps(self.row["session"])}, "row_no": '
+        head, found, rest = self.text.partition(own)
+        if found and _is_head(self.text, head):
+            return rows.WrittenJson(f'{{"session": {json.dumps(session)}, "row_no": {rest}')
+        return rows.WrittenJson(json.dumps({**self.row, "session": session}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +104,8 @@ class RowReader:
         document = self._document(text)
         if not self._is_plainly_fine(document):
             self._check_fields(document)
-            row = {name: document.get(name) for name in _ROW}
-            rows.cost_from_json(row, document["target"]).check(self._where)
+            fields = {name: document.get(name) for name in _ROW}
+            rows.cost_from_json(fields, document["target"]).check(self._where)
         network = self._networks[repr(document["backbone"])]
         assert isinstance(network, _Network)
         latency, energy = document["latency_ms"], document["energy_mj"]
@@ -103,9 +120,9 @@ class RowReader:
             "device_seconds": document["device_seconds"],
             "latency_ms": latency and latency["value"],
             "energy_mj": energy and energy["value"],
-            "row": {name: document.get(name) for name in _ROW},
         }
-        return CheckedRow(columns, document["target"])
+        row = {name: document.get(name) for name in _ROW}
+        return CheckedRow(columns, row, document["target"], text.strip())
 
     def _document(self, text: str) -> dict[str, Any]:
         try:
@@ -324,6 +341,11 @@ class RowReader:
 
     def _refuse(self, field: str, unit: str, value: Any, reason: str) -> NoReturn:
         raise RecordError(reason, source=self._where, row=None, field=field, unit=unit, value=value)
+
+
+def _is_head(text: str, head: str) -> bool:
+    """Whether what is no field of a row stands in the head of a line alone, and the session once."""
+    return text.count('"session": ') == 1 and all(text.count(n) == head.count(n) == 1 for n in _IN_HEAD)
 
 
 def check_clock_hz(hz: int, *, source: str, field: str) -> None:

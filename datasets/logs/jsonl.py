@@ -142,5 +142,5 @@ def read_records(path: Path) -> tuple[CostRecord, ...]:
             if not line.ended and error.field == "line":
                 break
             raise
-        records.append(cost_from_json(checked.columns["row"], checked.target))
+        records.append(cost_from_json(checked.row, checked.target))
     return tuple(records)

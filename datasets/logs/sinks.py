@@ -75,22 +75,22 @@ class OwnRows:
             stored = {} if self._series is not None else _stored_rows(connection, keys)
             imported = _stored_rows(connection, {(self._session(s), n) for s, n in keys})
             new: list[dict[str, Any]] = []
-            for line, row in batch:
-                columns = row.columns
+            for line, checked in batch:
+                columns = checked.columns
                 measured_as = (columns["session"], columns["row_no"])
                 session = self._session(columns["session"])
                 key = (session, columns["row_no"])
+                said = (columns["target_id"], checked.row)
                 taken = stored.get(measured_as) or imported.get(key)
-                columns["session"] = columns["row"]["session"] = session
                 if taken is not None:
-                    fates.append("known" if _same(taken, columns) else self._conflict(line, measured_as))
+                    fates.append("known" if _same(taken, said) else self._conflict(line, measured_as))
                     continue
-                imported[key] = (columns["target_id"], columns["row"])
-                new.append(columns)
+                imported[key] = said
+                new.append({**columns, "session": session, "row": checked.row_as(session)})
                 fates.append("imported")
                 self.into.add(session)
                 if columns["target_id"] not in self._targets:
-                    _add_target(connection, columns["target_id"], row.target)
+                    _add_target(connection, columns["target_id"], checked.target)
                     self._targets.add(columns["target_id"])
             if new:
                 connection.execute(schema.costs.insert(), new)
@@ -129,13 +129,13 @@ def _stored_rows(connection: sa.Connection, keys: set[tuple[str, int]]) -> dict[
     return found
 
 
-def _same(stored: _Stored, columns: dict[str, Any]) -> bool:
-    target_id, row = stored
-    if target_id != columns["target_id"]:
+def _same(stored: _Stored, said: _Stored) -> bool:
+    """Whether two rows are one, whatever their sessions are called."""
+    if stored[0] != said[0]:
         return False
-    said = {**columns["row"], "session": row["session"]}
+    rows = [{**row, "session": ""} for _, row in (stored, said)]
     # As text only where a NaN, which equals nothing, could stand.
-    return row == said or json.dumps(row, sort_keys=True) == json.dumps(said, sort_keys=True)
+    return rows[0] == rows[1] or json.dumps(rows[0], sort_keys=True) == json.dumps(rows[1], sort_keys=True)
 
 
 def _add_target(connection: sa.Connection, target_id: str, fields: dict[str, Any]) -> None:

@@ -138,7 +138,7 @@ def test_the_short_way_and_the_long_way_accept_the_same_rows(changes):
     except RecordError as error:
         found = str(error)
     else:
-        again = cost_from_json(checked.columns["row"], checked.target)
+        again = cost_from_json(checked.row, checked.target)
         assert record_line(again) == record_line(row)
     assert bool(found) == bool(expected)
     assert found.endswith(expected)
@@ -175,10 +175,36 @@ def test_whatever_value_stands_in_a_field_the_short_way_vouches_for_nothing_that
     results = []
     for reader in (warm, RowReader("rig.jsonl")):
         try:
-            results.append(reader.read(2, json.dumps(document)).columns["row"])
+            results.append(reader.read(2, json.dumps(document)).row)
         except RecordError:
             results.append(None)
     assert json.dumps(results[0]) == json.dumps(results[1])
+
+
+LINE = record_line(measured_row()).rstrip()
+LAYOUTS = {
+    "as hadas writes it": LINE,
+    "other order": json.dumps(dict(reversed(json.loads(LINE).items()))),
+    "without blanks": json.dumps(json.loads(LINE), separators=(",", ":")),
+    "blanks around": f"  {LINE}  ",
+    "session twice": LINE[:-1] + ', "session": "rig/0"}',
+    "target twice": LINE[:-1] + ', "target": ' + json.dumps(json.loads(LINE)["target"]) + "}",
+    "schema last": "{"
+    + LINE.removeprefix('{"schema": "hadas-meas/1", ')[:-1]
+    + ', "schema": "hadas-meas/1"}',
+    "session in a text": LINE.replace(
+        '"reason": ""', '"reason": ", \\"session\\": \\"rig/0\\", \\"row_no\\": 3"'
+    ),
+    "no evidence": record_line(measured_row(evidence=None)).rstrip(),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_however_a_line_is_laid_out_its_row_is_stored_under_the_new_session_and_as_it_was(layout):
+    checked = RowReader("rig.jsonl").read(1, LAYOUTS[layout])
+    stored = json.loads(checked.row_as('log:"x"/1'))
+    assert stored == {**checked.row, "session": 'log:"x"/1'}
+    assert cost_from_json(stored, checked.target).heads == ((5, 1),)
 
 
 def test_an_invalid_row_needs_a_reason_and_may_hold_what_was_seen(tmp_path):
