@@ -4,7 +4,7 @@ A rig reports what it can see as (name, value) pairs in :attr:`.DeviceState.mach
 ``_s`` are cumulative.  Judged are ``cpu_steal_s`` against ``cpu_total_s`` (of all cores), ``process_cpu_s``
 against ``wall_s`` (of the process that runs the network, where it runs on the CPU) and
 ``cpu_pressure_percent`` (share of the last 10 s in which some task waited for a core); any other
-momentary pair is kept in the evidence as it was last.
+momentary pair is kept in the evidence as it was last seen.
 """
 
 from __future__ import annotations
@@ -80,8 +80,11 @@ def judge_states(
     )
     if noisy:
         flags.append("noisy")
+    seen: dict[str, float] = {}
+    for state in states:
+        seen.update(state.machine)
     others = tuple(
-        (name, value) for name, value in states[-1].machine if name != PRESSURE and not name.endswith("_s")
+        (name, value) for name, value in seen.items() if name != PRESSURE and not name.endswith("_s")
     )
     read_back = [state for state in states if state.actual is not None and requested.clocks_hz]
     return Verdict(

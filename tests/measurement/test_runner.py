@@ -17,9 +17,10 @@ import pytest
 from hadas.datasets.evidence import Evidence
 from hadas.errors import ConfigError, OffTableFrequencyError
 from hadas.measurement.hardware.device import MeasurementPlan
+from hadas.measurement.hardware.disturbance import judge_states
 from hadas.measurement.hardware.loops import LoopResult, loop_energy
 from hadas.measurement.hardware.protocol import FULL, QUICK, MeasuringProtocol
-from hadas.measurement.hardware.rig import EnergySource
+from hadas.measurement.hardware.rig import DeviceState, EnergySource
 from hadas.measurement.hardware.runner import MeasuredDevice
 from hadas.measurement.hardware.statistics import window_energy
 from hadas.spaces import PINNED, mini_space
@@ -362,6 +363,17 @@ def test_what_else_the_machine_does_is_said(faults, flags, valid):
     assert machine["load_1min"] == 0.5
     if faults.cpu_share == 0.31:
         assert "process time was 31% of wall time" in row.reason
+
+
+def test_what_only_one_look_at_the_device_showed_is_kept():
+    states = [
+        DeviceState(machine=(("load_1min", 0.1), ("wall_s", 1.0))),
+        DeviceState(machine=(("power-cap", 1.0), ("wall_s", 2.0))),
+        DeviceState(machine=(("load_1min", 0.4), ("wall_s", 3.0))),
+    ]
+    found = judge_states(states, [], PINNED.default, FULL)
+    assert dict(found.machine) == {"load_1min": 0.4, "power-cap": 1.0}
+    assert (found.reason, found.flags, found.clocks_verified) == ("", (), None)
 
 
 # --- failures -----------------------------------------------------------------------------------------
