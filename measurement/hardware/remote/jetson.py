@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import tempfile
+import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -38,6 +39,9 @@ _BUILD_S = 1800.0  # TensorRT tries many kernels per layer, on a slow board
 _SETTING_S = 30.0
 _N_KEPT = 8  # networks whose programs stay on the device: clocks change more often than networks
 _N_BUILT = 64  # the same of trtexec, whose engines take minutes to build
+
+_EXPORTING = threading.Lock()
+"""Torch's exporters keep what they trace in one place: boards that are measured side by side take turns."""
 
 
 class JetsonRig:
@@ -261,10 +265,11 @@ class JetsonRig:
         folder = uuid.uuid4().hex
         # TensorRT halves a network itself, and rather takes single precision.
         dtype = "fp32" if self._engine[0] == "trtexec" else self.settings.dtype
-        files = export_programs(
-            self._space, request, n_classes=self._n_classes, program=program,
-            directory=Path(self._exports.name) / folder, format=_FORMATS[self._engine[0]], dtype=dtype,
-        )  # fmt: skip
+        with _EXPORTING:
+            files = export_programs(
+                self._space, request, n_classes=self._n_classes, program=program,
+                directory=Path(self._exports.name) / folder, format=_FORMATS[self._engine[0]], dtype=dtype,
+            )  # fmt: skip
         remote = f"{self.directory}/{folder}"
         for file in files:
             copy_file(self._client.transport, file.path.read_bytes(), f"{remote}/{file.path.name}")

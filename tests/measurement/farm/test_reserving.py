@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,9 +15,11 @@ from hadas.datasets.leases import Leases
 from hadas.datasets.store import Store
 from hadas.errors import DeviceBusyError, DeviceError
 from hadas.measurement.farm.devices import HostCpuConfig, JetsonConfig
+from hadas.measurement.farm.parallel import measure_in_parallel
 from hadas.measurement.farm.reserving import check_up, owner_name, reserve
+from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
 from hadas.measurement.hardware.protocol import QUICK
-from hadas.spaces import PINNED, mini_space
+from hadas.spaces import PINNED, Exits, mini_space
 
 from ..agent.fake_board import contents
 from ..agent.trees import build_tx2
@@ -29,20 +34,24 @@ def leases(tmp_path: Path) -> Iterator[Leases]:
     store.close()
 
 
-def board(tree: Path, *faults: str) -> JetsonConfig:
-    arguments = [word for fault in faults for word in ("--fault", fault)]
-    return JetsonConfig(kind="jetson", agent=(sys.executable, str(SCRIPT), str(tree), *arguments, "--"))
-
-
-def test_a_check_up_tells_what_a_board_has_and_writes_nothing(
-    leases: Leases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tree = build_tx2(tmp_path / "tx2")
-    before = contents(tree)
-    # An empty torch: importing the real one takes seconds.
+@pytest.fixture
+def light_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agents find an empty torch: importing the real one, to see its version, takes seconds."""
     (tmp_path / "light").mkdir()
     (tmp_path / "light" / "torch.py").write_text("__version__ = '1.10.0'\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "light"))
+
+
+def board(tree: Path, *faults: str, **fields: Any) -> JetsonConfig:
+    arguments = [word for fault in faults for word in ("--fault", fault)]
+    agent = (sys.executable, str(SCRIPT), str(tree), *arguments, "--")
+    return JetsonConfig(kind="jetson", agent=agent, **fields)
+
+
+@pytest.mark.usefixtures("light_torch")
+def test_a_check_up_tells_what_a_board_has_and_writes_nothing(leases: Leases, tmp_path: Path) -> None:
+    tree = build_tx2(tmp_path / "tx2")
+    before = contents(tree)
     found = check_up("tx2", board(tree), leases)
     assert found.failure == ""
     facts = dict(found.facts)
@@ -95,6 +104,45 @@ def test_two_clients_and_one_lease(leases: Leases) -> None:
     with reserve("desk", desk, leases, QUICK, space=mini_space(), n_classes=10):
         pass
     assert leases.health("desk").failures == 0
+
+
+SHORT = replace(QUICK, n_windows=1, window_s=0.3, window_intervals=1, idle_s=0.6, anchor_every=0)
+
+
+@pytest.mark.usefixtures("light_torch")
+def test_two_boards_are_measured_side_by_side(
+    leases: Leases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both export their first network at the same time, which torch's exporters would not bear."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    space, trees = mini_space(), [build_tx2(tmp_path / name) for name in ("left", "right")]
+    before = [contents(tree) for tree in trees]
+    settings = {
+        "allow_dvfs": True,
+        "processor": "cpu",
+        "engine": "onnxruntime",
+        "domains": {"cpu": ("cpu0",)},
+    }
+    with ExitStack() as held:
+        boards = [
+            held.enter_context(
+                reserve(tree.name, board(tree, **settings), leases, SHORT, space=space, n_classes=10)
+            )
+            for tree in trees
+        ]
+        fastest = boards[0].device.clock_table().default
+        networks = [space.presets[name] for name in ("m0", "m1", "m2")]
+        requests = tuple(
+            CostRequest(b, Exits.at((), first_exit=space.first_exit, n_blocks=b.n_blocks), fastest)
+            for b in networks
+        )
+        rows = list(measure_in_parallel(boards, MeasurementPlan("lab", requests), on_death=leases.quarantine))
+    valid = [row for row in rows if row.valid]
+    assert {row.backbone for row in valid} == set(networks), [row.reason for row in rows]
+    assert {row.session for row in rows} == {"lab@left", "lab@right"}
+    assert all(row.energy_mj is not None for row in valid)
+    assert [contents(tree) for tree in trees] == before
+    assert leases.active() == ()
 
 
 def test_an_owner_is_told_from_others() -> None:
