@@ -66,7 +66,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     ),
     (devices.devices, "Examples:  hadas devices;  hadas devices --devices lab.yaml --check"),
     (accuracy.plan, "Example:  hadas plan my.yaml --budget 24h"),
-    (steps.fit, "Example:  hadas fit my.yaml"),
+    (steps.fit, "Examples:  hadas fit my.yaml;  hadas fit my.yaml --new-only      (after hadas logs import)"),
     (steps.search, "Example:  hadas search my.yaml"),
     (steps.suggest, "Example:  hadas suggest my.yaml -n 8"),
     (

@@ -72,7 +72,21 @@ def statements(study: Study) -> list[str]:
     saving = _saving(study)
     if saving is not None:
         found.append(saving)
-    return found + _comparisons(study)
+    return found + _extrapolated(study) + _comparisons(study)
+
+
+def _extrapolated(study: Study) -> list[str]:
+    """What of the measured front lies at clocks for which no data stand behind the simulator."""
+    from ..measurement.hardware.simulator import EXTRAPOLATED
+
+    front = study.findings.front(study.findings.loop_points())
+    n = sum(p.cost.evidence is not None and EXTRAPOLATED in p.cost.evidence.flags for p in front)
+    if n == 0:
+        return []
+    return [
+        f"{n} of the {len(front)} points of the front run at clocks below every step that public measurements of "
+        "this device cover: their SIMULATED costs are extrapolated."
+    ]
 
 
 def _spread_in_words(spread: AccuracySpread) -> str:

@@ -24,6 +24,9 @@ LEVEL = 0.05
 SMALL_PERCENT = 3.0
 """A shift below this is called small: a measuring session lets its own anchor move as much."""
 
+WIDE_PERCENT = 10.0
+"""A shift whose interval reaches further than this to either side is poorly known: a verdict says so."""
+
 SCATTER_LEVEL = 0.01
 """The same for scatter: predictors are a little too sure of themselves more often than devices change."""
 
@@ -98,6 +101,8 @@ class DriftTest:
             words = f"shift found but small: {said}"
         else:
             words = f"no drift found: {said}"
+            if self.high_percent - self.low_percent > 2 * WIDE_PERCENT:
+                words += ", but the predictors know these networks too little to see a smaller one"
         if self.p_scatter < SCATTER_LEVEL:
             words += f"; rows scatter {self.scatter:.1f} times as much as predicted"
         return words

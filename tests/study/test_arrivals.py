@@ -21,6 +21,7 @@ from hadas.spaces import CLOCK_TABLES, Exits, mini_space
 from hadas.study import Study
 from hadas.study.arrivals import find_arrivals, fit_new
 from hadas.study.config import template
+from hadas.study.reporting import statements
 from hadas.surrogates import assessment
 
 from .running import hadas
@@ -227,6 +228,16 @@ def test_rows_without_stages_are_of_use_where_the_total_is_one(study_file):
     bare = replace(row, heads=(), stages=(), latency_ms=Statistic(5.0, 0.05, 9))
     store_rows(study, [bare])
     assert find_arrivals(study.findings).usable == (bare,)
+
+
+def test_a_report_says_which_costs_the_simulator_extrapolates(measured):
+    """Its table of clocks begins far below those that anybody measured."""
+    study = Study.open(measured / "study.yaml")
+    front = study.findings.front(study.findings.loop_points())
+    low = sum(point.design.setting.hz("emc") < 1_062_000_000 for point in front)
+    assert low > 0
+    said = [line for line in statements(study) if "extrapolated" in line]
+    assert said[0].startswith(f"{low} of the {len(front)} points of the front run at clocks below")
 
 
 def test_a_study_without_rows_has_nothing_to_compare_with(tmp_path: Path):

@@ -95,7 +95,12 @@ def test_verdicts_say_what_was_found() -> None:
     assert drifted.drifted
     words = drifted.verdict("energy")
     assert words.startswith(f"drift: energy {drifted.shift_percent:+.1f} % (95 % interval ")
-    assert drift_test(*_world(2)).verdict("latency").startswith("no drift found: latency ")
+    none = drift_test(*_world(2)).verdict("latency")
+    assert none.startswith("no drift found: latency ")
+    assert "know these networks too little" not in none
+    unsure = drift_test(*_world(2, common_sd=0.2, network_sd=0.3)).verdict("latency")
+    assert unsure.startswith("no drift found: latency ")
+    assert "know these networks too little" in unsure
 
 
 def test_one_network_is_not_enough_to_tell() -> None:
