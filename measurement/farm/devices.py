@@ -16,6 +16,7 @@
       processor: gpu               # gpu | cpu (then the domain 'cpu' names the cores that run the programs)
       engine: auto                 # auto | torch | onnxruntime | trtexec
       dtype: fp32                  # fp32 | fp16
+      python: python3              # interpreter of the agent and the programs, e.g. a virtual environment's
       agent: [/usr/local/bin/hadas-agent]     # an agent that is installed there, for a sudo rule that names it;
                                    # left out = the agent of this hadas is copied there
       tags: [lab]                  # words to choose devices by
@@ -74,6 +75,7 @@ class JetsonConfig(_Section):
     processor: Processor = "gpu"
     engine: Engine = "auto"
     dtype: Dtype = "fp32"
+    python: str = Field(default="python3", pattern=r"^[^-\s]\S*$")
     agent: Annotated[tuple[_WORD, ...], Field(strict=False, min_length=1)] | None = None
     tags: Annotated[tuple[_WORD, ...], Field(strict=False)] = ()
 

@@ -19,6 +19,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 TRTEXEC_PLACES = ("/usr/src/tensorrt/bin/trtexec", "/usr/local/tensorrt/bin/trtexec")
 _TRTEXEC_WARM_UP_MS = 200  # of every invocation, before it records
+_TRTEXEC_SPARE_S = 3.0  # a warm-up may take longer than expected
 _SEED = 0
 
 Message = Dict[str, Any]
@@ -268,16 +269,17 @@ class TrtexecEngine:
     def invoke(
         self, name: str, n_runs: int, seconds: float, should_stop: Callable[[], bool]
     ) -> Optional[List[Tuple[float, float]]]:
-        """Run one program for a while.
+        """Run one program for a while; longer than expected if that is long, since what follows has a gap before it.
 
         Returns:
             (start, end) of every inference; ``None`` if it was asked to stop first.
         """
+        spare_s = _TRTEXEC_SPARE_S if seconds > 1.0 else 0.0
         handle, times = tempfile.mkstemp(suffix=".json")
         os.close(handle)
         command = [
             self._command, "--loadEngine=" + self._engines[name], "--iterations=%d" % n_runs,
-            "--duration=%d" % max(1, math.ceil(seconds)), "--warmUp=%d" % _TRTEXEC_WARM_UP_MS,
+            "--duration=%d" % math.ceil(seconds + spare_s), "--warmUp=%d" % _TRTEXEC_WARM_UP_MS,
             "--useSpinWait", "--exportTimes=" + times,
         ]  # fmt: skip
         try:

@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import json
 import queue
+import shlex
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from ....errors import (
     UnreachableDeviceError,
 )
 from ..agent.bundle import bundle_agent
-from .transport import Transport, agent_directory, copy_file
+from .transport import Transport, agent_directory, copy_file, last_line
 
 HEARTBEAT_S = 3.0
 WATCHDOG_S = 15.0
@@ -55,6 +56,7 @@ class AgentClient:
         transport: how the device is reached; the client closes it.
         allow_dvfs: whether the agent may write anything.
         sudo: start it by ``sudo -n``, as clocks and most sensors are root's.
+        python: interpreter there that runs the agent and the programs; an engine in a virtual environment needs its.
         sysroot: where the device's file system lies, for a recorded or emulated board.
         watchdog_s: silence after which the agent restores the device and leaves.
         program: command that runs an agent which is on the device already; by default this hadas's
@@ -62,8 +64,8 @@ class AgentClient:
     """
 
     def __init__(
-        self, transport: Transport, *, allow_dvfs: bool = False, sudo: bool = False, sysroot: str = "/",
-        watchdog_s: float = WATCHDOG_S, program: Sequence[str] | None = None,
+        self, transport: Transport, *, allow_dvfs: bool = False, sudo: bool = False, python: str = "python3",
+        sysroot: str = "/",        watchdog_s: float = WATCHDOG_S, program: Sequence[str] | None = None,
     ) -> None:  # fmt: skip
         self.name = transport.name
         self._transport = transport
@@ -78,7 +80,7 @@ class AgentClient:
         self._heartbeat_s = min(HEARTBEAT_S, watchdog_s / 5)
         try:
             if program is None:
-                program = ("python3", install_agent(transport))
+                program = (python, install_agent(transport, python))
             command = [*(("sudo", "-n", "--") if sudo else ()), *program, "serve"]
             command += ["--watchdog-s", f"{watchdog_s:g}", *(("--allow-dvfs",) if allow_dvfs else ())]
             command += () if sysroot == "/" else ("--sysroot", sysroot)
@@ -276,20 +278,22 @@ class AgentClient:
                 output.close()
 
 
-def install_agent(transport: Transport) -> str:
+def install_agent(transport: Transport, python: str = "python3") -> str:
     """Bring this hadas's agent to the device, unless it is there; its path.
 
     Raises:
         UnreachableDeviceError: no Python there that can run it.
     """
-    found = transport.shell("python3 -c 'import sys; print(*sys.version_info[:2])' 2>&1 || true").split()
+    shown = f"{shlex.quote(python)} -c 'import sys; print(*sys.version_info[:2])' 2>&1 || true"
+    found = last_line(transport.shell(shown)).split()
     if len(found) != 2 or not all(part.isdigit() for part in found):
         raise UnreachableDeviceError(
-            f"{transport.name}: no python3 there; install it with: sudo apt install python3", "no-python"
+            f"{transport.name}: no {python} there; install it with: sudo apt install python3", "no-python"
         )
     if (int(found[0]), int(found[1])) < (3, 6):
         raise UnreachableDeviceError(
-            f"{transport.name}: python3 is {'.'.join(found)} there; the agent needs 3.6 or newer", "no-python"
+            f"{transport.name}: {python} is {'.'.join(found)} there; the agent needs 3.6 or newer",
+            "no-python",
         )
     bundle = bundle_agent()
     path = f"{agent_directory(transport)}/{bundle.sha256}.pyz"

@@ -30,7 +30,7 @@ from .boards import board_name, cpu_name, gpu_name, release_name
 from .client import AgentClient
 from .loops import STOPPING_S, RemotePrograms, power_trace, program_name
 from .settings import JetsonSettings
-from .transport import Transport, agent_directory, copy_file
+from .transport import Transport, agent_directory, copy_file, last_line
 
 _FORMATS: Mapping[str, ProgramFormat] = {"torch": "torchscript", "onnxruntime": "onnx", "trtexec": "onnx"}
 TRTEXEC_FOLDERS = "/usr/src/tensorrt/bin:/usr/local/tensorrt/bin"
@@ -158,7 +158,7 @@ class JetsonRig:
             for file in files
         ]  # fmt: skip
         reply = self._client.request(
-            "load", deadline_s=_BUILD_S if self._engine[0] == "trtexec" else _LOAD_S, engine=self._engine[0],
+            "load", deadline_s=_LOAD_S if self._engine[0] == "torch" else _BUILD_S, engine=self._engine[0],
             processor=self.settings.processor, cores=self._cores(), programs=fields,
         )  # fmt: skip
         decides = self._n_classes if request.exits.positions else None
@@ -336,7 +336,8 @@ def chosen_engine(settings: JetsonSettings, found: list[Mapping[str, Any]], name
             return known, versions[known]
     raise ConfigError(
         f"{name}: engine '{settings.engine}' is not on this device for its {settings.processor}; it has "
-        f"{', '.join(versions) or 'none'}. Install PyTorch, ONNX Runtime or TensorRT there"
+        f"{', '.join(versions) or 'none'}. Install PyTorch, ONNX Runtime or TensorRT there, for the user and the "
+        "Python that run the agent"
     )
 
 
@@ -347,7 +348,7 @@ def tensorrt_version(transport: Transport) -> str:
         DeviceError: it does not run, or does not tell.
     """
     script = f'PATH="$PATH:{TRTEXEC_FOLDERS}"; trtexec --help 2>&1 | grep -o "TensorRT v[0-9]*" | head -n 1'
-    version = transport.shell(script).strip()
+    version = last_line(transport.shell(script))
     if not version:
         raise DeviceError(f"{transport.name}: trtexec does not tell its version; run it once by hand there")
     return version

@@ -68,21 +68,26 @@ def copy_file(transport: Transport, content: bytes, destination: str) -> None:
     digest = hashlib.sha256(content).hexdigest()
     path = shlex.quote(destination)
     digest_there = f"sha256sum {path} 2>/dev/null | cut -c1-64"
-    if transport.shell(digest_there).strip() == digest:
+    if last_line(transport.shell(digest_there)) == digest:
         return
     partial = f"{path}.$$"
     written = transport.shell(
         f"mkdir -p -- {shlex.quote(os.path.dirname(destination))} && cat > {partial} && mv -- {partial} {path} && {digest_there}",
         stdin=content, timeout_s=_COMMAND_S + len(content) / 100_000,
     )  # fmt: skip
-    if written.strip() != digest:
+    if last_line(written) != digest:
         raise DeviceError(f"{transport.name}: {destination} arrived changed; see that the disk is not full")
 
 
 def agent_directory(transport: Transport) -> str:
     """Absolute path of the directory of agents and programs on the device; it is made where missing."""
     script = f"umask 077 && mkdir -p -- {AGENT_DIRECTORY} && cd -- {AGENT_DIRECTORY} && pwd"
-    return transport.shell(script).strip()
+    return last_line(transport.shell(script))
+
+
+def last_line(output: str) -> str:
+    """What a script printed last: a login shell may greet before."""
+    return (output.strip().splitlines() or [""])[-1].strip()
 
 
 class LocalTransport:

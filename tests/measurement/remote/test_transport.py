@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from hadas.errors import ConnectionLostError, DeviceError, UnreachableDeviceError
-from hadas.measurement.hardware.remote.client import AgentClient
+from hadas.measurement.hardware.remote.client import AgentClient, install_agent
 from hadas.measurement.hardware.remote.transport import (
     LocalTransport,
     SshTransport,
     Transport,
+    agent_directory,
     copy_file,
     explain_ssh_failure,
 )
@@ -85,6 +86,24 @@ def test_a_place_that_cannot_be_written_is_named(transport: Transport, tmp_path:
     (tmp_path / "taken").write_text("a file, not a folder")
     with pytest.raises(DeviceError, match="taken"):
         copy_file(transport, b"x", str(tmp_path / "taken" / "agent.pyz"))
+
+
+class GreetingTransport(LocalTransport):
+    """A device whose login shell greets everybody."""
+
+    def shell(self, script: str, *, stdin: bytes = b"", timeout_s: float = 60.0) -> str:
+        return "Welcome to Ubuntu 18.04.6 LTS!\n" + super().shell(script, stdin=stdin, timeout_s=timeout_s)
+
+
+def test_a_shell_that_greets_does_not_confuse_anybody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    transport = GreetingTransport()
+    assert agent_directory(transport) == str(tmp_path / "hadas-agent")
+    copy_file(transport, b"bytes", str(tmp_path / "file"))
+    assert (tmp_path / "file").read_bytes() == b"bytes"
+    assert Path(install_agent(transport)).parent == tmp_path / "hadas-agent"
 
 
 def failure(transport: SshTransport) -> UnreachableDeviceError:
