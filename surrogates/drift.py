@@ -28,7 +28,10 @@ WIDE_PERCENT = 10.0
 """A shift whose interval reaches further than this to either side is poorly known: a verdict says so."""
 
 SCATTER_LEVEL = 0.01
-"""The same for scatter: predictors are a little too sure of themselves more often than devices change."""
+"""The same for scatter."""
+
+MUCH_SCATTER = 1.5
+"""Scatter below this goes unmentioned: predictors are a little too sure of themselves more often than devices change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ class DriftTest:
             words = f"no drift found: {said}"
             if self.high_percent - self.low_percent > 2 * WIDE_PERCENT:
                 words += ", but the predictors know these networks too little to see a smaller one"
-        if self.p_scatter < SCATTER_LEVEL:
+        if self.p_scatter < SCATTER_LEVEL and self.scatter >= MUCH_SCATTER:
             words += f"; rows scatter {self.scatter:.1f} times as much as predicted"
         return words
 
