@@ -16,9 +16,10 @@ the ratio of medians stands in the JSON result.  The interval of a ratio is Stud
 - for no engine and no exit are the stages faster than the prefix by more than the tolerance, with the interval
   as a whole below.
 
-How large the gap is decides nothing; how many of the intervals are narrow enough to tell it is printed.  `--quick` measures a small network; `--device cuda` the first GPU, in
-torch's engines, without changing a setting of it.  Runs from a bare checkout with torch, numpy, pyarrow and pillow;
-an engine that is not installed is left out and named.
+How large the gap is decides nothing; how many of the intervals are narrow enough to tell it is printed.
+`--quick` measures a small network; `--device cuda` the first GPU, in torch's engines, without changing a setting
+of it.  Runs from a bare checkout with torch, numpy, pyarrow and pillow; an engine that is not installed is left
+out and named.
 """
 
 from __future__ import annotations
