@@ -116,9 +116,8 @@ class Assembly:
             from ..measurement.farm.opening import hold_devices
             from ..measurement.hardware.protocol import PROTOCOLS
 
-            protocol = device.protocol or ("quick" if device.kind == "host-cpu" else "full")
             with hold_devices(
-                device.names, self._path(device.devices), PROTOCOLS[protocol], space=self.space,
+                device.names, self._path(device.devices), PROTOCOLS[device.measuring_protocol], space=self.space,
                 n_classes=self.data.n_classes, purpose=f"study {self.config.study}",
             ) as held:  # fmt: skip
                 yield self._narrowed(held)

@@ -66,6 +66,11 @@ class DeviceConfig(_Section):
         return self.kind in ("host-cpu", "cuda", "jetson")
 
     @property
+    def measuring_protocol(self) -> str:
+        """Name of the protocol that a real device is measured by."""
+        return self.protocol or ("quick" if self.kind == "host-cpu" else "full")
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Devices by the names that a devices file, or this machine, has for them."""
         if self.devices is None:

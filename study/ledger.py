@@ -280,9 +280,8 @@ class Ledger:
         device, known = self._study.config.device, self._study.parts.known_device
         if not device.is_real:
             return None
-        on_host = device.kind == "host-cpu"
-        counts_energy = known.counts_energy if known is not None else not on_host
-        protocol = PROTOCOLS[device.protocol or ("quick" if on_host else "full")]
+        counts_energy = known.counts_energy if known is not None else device.kind != "host-cpu"
+        protocol = PROTOCOLS[device.measuring_protocol]
         seconds = protocol.expected_seconds(2 * _TYPICAL_EXITS + 1, counts_energy)
         what = f"cost row of {_TYPICAL_EXITS} exits{'' if counts_energy else ', latency alone'}"
         source = f"protocol '{protocol.name}', not measured: {86_400 / seconds:,.0f} a day"

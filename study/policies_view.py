@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..datasets.believable import is_anchor
 from ..datasets.records import AccuracyRecord, CostRecord, Statistic
 from ..errors import StudyError
 from ..search.report import PolicyNetwork, PolicyRow
@@ -184,9 +185,7 @@ def _cost_rows(study: Study) -> list[CostRecord]:
     """Valid cost rows of the loop, then of the baselines."""
     findings = study.findings
     labels: list[int | str] = [*range(findings.n_measured_rounds), *BASELINES]
-    return [
-        row for label in labels for row in study.store.costs(session=findings.session(label)) if row.valid
-    ]
+    return [row for label in labels for row in findings.cost_rows(label) if row.valid and not is_anchor(row)]
 
 
 def _measured_backbone(study: Study, name: str) -> AccuracyRecord:

@@ -198,7 +198,7 @@ def status_rows(study: Study) -> list[tuple[str, str]]:
     if trained is not None:
         rows.append(("supernet", f"trained in {trained['seconds']:.0f} s"))
     sessions: list[int | str] = [*range(planned), *BASELINES]
-    costs = [row for label in sessions for row in study.store.costs(session=findings.session(label))]
+    costs = [row for label in sessions for row in findings.cost_rows(label)]
     failed = [row for row in costs if not row.valid]
     rows.append(("cost rows", f"{len(costs)} with the baselines', {len(failed)} of them invalid"))
     rows += [(f"  row {row.row_no} of {row.session}", row.reason) for row in failed]
