@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -268,6 +269,8 @@ def test_a_host_that_is_killed_leaves_the_board_restored_and_no_connection(
     host = subprocess.Popen([sys.executable, "-c", HOST, json.dumps(given)], stdout=subprocess.PIPE)
     assert host.stdout is not None
     connection = int(host.stdout.readline())
+    arguments = Path(f"/proc/{connection}/cmdline").read_text().split("\0")
+    socket = Path(next(word for word in arguments if "ControlPath=" in word).partition("=")[2])
     assert not board.is_restored
     host.kill()
     host.wait()
@@ -277,6 +280,7 @@ def test_a_host_that_is_killed_leaves_the_board_restored_and_no_connection(
     while Path(f"/proc/{connection}").exists():
         assert time.monotonic() < deadline, "the connection outlives its host"
         time.sleep(0.05)
+    shutil.rmtree(socket.parent)  # what a killed process cannot do
 
 
 @dataclass
