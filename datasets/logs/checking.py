@@ -22,6 +22,8 @@ from ..evidence import Evidence
 from ..records import Target, Truth
 
 SCHEMA = "hadas-meas/1"
+UNFINISHED = "unfinished"
+"""Field of a line that keeps what a killed writer left of a row."""
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # half of a character, or one of a pair that makes a whole one
 _HIGHEST_HZ = 10_000_000_000
 _LARGEST_INTEGER = 2**31 - 1  # of an integer column in any database
@@ -102,6 +104,13 @@ class RowReader:
         """
         self._where = f"{self._source}, line {line}"
         document = self._document(text)
+        if set(document) == {"schema", UNFINISHED}:
+            self._refuse(
+                UNFINISHED,
+                "",
+                text[:60],
+                "a killed writer left this much of a row; it was measured again, if at all",
+            )
         if not self._is_plainly_fine(document):
             self._check_fields(document)
             fields = {name: document.get(name) for name in _ROW}

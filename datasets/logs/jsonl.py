@@ -3,8 +3,8 @@
 A line is a JSON object: ``schema`` (``hadas-meas/1``), ``arch_id`` (for people and for checking),
 ``target``, and the fields of a :class:`~hadas.datasets.records.CostRecord` as they are, the evidence
 included: clocks in Hz, latencies in ms, energies in mJ.  Written by ``hadas measure --device X --log FILE``
-and ``hadas logs export``; a killed writer leaves at most one unfinished line, which the next one ends and
-every reader names.
+and ``hadas logs export``; a killed writer leaves at most one unfinished line, which the next one keeps as
+a line that says so, and every import names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import IO, Self
 from ...errors import DataError, RecordError
 from ..records import CostRecord, Target
 from ..rows import cost_from_json, cost_to_json
-from .checking import SCHEMA, RowReader
+from .checking import SCHEMA, UNFINISHED, RowReader
 from .lines import LogFile
 
 
@@ -53,9 +53,9 @@ class LogWriter:
         self._waiting = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                _end_cut_line(path)
             self._file: IO[bytes] = path.open("ab")
-            if _is_cut(path):
-                self._file.write(b"\n")  # the cut row stays, and a reader names it
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -98,12 +98,35 @@ class LogWriter:
         )
 
 
-def _is_cut(path: Path) -> bool:
-    with path.open("rb") as stream:
-        if stream.seek(0, os.SEEK_END) == 0:
-            return False
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1) != b"\n"
+def _end_cut_line(path: Path) -> None:
+    """Keep what a killed writer left of its last row as a line that says so; a whole row only lacks its end.
+
+    The new line is longer than what it replaces, so a kill in here leaves a cut line, too.
+    """
+    with path.open("r+b") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        start = 0
+        for line in stream:
+            if line.endswith(b"\n"):
+                start += len(line)
+        if start == size:
+            return
+        stream.seek(start)
+        left = stream.read()
+        if _is_whole(left):
+            stream.write(b"\n")
+            return
+        stream.seek(start)
+        told = {"schema": SCHEMA, UNFINISHED: left.decode(errors="backslashreplace")}
+        stream.write(json.dumps(told).encode() + b"\n")
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def write_records(path: Path, records: Iterable[CostRecord]) -> int:
@@ -126,7 +149,7 @@ def write_records(path: Path, records: Iterable[CostRecord]) -> int:
 
 
 def read_records(path: Path) -> tuple[CostRecord, ...]:
-    """All records of a log, each checked; a last line that a kill left unfinished is no record.
+    """All records of a log, each checked; what a killed writer left unfinished is no record.
 
     Raises:
         DataError: the file cannot be read.
@@ -139,8 +162,8 @@ def read_records(path: Path) -> tuple[CostRecord, ...]:
         try:
             checked = reader.read(line.number, line.text)
         except RecordError as error:
-            if not line.ended and error.field == "line":
-                break
+            if error.field == UNFINISHED or (not line.ended and error.field == "line"):
+                continue
             raise
         records.append(cost_from_json(checked.row, checked.target))
     return tuple(records)

@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hadas.datasets.logs.checking import RowReader
+from hadas.datasets.logs.importing import import_log
 from hadas.datasets.logs.jsonl import LogWriter, read_records, record_line, write_records
 from hadas.datasets.records import StageCost, Statistic
 from hadas.datasets.rows import cost_from_json
+from hadas.datasets.store import Store
 from hadas.errors import DataError, RecordError
 from hadas.spaces import PINNED
 
@@ -62,11 +64,13 @@ def test_a_half_written_line_is_no_row_and_the_next_writer_goes_on_after_it(tmp_
     assert [row.row_no for row in read_records(path)] == ([0, 1] if whole else [0])
     with LogWriter(path) as writer:
         writer.append(measured_row(row_no=2))
-    if whole:
-        assert [row.row_no for row in read_records(path)] == [0, 1, 2]
-    else:
-        with pytest.raises(RecordError, match=r"a\.jsonl, line 2: line.*killed"):
-            read_records(path)
+    assert [row.row_no for row in read_records(path)] == ([0, 1, 2] if whole else [0, 2])
+    lines = path.read_text().splitlines()
+    assert whole or json.loads(lines[1])["unfinished"] == line[:-cut]  # kept, and no row
+    store = Store(str(tmp_path / "store.sqlite"))
+    summary = import_log(store, path)
+    assert (summary.imported, summary.rejected) == ((3, 0) if whole else (2, 1))
+    assert whole or "a killed writer left" in summary.rejects.read_text()
 
 
 DAMAGE = {
