@@ -12,6 +12,8 @@ from .assembly import ProgressCallback
 from .findings import Findings
 
 if TYPE_CHECKING:
+    from ..datasets.records import CostRecord
+    from ..measurement.hardware.device import CostRequest
     from ..search.designs import Design
 
 
@@ -43,19 +45,15 @@ def measure_costs(
     """Measure the designs that have no row to be believed in a session; every row is stored as it comes.
 
     What is measured again, and when, is decided by the device.
+
+    Raises:
+        ConnectionLostError: the device was lost; the rows so far are stored, and the next call goes on.
     """
     from ..measurement.hardware.device import CostRequest, MeasurementPlan
 
     store, first_exit = findings.store, findings.parts.space.first_exit
     rows = store.costs(session=session)
-    done = [
-        CostRequest(
-            row.backbone,
-            exits_from_heads(row.heads, first_exit=first_exit, n_blocks=row.backbone.n_blocks),
-            row.requested,
-        )
-        for row in rows
-    ]
+    done = [_request_of(row, first_exit) for row in rows]
     known = {request for request, row in zip(done, judged(rows), strict=True) if row.valid}
     wanted = [CostRequest(d.backbone, d.exits, d.setting) for d in designs]
     requests = (*done, *(request for request in wanted if request not in known))
@@ -68,3 +66,10 @@ def measure_costs(
             store.add_cost(record)
             n_measured += 1
             progress(phase, n_measured, max(n_measured, len(requests)))
+
+
+def _request_of(row: CostRecord, first_exit: int) -> CostRequest:
+    from ..measurement.hardware.device import CostRequest
+
+    exits = exits_from_heads(row.heads, first_exit=first_exit, n_blocks=row.backbone.n_blocks)
+    return CostRequest(row.backbone, exits, row.requested)

@@ -23,9 +23,12 @@
     desk:
       kind: host-cpu
       threads: 1
+      engine: eager                # eager | torchscript | onnxruntime
     card:
       kind: cuda
       index: 0
+      engine: eager                # eager | torchscript
+      dtype: fp32                  # fp32 | fp16
       allow_dvfs: false            # may the GPU's clocks be locked?
 """
 
@@ -108,6 +111,7 @@ class HostCpuConfig(_Section):
 
     kind: Literal["host-cpu"]
     threads: int = Field(default=1, ge=1)
+    engine: Literal["eager", "torchscript", "onnxruntime"] = "eager"
     tags: Annotated[tuple[_WORD, ...], Field(strict=False)] = ()
 
 
@@ -118,6 +122,7 @@ class CudaConfig(_Section):
     index: int = Field(default=0, ge=0)
     allow_dvfs: bool = False
     dtype: Dtype = "fp32"
+    engine: Literal["eager", "torchscript"] = "eager"
     tags: Annotated[tuple[_WORD, ...], Field(strict=False)] = ()
 
 

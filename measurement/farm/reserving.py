@@ -71,13 +71,14 @@ def open_rig(config: DeviceConfig, *, space: MBConvSpace, n_classes: int) -> Rig
     if isinstance(config, HostCpuConfig):
         from ..hardware.host_cpu import HostCpuRig
 
-        return HostCpuRig(space, n_classes, threads=config.threads)
+        return HostCpuRig(space, n_classes, threads=config.threads, engine=config.engine)
     if isinstance(config, CudaConfig):
         from ..hardware.cuda import CudaRig
 
         return CudaRig(
-            space, n_classes, index=config.index, dtype=config.dtype, allow_clock_locking=config.allow_dvfs
-        )
+            space, n_classes, index=config.index, engine=config.engine, dtype=config.dtype,
+            allow_clock_locking=config.allow_dvfs,
+        )  # fmt: skip
     from ..hardware.remote.jetson import JetsonRig
 
     client = open_client(config, may_write=True)
@@ -115,7 +116,7 @@ def reserve(
 ) -> Iterator[ReservedDevice]:  # fmt: skip
     """Hold the lease of a device and its rig while the context lasts.
 
-    A device that cannot be opened counts as a failed health check.
+    A device that cannot be opened, or is lost, counts as a failed health check.
 
     Args:
         purpose: told to others who want the device.
@@ -132,9 +133,14 @@ def reserve(
             leases.report(name, str(error))
             raise
         leases.report(name)
-        device = MeasuredDevice(rig, protocol, space=space, n_classes=n_classes, program=program)
+        device = MeasuredDevice(
+            rig, protocol, space=space, n_classes=n_classes, program=program, check=held.check
+        )
         try:
             yield ReservedDevice(name, device, held)
+        except DeviceError as error:
+            leases.report(name, str(error))
+            raise
         finally:
             rig.close()
 

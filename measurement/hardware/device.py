@@ -64,5 +64,6 @@ class Device(Protocol):
 
         Raises:
             OffTableFrequencyError: before anything is measured, if any request is off the table.
+            ConnectionLostError: after the row that the device was lost in.
         """
         ...

@@ -89,7 +89,8 @@ class RowMeter:
         self._raw_directory = raw_directory
         self._idle: dict[Setting, WindowEnergy] = {}
         self._setting: Setting | None = None
-        self.connection_lost = False
+        self.lost: ConnectionLostError | None = None
+        """Why nothing more can be measured, if so."""
 
     def begin_batch(self) -> None:
         """Read the idle device anew from here on."""
@@ -102,7 +103,7 @@ class RowMeter:
             self._run(job, log)
             return self._record(job, row_no, log, self._clock.now() - started_s).check("measurement")
         except HadasError as error:
-            self.connection_lost = isinstance(error, ConnectionLostError)
+            self.lost = error if isinstance(error, ConnectionLostError) else None
             self._setting = None
             evidence = self._evidence(job, log, (), self._judge(job, log), ("", ""))
             return CostRecord(

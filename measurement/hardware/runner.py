@@ -6,7 +6,7 @@ measured again, and what each row is worth (:mod:`.protocol`, :mod:`.queue`, :mo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ...datasets.records import CostRecord, Program, Target, Truth
@@ -33,12 +33,14 @@ class MeasuredDevice:
         n_classes: outputs of each classifier.
         program: what is compiled, see :class:`~hadas.datasets.records.CostRecord`.
         raw_directory: where the power readings of every row are kept; ``None`` = nowhere.
+        check: called before every row; what it raises ends the session (a lease that was lost).
         clock: time, for tests.
     """
 
     def __init__(
         self, rig: Rig, protocol: MeasuringProtocol = FULL, *, space: BackboneSpace, n_classes: int,
-        program: Program = "stages", raw_directory: Path | None = None, clock: Clock = REAL_TIME,
+        program: Program = "stages", raw_directory: Path | None = None,
+        check: Callable[[], None] = lambda: None, clock: Clock = REAL_TIME,
     ) -> None:  # fmt: skip
         self.rig = rig
         self.protocol = protocol
@@ -46,6 +48,7 @@ class MeasuredDevice:
         self.n_classes = n_classes
         self.program = program
         self.raw_directory = raw_directory
+        self._check = check
         self._clock = clock
 
     @property
@@ -78,10 +81,11 @@ class MeasuredDevice:
         comes again every ``anchor_every`` rows, and at the end of a session that is half as long.  An anchor that
         moved is measured once more; if it moved indeed, the rows since the last good anchor are
         undone (:mod:`hadas.datasets.believable`) and measured again.  So is, once, every request whose row is
-        invalid.  A lost connection ends the session.
+        invalid.
 
         Raises:
             OffTableFrequencyError, SpaceError: before anything is measured, for any request of the plan.
+            ConnectionLostError: after the row that the device was lost in; the plan can be gone on with.
         """
         check_plan(plan, self.clock_table(), self.space)
         return self._rows(plan)
@@ -93,7 +97,8 @@ class MeasuredDevice:
             warmest_c=_warmest(plan.earlier), raw_directory=self.raw_directory,
         )  # fmt: skip
         row_no = plan.first_row
-        while not meter.connection_lost and (job := queue.next()) is not None:
+        while (job := queue.next()) is not None:
+            self._check()
             if job.anchor:
                 meter.begin_batch()
             record = meter.measure(job, row_no)
@@ -103,6 +108,8 @@ class MeasuredDevice:
             queue.add(record)
             yield record
             row_no += 1
+            if meter.lost is not None:
+                raise meter.lost
 
 
 def _warmest(rows: tuple[CostRecord, ...]) -> float | None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from hadas.datasets.evidence import Evidence
-from hadas.errors import ConfigError, OffTableFrequencyError
+from hadas.errors import ConfigError, ConnectionLostError, DeviceBusyError, OffTableFrequencyError
 from hadas.measurement.hardware.device import MeasurementPlan
 from hadas.measurement.hardware.disturbance import judge_states
 from hadas.measurement.hardware.loops import LoopResult, loop_energy
@@ -40,6 +40,19 @@ def device(rig, protocol=FULL, **kwargs):
 def measure(rig, *requests, protocol=FULL, seed=0, **kwargs):
     plan = MeasurementPlan("s", requests or (a_request(),), seed=seed)
     return list(device(rig, protocol, **kwargs).measure(plan))
+
+
+def measure_until(error, rig, *requests, **kwargs):
+    """The rows that come before an error, and what it says."""
+    rows = []
+
+    def run():
+        for row in device(rig, FULL, **kwargs).measure(MeasurementPlan("s", requests)):
+            rows.append(row)
+
+    with pytest.raises(error) as raised:
+        run()
+    return rows, str(raised.value)
 
 
 # --- contracts --------------------------------------------------------------------------------------
@@ -399,9 +412,22 @@ def test_a_device_error_is_a_row_with_its_reason(where):
 
 def test_a_lost_connection_ends_the_session():
     rig = VirtualRig(faults=Faults(fail_in_loop=lambda row: LOST if row == 1 else None))
-    rows = measure(rig, a_request(), a_request("m1"), a_request("m2"))
+    rows, said = measure_until(ConnectionLostError, rig, a_request(), a_request("m1"), a_request("m2"))
     assert [row.valid for row in rows] == [True, False]
-    assert rows[1].reason == str(LOST)
+    assert rows[1].reason == said == str(LOST)
+
+
+def test_a_lost_lease_ends_the_session_before_the_next_row():
+    left = iter(("", "", "taken by somebody else"))
+
+    def check():
+        if reason := next(left):
+            raise DeviceBusyError(reason)
+
+    requests = (a_request(), a_request("m1"), a_request("m2"))
+    rows, said = measure_until(DeviceBusyError, VirtualRig(), *requests, check=check)
+    assert len(rows) == 2
+    assert said == "taken by somebody else"
 
 
 def test_a_program_that_ends_by_itself_is_an_error():

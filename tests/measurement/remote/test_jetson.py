@@ -144,9 +144,10 @@ def test_a_network_is_measured_end_to_end(rig: JetsonRig, board: Board) -> None:
         ]  # fmt: skip
         assert row.latency_ms is not None
         assert row.energy_mj is not None
-        # The fake board draws the same power always, so that energy is power times time.
-        assert row.energy_mj.value == pytest.approx(MODULE_W * row.latency_ms.value, rel=0.15)
         assert row.evidence is not None
+        # The fake board draws the same power always, so that energy is power times the mean (not the median) time.
+        mean_ms = sum(sum(s.latency.block_ms) / len(s.latency.block_ms) for s in row.evidence.stages)
+        assert row.energy_mj.value == pytest.approx(MODULE_W * mean_ms, rel=0.3)
         assert row.evidence.engine == f"torch {torch.__version__} cpu"
         assert row.evidence.clocks_verified
         assert row.evidence.decision_ms is not None
@@ -237,10 +238,11 @@ def test_a_link_that_drops_ends_the_session_and_the_board_is_restored(
     process_id = transport.process_id
     assert process_id is not None
     threading.Timer(0.7, os.kill, (process_id, signal.SIGKILL)).start()
-    rest = list(rows)
-    assert len(rest) == 1, "a lost connection ends the session"
-    assert not rest[0].valid
-    assert "connection" in rest[0].reason
+    cut = next(rows)
+    assert not cut.valid
+    assert "connection" in cut.reason
+    with pytest.raises(ConnectionLostError):
+        next(rows)
     assert board.await_restored(5.0) < 5.0
     with pytest.raises(ConnectionLostError):
         rig.state()
