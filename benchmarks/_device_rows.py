@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from hadas.datasets.records import CostRecord, Program
-from hadas.measurement.hardware.cuda import CudaRig
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
-from hadas.measurement.hardware.host_cpu import HostCpuRig
-from hadas.measurement.hardware.protocol import MeasuringProtocol
-from hadas.measurement.hardware.runner import MeasuredDevice
-from hadas.measurement.hardware.torch_rig import Engine
+from hadas.measurement.hardware.local.cuda import CudaRig
+from hadas.measurement.hardware.local.host_cpu import HostCpuRig
+from hadas.measurement.hardware.local.torch_rig import Engine
+from hadas.measurement.hardware.measuring.protocol import MeasuringProtocol
+from hadas.measurement.hardware.measuring.runner import MeasuredDevice
 from hadas.spaces import PINNED, Exits, MBConvSpace
 
 N_CLASSES = 100

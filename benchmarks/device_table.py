@@ -46,9 +46,9 @@ from _device_rows import (  # noqa: E402
 from _gpu_day_result import rounded  # noqa: E402
 
 from hadas.datasets.records import CostRecord  # noqa: E402
-from hadas.measurement.hardware.cuda import CudaRig  # noqa: E402
-from hadas.measurement.hardware.host_cpu import HostCpuRig  # noqa: E402
-from hadas.measurement.hardware.protocol import FULL, QUICK, MeasuringProtocol  # noqa: E402
+from hadas.measurement.hardware.local.cuda import CudaRig  # noqa: E402
+from hadas.measurement.hardware.local.host_cpu import HostCpuRig  # noqa: E402
+from hadas.measurement.hardware.measuring.protocol import FULL, QUICK, MeasuringProtocol  # noqa: E402
 from hadas.spaces import MBConvSpace, attentivenas_space, mini_space  # noqa: E402
 
 N_EXITS = 2

@@ -30,7 +30,7 @@ from hadas.datasets.logs.jsonl import record_line
 from hadas.datasets.records import CostRecord, Statistic
 from hadas.datasets.store import Store
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
-from hadas.measurement.hardware.simulator import simulated_device
+from hadas.measurement.hardware.simulation.simulator import simulated_device
 from hadas.spaces import Exits, mini_space
 
 REACH = {"lost": 0, "doubled": 0, "faster_than_row_by_row": 4.0}

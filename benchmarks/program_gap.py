@@ -55,9 +55,9 @@ from _gpu_day_result import rounded  # noqa: E402
 
 from hadas.datasets.records import CostRecord  # noqa: E402
 from hadas.errors import ConfigError  # noqa: E402
-from hadas.measurement.hardware.protocol import QUICK, MeasuringProtocol  # noqa: E402
-from hadas.measurement.hardware.statistics import half_width  # noqa: E402
-from hadas.measurement.hardware.torch_rig import ENGINES, Engine  # noqa: E402
+from hadas.measurement.hardware.local.torch_rig import ENGINES, Engine  # noqa: E402
+from hadas.measurement.hardware.measuring.protocol import QUICK, MeasuringProtocol  # noqa: E402
+from hadas.measurement.hardware.measuring.statistics import half_width  # noqa: E402
 from hadas.spaces import MBConvSpace, attentivenas_space, mini_space  # noqa: E402
 
 TOLERANCE = 0.10

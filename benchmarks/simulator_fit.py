@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from _simulator_data import ARCHITECTURES, FloatArray, Sweep, cnn_zoos, dvfs_runs, missing, tx2_sweeps
 
-from hadas.measurement.hardware.fitting import (
+from hadas.measurement.hardware.simulation.fitting import (
     fit_layers,
     fit_module_power,
     fit_sum,
@@ -32,8 +32,8 @@ from hadas.measurement.hardware.fitting import (
     mean_absolute_percentage_error,
     torchvision_layers,
 )
-from hadas.measurement.hardware.profiles import PROFILES, parameter_table
-from hadas.measurement.hardware.simulator import EXTRAPOLATED, SimulatedDevice, simulated_device
+from hadas.measurement.hardware.simulation.profiles import PROFILES, parameter_table
+from hadas.measurement.hardware.simulation.simulator import EXTRAPOLATED, SimulatedDevice, simulated_device
 from hadas.spaces import CLOCK_TABLES, Stage, Unit, attentivenas_space
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "measurements"

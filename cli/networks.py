@@ -16,7 +16,7 @@ from .printing import console, print_table, showing_progress
 if TYPE_CHECKING:
     from ..datasets.records import CostRecord, Program, Statistic
     from ..measurement.hardware.device import CostRequest
-    from ..measurement.hardware.statistics import Agreement
+    from ..measurement.hardware.measuring.statistics import Agreement
     from ..spaces import Backbone, MBConvSpace
 
 
@@ -48,8 +48,8 @@ def measure_networks(
         HadasError: what cannot be measured, and why.
     """
     from ..measurement.farm.opening import hold_devices
+    from ..measurement.hardware.measuring.protocol import PROTOCOLS
     from ..measurement.hardware.named import named_requests
-    from ..measurement.hardware.protocol import PROTOCOLS
     from ..measurement.hardware.sweep import sweep_into_log
     from ..spaces import space_by_name
 
@@ -129,14 +129,14 @@ def _cells(row: CostRecord, names: Mapping[Backbone, str]) -> dict[str, str]:
 
 
 def _cell(statistic: Statistic | None) -> str:
-    from ..measurement.hardware.statistics import half_width
+    from ..measurement.hardware.measuring.statistics import half_width
 
     return "" if statistic is None else f"{statistic.value:.4g} ± {half_width(statistic):.2g}"
 
 
 def agreement_lines(groups: Iterable[Sequence[CostRecord]], names: Mapping[Backbone, str]) -> list[str]:
     """Whether repeats of the same thing agree within their intervals, one line per pair of valid neighbours."""
-    from ..measurement.hardware.statistics import agreement
+    from ..measurement.hardware.measuring.statistics import agreement
 
     lines = []
     for rows in groups:

@@ -57,7 +57,7 @@ class Assembly:
         """
         _ = self.space, self.search_settings, self.recipes, self.clock_table_file
         if self.config.device.kind == "simulator":
-            from ..measurement.hardware.simulator import simulated_device
+            from ..measurement.hardware.simulation.simulator import simulated_device
 
             # The number of classes does not matter for what is checked here.
             simulated_device(
@@ -99,7 +99,7 @@ class Assembly:
         if self.device is not None:
             yield self.device
         elif device.kind == "simulator":
-            from ..measurement.hardware.simulator import simulated_device
+            from ..measurement.hardware.simulation.simulator import simulated_device
 
             yield simulated_device(
                 device.name, space=self.space, n_classes=self.data.n_classes, table=self.clock_table_file
@@ -114,7 +114,7 @@ class Assembly:
             )
         else:
             from ..measurement.farm.opening import hold_devices
-            from ..measurement.hardware.protocol import PROTOCOLS
+            from ..measurement.hardware.measuring.protocol import PROTOCOLS
 
             with hold_devices(
                 device.names, self._path(device.devices), PROTOCOLS[device.measuring_protocol], space=self.space,

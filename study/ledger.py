@@ -275,7 +275,7 @@ class Ledger:
 
     def _price_by_protocol(self) -> UnitCost | None:
         """What the measuring protocol takes for a row of two exits; loading the programs comes on top."""
-        from ..measurement.hardware.protocol import PROTOCOLS
+        from ..measurement.hardware.measuring.protocol import PROTOCOLS
 
         device, known = self._study.config.device, self._study.parts.known_device
         if not device.is_real:

@@ -77,7 +77,7 @@ def statements(study: Study) -> list[str]:
 
 def _extrapolated(study: Study) -> list[str]:
     """What of the measured front lies at clocks for which no data stand behind the simulator."""
-    from ..measurement.hardware.simulator import EXTRAPOLATED
+    from ..measurement.hardware.simulation.simulator import EXTRAPOLATED
 
     front = study.findings.front(study.findings.loop_points())
     n = sum(p.cost.evidence is not None and EXTRAPOLATED in p.cost.evidence.flags for p in front)

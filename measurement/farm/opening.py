@@ -19,7 +19,7 @@ from ...datasets.store import Store
 from ...errors import ConfigError
 from ...spaces import ClockTable, MBConvSpace
 from ..hardware.device import Device, MeasurementPlan
-from ..hardware.protocol import MeasuringProtocol
+from ..hardware.measuring.protocol import MeasuringProtocol
 from .devices import CudaConfig, DeviceConfig, HostCpuConfig, load_devices
 from .parallel import check_same_target, measure_in_parallel
 from .reserving import ReservedDevice, reserve

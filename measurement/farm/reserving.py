@@ -14,12 +14,12 @@ from ...datasets.leases import HeldLease, Leases
 from ...datasets.records import Program
 from ...errors import DeviceBusyError, DeviceError, HadasError
 from ...spaces import MBConvSpace, mini_space
-from ..hardware.protocol import MeasuringProtocol
+from ..hardware.measuring.protocol import MeasuringProtocol
+from ..hardware.measuring.runner import MeasuredDevice
 from ..hardware.remote.boards import board_name, release_name
 from ..hardware.remote.client import AgentClient
 from ..hardware.remote.transport import LocalTransport, SshTransport, Transport
 from ..hardware.rig import Rig
-from ..hardware.runner import MeasuredDevice
 from .devices import CudaConfig, DeviceConfig, HostCpuConfig, JetsonConfig
 
 _LISTENING_S = 1.0
@@ -69,11 +69,11 @@ def open_rig(config: DeviceConfig, *, space: MBConvSpace, n_classes: int) -> Rig
     """
     # Rigs of this machine need torch at import, those behind an agent do not before they export.
     if isinstance(config, HostCpuConfig):
-        from ..hardware.host_cpu import HostCpuRig
+        from ..hardware.local.host_cpu import HostCpuRig
 
         return HostCpuRig(space, n_classes, threads=config.threads, engine=config.engine)
     if isinstance(config, CudaConfig):
-        from ..hardware.cuda import CudaRig
+        from ..hardware.local.cuda import CudaRig
 
         return CudaRig(
             space, n_classes, index=config.index, engine=config.engine, dtype=config.dtype,

@@ -23,7 +23,7 @@ from ...datasets.records import CostRecord, StageCost, Target, Truth
 from ...errors import ConfigError
 from ...spaces import PINNED, Backbone, BackboneSpace, ClockDomain, ClockTable, Layer, Setting, Stage
 from .device import CostRequest, MeasurementPlan
-from .protocol import check_plan, total_statistic
+from .measuring.protocol import check_plan, total_statistic
 
 COMPOSED = "composed"
 """Flag of a row that was put together from stages of several recorded rows."""

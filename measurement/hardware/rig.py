@@ -1,7 +1,7 @@
 """What the measuring protocol asks of a device: set clocks, load programs, loop one, read the sensors.
 
 A rig only obeys.  When to stop, what to repeat and what to believe is decided by the protocol
-(:mod:`.runner`), which is the same for every device: the CPU and the GPU of this machine, and a
+(:mod:`.measuring.runner`), which is the same for every device: the CPU and the GPU of this machine, and a
 Jetson behind an agent.
 
 Units: seconds, W, Hz, degrees Celsius.

@@ -49,8 +49,8 @@ from hadas.measurement.accuracy.supernet import Supernet
 from hadas.measurement.accuracy.supernet_meter import SupernetMeter
 from hadas.measurement.accuracy.training import load_supernet, train_supernet
 from hadas.measurement.hardware.device import CostRequest, Device, MeasurementPlan
-from hadas.measurement.hardware.host_cpu import HostCpuDevice
-from hadas.measurement.hardware.simulator import simulated_device
+from hadas.measurement.hardware.local.host_cpu import HostCpuDevice
+from hadas.measurement.hardware.simulation.simulator import simulated_device
 from hadas.spaces import Backbone, Exits, MBConvSpace, attentivenas_space, mini_space
 from hadas.spaces.mbconv import block_plans
 from hadas.study.assembly import Assembly

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from hadas.errors import ConfigError, DeviceError
-from hadas.measurement.hardware import nvml
-from hadas.measurement.hardware.cuda import ClockWatch, CudaRig
 from hadas.measurement.hardware.device import CostRequest
-from hadas.measurement.hardware.nvml import (
+from hadas.measurement.hardware.local import nvml
+from hadas.measurement.hardware.local.cuda import ClockWatch, CudaRig
+from hadas.measurement.hardware.local.nvml import (
     POWER_CAP,
     SLOWDOWN,
     NvidiaSmiGpu,

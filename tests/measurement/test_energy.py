@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hadas.measurement.hardware.energy import (
+from hadas.measurement.hardware.local.energy import (
     PowercapMeter,
     Sampler,
     busy_loop,

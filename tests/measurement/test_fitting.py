@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hadas.measurement.hardware.fitting import (
+from hadas.measurement.hardware.simulation.fitting import (
     LayerLatency,
     ModulePower,
     WholeNetworkLatency,

@@ -16,16 +16,16 @@ import torch
 from hadas.datasets.records import CostRecord, Program, Truth
 from hadas.errors import ConfigError, DeviceError, SpaceError
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
-from hadas.measurement.hardware.host_cpu import HostCpuDevice, HostCpuRig
-from hadas.measurement.hardware.protocol import QUICK
-from hadas.measurement.hardware.runner import MeasuredDevice
-from hadas.measurement.hardware.torch_rig import (
+from hadas.measurement.hardware.local.host_cpu import HostCpuDevice, HostCpuRig
+from hadas.measurement.hardware.local.torch_rig import (
     ENGINES,
     Engine,
     failures_named,
     numpy_decision,
     torch_decision,
 )
+from hadas.measurement.hardware.measuring.protocol import QUICK
+from hadas.measurement.hardware.measuring.runner import MeasuredDevice
 from hadas.spaces import CLOCK_TABLES, PINNED, Backbone, Exits, Setting, attentivenas_space, mini_space
 
 from .rig_contract import check_device, check_rig
@@ -91,7 +91,7 @@ _PAGE_FAULTS = """
 import resource
 from itertools import islice
 from hadas.measurement.hardware.device import CostRequest
-from hadas.measurement.hardware.host_cpu import HostCpuRig
+from hadas.measurement.hardware.local.host_cpu import HostCpuRig
 from hadas.spaces import PINNED, Exits, attentivenas_space
 
 space = attentivenas_space()

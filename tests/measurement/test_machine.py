@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hadas.measurement.hardware.energy import busy_loop
-from hadas.measurement.hardware.machine import cpu_identity, governors, hottest_c, machine_measures
+from hadas.measurement.hardware.local.energy import busy_loop
+from hadas.measurement.hardware.local.machine import cpu_identity, governors, hottest_c, machine_measures
 
 
 def _write(root: Path, path: str, text: str) -> None:

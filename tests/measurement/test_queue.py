@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from hadas.datasets.believable import believable, is_anchor, is_drift, judged
 from hadas.measurement.hardware.device import MeasurementPlan
-from hadas.measurement.hardware.protocol import FULL
-from hadas.measurement.hardware.runner import MeasuredDevice
+from hadas.measurement.hardware.measuring.protocol import FULL
+from hadas.measurement.hardware.measuring.runner import MeasuredDevice
 from hadas.spaces import mini_space
 
 from .virtual_rig import BROKEN, LOST, TABLE, Faults, VirtualRig, a_request

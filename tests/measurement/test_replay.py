@@ -13,7 +13,7 @@ from hadas.datasets.records import CostRecord, Truth
 from hadas.errors import ConfigError, OffTableFrequencyError
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
 from hadas.measurement.hardware.replay import COMPOSED, ReplayDevice
-from hadas.measurement.hardware.simulator import simulated_device
+from hadas.measurement.hardware.simulation.simulator import simulated_device
 from hadas.search.designs import Design
 from hadas.spaces import Exits, mini_space
 from hadas.study import Study

@@ -17,12 +17,12 @@ import pytest
 from hadas.datasets.evidence import Evidence
 from hadas.errors import ConfigError, ConnectionLostError, DeviceBusyError, OffTableFrequencyError
 from hadas.measurement.hardware.device import MeasurementPlan
-from hadas.measurement.hardware.disturbance import judge_states
-from hadas.measurement.hardware.loops import LoopResult, loop_energy
-from hadas.measurement.hardware.protocol import FULL, QUICK, MeasuringProtocol
+from hadas.measurement.hardware.measuring.disturbance import judge_states
+from hadas.measurement.hardware.measuring.loops import LoopResult, loop_energy
+from hadas.measurement.hardware.measuring.protocol import FULL, QUICK, MeasuringProtocol
+from hadas.measurement.hardware.measuring.runner import MeasuredDevice
+from hadas.measurement.hardware.measuring.statistics import window_energy
 from hadas.measurement.hardware.rig import DeviceState, EnergySource
-from hadas.measurement.hardware.runner import MeasuredDevice
-from hadas.measurement.hardware.statistics import window_energy
 from hadas.spaces import PINNED, mini_space
 
 from .rig_contract import check_device, check_rig

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hadas.datasets.records import CostRecord, Truth
 from hadas.errors import ConfigError, OffTableFrequencyError, SpaceError
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
-from hadas.measurement.hardware.parameters import HardwareProfile
-from hadas.measurement.hardware.profiles import PROFILES, parameter_table
-from hadas.measurement.hardware.sensors import SENSOR_AVERAGING_S, PowerSensor
-from hadas.measurement.hardware.simulator import EXTRAPOLATED, SimulatedDevice, simulated_device
+from hadas.measurement.hardware.simulation.parameters import HardwareProfile
+from hadas.measurement.hardware.simulation.profiles import PROFILES, parameter_table
+from hadas.measurement.hardware.simulation.sensors import SENSOR_AVERAGING_S, PowerSensor
+from hadas.measurement.hardware.simulation.simulator import EXTRAPOLATED, SimulatedDevice, simulated_device
 from hadas.spaces import (
     CLOCK_TABLES,
     Backbone,

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from hadas.datasets.records import Statistic
 from hadas.errors import RecordError
 from hadas.measurement.hardware.device import MeasurementPlan
-from hadas.measurement.hardware.rig import Block, EnergySource, PowerTrace
-from hadas.measurement.hardware.runner import MeasuredDevice
-from hadas.measurement.hardware.statistics import (
+from hadas.measurement.hardware.measuring.runner import MeasuredDevice
+from hadas.measurement.hardware.measuring.statistics import (
     agreement,
     bootstrap_interval,
     latency_evidence,
@@ -24,6 +23,7 @@ from hadas.measurement.hardware.statistics import (
     row_total,
     window_energy,
 )
+from hadas.measurement.hardware.rig import Block, EnergySource, PowerTrace
 from hadas.spaces import mini_space
 
 from .virtual_rig import COUNTER, JETSON_SENSOR, VirtualRig, a_request

@@ -8,10 +8,10 @@ from hadas.datasets.believable import believable, is_anchor
 from hadas.datasets.logs.jsonl import read_records
 from hadas.errors import ConfigError, OffTableFrequencyError
 from hadas.measurement.hardware.device import MeasurementPlan
+from hadas.measurement.hardware.measuring.protocol import QUICK
+from hadas.measurement.hardware.measuring.runner import MeasuredDevice
 from hadas.measurement.hardware.named import named_requests
 from hadas.measurement.hardware.narrowed import NarrowedDevice
-from hadas.measurement.hardware.protocol import QUICK
-from hadas.measurement.hardware.runner import MeasuredDevice
 from hadas.measurement.hardware.sweep import sweep_into_log
 from hadas.spaces import ClockDomain, ClockTable, mini_space
 

@@ -17,6 +17,7 @@ import numpy as np
 from hadas.datasets.records import Program, Target, Truth
 from hadas.errors import ConnectionLostError, DeviceError
 from hadas.measurement.hardware.device import CostRequest
+from hadas.measurement.hardware.measuring.row import Clock
 from hadas.measurement.hardware.rig import (
     Block,
     ClockReading,
@@ -25,7 +26,6 @@ from hadas.measurement.hardware.rig import (
     LoadedStage,
     PowerTrace,
 )
-from hadas.measurement.hardware.row import Clock
 from hadas.spaces import ClockDomain, ClockTable, Exits, MBConvSpace, Setting, mini_space
 
 TABLE = ClockTable(

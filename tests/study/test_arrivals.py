@@ -15,8 +15,8 @@ from hadas.datasets.evidence import Evidence
 from hadas.datasets.records import CostRecord, Statistic, Truth
 from hadas.errors import StudyError
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
-from hadas.measurement.hardware.profiles import PROFILES
-from hadas.measurement.hardware.simulator import SimulatedDevice
+from hadas.measurement.hardware.simulation.profiles import PROFILES
+from hadas.measurement.hardware.simulation.simulator import SimulatedDevice
 from hadas.spaces import CLOCK_TABLES, Exits, mini_space
 from hadas.study import Study
 from hadas.study.arrivals import find_arrivals, fit_new

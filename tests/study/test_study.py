@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from hadas.errors import HadasError, StudyError
-from hadas.measurement.hardware.protocol import QUICK
-from hadas.measurement.hardware.runner import MeasuredDevice
+from hadas.measurement.hardware.measuring.protocol import QUICK
+from hadas.measurement.hardware.measuring.runner import MeasuredDevice
 from hadas.spaces import CLOCK_TABLES, Exits, mini_space
 from hadas.study import Study
 from hadas.study.config import template

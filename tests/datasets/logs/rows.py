@@ -7,7 +7,7 @@ from dataclasses import replace
 from hadas.datasets.evidence import EnergyEvidence, Evidence, LatencyEvidence, StageEvidence
 from hadas.datasets.records import CostRecord, StageCost, Statistic, Target, Truth
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
-from hadas.measurement.hardware.simulator import simulated_device
+from hadas.measurement.hardware.simulation.simulator import simulated_device
 from hadas.spaces import CLOCK_TABLES, Exits, mini_space
 
 SPACE = mini_space()

@@ -16,8 +16,8 @@ from hadas.datasets.records import CostRecord, Target
 from hadas.errors import ConfigError, DeviceError, OffTableFrequencyError
 from hadas.measurement.farm.parallel import measure_in_parallel, session_of
 from hadas.measurement.hardware.device import MeasurementPlan
-from hadas.measurement.hardware.protocol import QUICK
-from hadas.measurement.hardware.runner import MeasuredDevice
+from hadas.measurement.hardware.measuring.protocol import QUICK
+from hadas.measurement.hardware.measuring.runner import MeasuredDevice
 from hadas.spaces import Setting, mini_space
 
 from ..virtual_rig import BROKEN, LOST, Faults, VirtualRig, a_request

@@ -18,7 +18,7 @@ from hadas.measurement.farm.devices import HostCpuConfig, JetsonConfig
 from hadas.measurement.farm.parallel import measure_in_parallel
 from hadas.measurement.farm.reserving import check_up, owner_name, reserve
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
-from hadas.measurement.hardware.protocol import QUICK
+from hadas.measurement.hardware.measuring.protocol import QUICK
 from hadas.spaces import PINNED, Exits, mini_space
 
 from ..agent.fake_board import contents

@@ -25,15 +25,15 @@ from hadas.errors import (
     OffTableFrequencyError,
 )
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
+from hadas.measurement.hardware.measuring.protocol import QUICK
+from hadas.measurement.hardware.measuring.runner import MeasuredDevice
 from hadas.measurement.hardware.programs import ProgramFile
-from hadas.measurement.hardware.protocol import QUICK
 from hadas.measurement.hardware.remote.boards import board_name, cpu_name, gpu_name, release_name
 from hadas.measurement.hardware.remote.client import AgentClient, AgentReplyError
 from hadas.measurement.hardware.remote.jetson import JetsonRig, chosen_engine, steered_table
 from hadas.measurement.hardware.remote.loops import RemotePrograms
 from hadas.measurement.hardware.remote.settings import JetsonSettings
 from hadas.measurement.hardware.remote.transport import LocalTransport, SshTransport, Transport
-from hadas.measurement.hardware.runner import MeasuredDevice
 from hadas.spaces import PINNED, ClockTable, Exits, mini_space
 
 from ..agent.fake_board import contents

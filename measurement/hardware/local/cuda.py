@@ -18,15 +18,15 @@ from itertools import pairwise
 
 import torch
 
-from ...datasets.records import Program, Target, Truth
-from ...errors import ConfigError
-from ...spaces import PINNED, ClockDomain, ClockTable, MBConvSpace, Setting
-from .device import CostRequest
+from ....datasets.records import Program, Target, Truth
+from ....errors import ConfigError
+from ....spaces import PINNED, ClockDomain, ClockTable, MBConvSpace, Setting
+from ..device import CostRequest
+from ..programs import torch_dtype
+from ..rig import Block, ClockReading, DeviceState, EnergySource, PowerTrace, Programs
 from .energy import Finding, Sampler
 from .machine import Measures, machine_measures
 from .nvml import POWER_CAP, SLOWDOWN, GpuSensors, NvmlGpu, find_gpu_energy, open_gpu, require_lockable
-from .programs import torch_dtype
-from .rig import Block, ClockReading, DeviceState, EnergySource, PowerTrace, Programs
 from .torch_rig import (
     Engine,
     Inference,

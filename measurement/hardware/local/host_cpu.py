@@ -13,15 +13,15 @@ from pathlib import Path
 
 import torch
 
-from ...datasets.records import Program, Target, Truth
-from ...errors import ConfigError
-from ...spaces import PINNED, ClockTable, MBConvSpace, Setting
-from .device import CostRequest
+from ....datasets.records import Program, Target, Truth
+from ....errors import ConfigError
+from ....spaces import PINNED, ClockTable, MBConvSpace, Setting
+from ..device import CostRequest
+from ..measuring.protocol import QUICK, MeasuringProtocol
+from ..measuring.runner import MeasuredDevice
+from ..rig import ClockReading, DeviceState, EnergySource, LoadedStage, PowerTrace, Programs
 from .energy import POWERCAP, Finding, Sampler, find_powercap
 from .machine import cpu_identity, governors, hottest_c, machine_measures
-from .protocol import QUICK, MeasuringProtocol
-from .rig import ClockReading, DeviceState, EnergySource, LoadedStage, PowerTrace, Programs
-from .runner import MeasuredDevice
 from .torch_rig import (
     ENGINES,
     Engine,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...datasets.evidence import StoppedBy
-from ...errors import DeviceError
+from ....datasets.evidence import StoppedBy
+from ....errors import DeviceError
+from ..rig import Block, DeviceState, EnergySource, PowerTrace, Programs, Rig
 from .protocol import MeasuringProtocol
-from .rig import Block, DeviceState, EnergySource, PowerTrace, Programs, Rig
 from .statistics import WindowEnergy, block_means_ms, bootstrap_interval, window_energy
 
 _PROBE_S = 0.05

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from .rig import EnergySource, PowerTrace
+from ..rig import EnergySource, PowerTrace
 
 POWERCAP = Path("/sys/class/powercap")
 """Where the kernel shows the energy counters of processors."""

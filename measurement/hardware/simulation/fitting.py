@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares, nnls
 
-from ...spaces import Layer
-from ...spaces.workload import LayerKind, Shape
+from ....spaces import Layer
+from ....spaces.workload import LayerKind, Shape
 
 FloatArray = NDArray[np.float64]
 

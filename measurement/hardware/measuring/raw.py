@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import DataError
-from .rig import PowerTrace
+from ....errors import DataError
+from ..rig import PowerTrace
 
 
 def write_power_readings(

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ...datasets.records import CostRecord, Program, Target, Truth
-from ...spaces import BackboneSpace, ClockTable
-from .device import MeasurementPlan
+from ....datasets.records import CostRecord, Program, Target, Truth
+from ....spaces import BackboneSpace, ClockTable
+from ..device import MeasurementPlan
+from ..rig import Rig
 from .protocol import FULL, MeasuringProtocol, check_plan
 from .queue import Queue, judge_anchor
-from .rig import Rig
 from .row import Clock, RowMeter
 
 REAL_TIME = Clock()

@@ -19,9 +19,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ...errors import ConfigError, DeviceError
+from ....errors import ConfigError, DeviceError
+from ..rig import EnergySource
 from .energy import EnergyMeter, Finding, dead_rails
-from .rig import EnergySource
 
 RAIL = "gpu"
 _UPDATE_S = 0.1

@@ -1,6 +1,6 @@
 """What the simulator knows of a device, every value with its tag: fitted, from a source, or guessed.
 
-Tags are data, not comments: :func:`hadas.measurement.hardware.profiles.parameter_table` prints them
+Tags are data, not comments: :func:`hadas.measurement.hardware.simulation.profiles.parameter_table` prints them
 beside the values.  They change no cost, so they are no part of a profile's hash.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar
 
-from ...spaces import Setting
+from ....spaces import Setting
 
 Curve = tuple[tuple[int, float], ...]
 """(frequency in Hz, value) pairs, ascending, one per step of a clock."""
@@ -109,7 +109,7 @@ class HardwareProfile:
     """Everything the simulator knows of one processor on one board.
 
     Attributes:
-        name: key in :data:`~hadas.measurement.hardware.profiles.PROFILES` and in
+        name: key in :data:`~hadas.measurement.hardware.simulation.profiles.PROFILES` and in
             :data:`hadas.spaces.CLOCK_TABLES`.
         board, processor: as in :class:`~hadas.datasets.records.Target`.
         compute_clock: the clock domain that the arithmetic runs on.

@@ -18,12 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...datasets.records import Program
-from ...errors import DeviceError
-from ...spaces import MBConvSpace
-from .device import CostRequest
-from .energy import EnergyMeter, Sampler
-from .programs import (
+from ....datasets.records import Program
+from ....errors import DeviceError
+from ....spaces import MBConvSpace
+from ..device import CostRequest
+from ..programs import (
     ProgramFile,
     example_input,
     export_programs,
@@ -32,7 +31,8 @@ from .programs import (
     torch_dtype,
     torchscript,
 )
-from .rig import Block, LoadedStage, Loop, PowerTrace
+from ..rig import Block, LoadedStage, Loop, PowerTrace
+from .energy import EnergyMeter, Sampler
 
 Engine = Literal["eager", "torchscript", "onnxruntime"]
 ENGINES: tuple[Engine, ...] = ("eager", "torchscript", "onnxruntime")

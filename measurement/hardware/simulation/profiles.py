@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import ConfigError
+from ....errors import ConfigError
 from .parameters import (
     Curve,
     HardwareProfile,

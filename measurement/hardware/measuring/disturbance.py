@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...spaces import Setting
+from ....spaces import Setting
+from ..rig import DeviceState
 from .protocol import MeasuringProtocol
-from .rig import DeviceState
 
 PRESSURE = "cpu_pressure_percent"
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...datasets.evidence import EnergyEvidence, LatencyEvidence, StoppedBy
-from ...datasets.records import CostRecord, Statistic
-from ...errors import RecordError
-from .rig import Block, EnergySource, PowerTrace
+from ....datasets.evidence import EnergyEvidence, LatencyEvidence, StoppedBy
+from ....datasets.records import CostRecord, Statistic
+from ....errors import RecordError
+from ..rig import Block, EnergySource, PowerTrace
 
 FloatArray = NDArray[np.float64]
 

@@ -11,9 +11,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from ...datasets.believable import DRIFT, MOVED, is_anchor, is_drift, is_good_anchor, judged
-from ...datasets.records import CostRecord
-from .device import CostRequest, MeasurementPlan
+from ....datasets.believable import DRIFT, MOVED, is_anchor, is_drift, is_good_anchor, judged
+from ....datasets.records import CostRecord
+from ..device import CostRequest, MeasurementPlan
 from .protocol import MeasuringProtocol
 from .statistics import relative_move
 

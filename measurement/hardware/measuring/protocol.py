@@ -11,11 +11,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ...datasets.records import Statistic
-from ...errors import ConfigError, SpaceError
-from ...spaces import BackboneSpace, ClockTable
-from .device import CostRequest, MeasurementPlan
-from .sensors import SENSOR_AVERAGING_S
+from ....datasets.records import Statistic
+from ....errors import ConfigError, SpaceError
+from ....spaces import BackboneSpace, ClockTable
+from ..device import CostRequest, MeasurementPlan
+from ..simulation.sensors import SENSOR_AVERAGING_S
 
 FloatArray = NDArray[np.float64]
 

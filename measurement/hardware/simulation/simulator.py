@@ -20,14 +20,14 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from ...datasets.evidence import Evidence
-from ...datasets.records import CostRecord, StageCost, Statistic, Target, Truth
-from ...errors import ConfigError, OffTableFrequencyError
-from ...spaces import CLOCK_TABLES, BackboneSpace, ClockTable, Layer, Setting, Stage
-from .device import CostRequest, MeasurementPlan
+from ....datasets.evidence import Evidence
+from ....datasets.records import CostRecord, StageCost, Statistic, Target, Truth
+from ....errors import ConfigError, OffTableFrequencyError
+from ....spaces import CLOCK_TABLES, BackboneSpace, ClockTable, Layer, Setting, Stage
+from ..device import CostRequest, MeasurementPlan
+from ..measuring.protocol import SIMULATED, block_statistic, check_plan, total_statistic
 from .parameters import Curve, HardwareProfile
 from .profiles import hardware_profile
-from .protocol import SIMULATED, block_statistic, check_plan, total_statistic
 from .sensors import SENSOR_AVERAGING_S, PowerSensor
 
 FloatArray = NDArray[np.float64]

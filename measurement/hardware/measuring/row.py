@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
-from ...datasets.evidence import EnergyEvidence, Evidence, StageEvidence
-from ...datasets.records import CostRecord, Program, StageCost, Statistic
-from ...errors import ConnectionLostError, DeviceError, HadasError, RecordError
-from ...spaces import Setting
+from ....datasets.evidence import EnergyEvidence, Evidence, StageEvidence
+from ....datasets.records import CostRecord, Program, StageCost, Statistic
+from ....errors import ConnectionLostError, DeviceError, HadasError, RecordError
+from ....spaces import Setting
+from ..rig import Block, ClockReading, DeviceState, EnergySource, LoadedStage, PowerTrace, Programs, Rig
 from .disturbance import Verdict, judge_states
 from .loops import LoopResult, loop_energy, run_loop, runs_per_block
 from .protocol import MeasuringProtocol
 from .queue import Job
 from .raw import write_power_readings
-from .rig import Block, ClockReading, DeviceState, EnergySource, LoadedStage, PowerTrace, Programs, Rig
 from .statistics import (
     WindowEnergy,
     energy_result,
