@@ -7,13 +7,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from ..datasets.believable import judged
-from ..spaces import Backbone, exits_from_heads
+from ..spaces import Backbone
 from .assembly import ProgressCallback
 from .findings import Findings
 
 if TYPE_CHECKING:
-    from ..datasets.records import CostRecord
-    from ..measurement.hardware.device import CostRequest
     from ..search.designs import Design
 
 
@@ -53,7 +51,7 @@ def measure_costs(
 
     store, first_exit = findings.store, findings.parts.space.first_exit
     rows = store.costs(session=session)
-    done = [_request_of(row, first_exit) for row in rows]
+    done = [CostRequest.of(row, first_exit=first_exit) for row in rows]
     known = {request for request, row in zip(done, judged(rows), strict=True) if row.valid}
     wanted = [CostRequest(d.backbone, d.exits, d.setting) for d in designs]
     requests = (*done, *(request for request in wanted if request not in known))
@@ -66,10 +64,3 @@ def measure_costs(
             store.add_cost(record)
             n_measured += 1
             progress(phase, n_measured, max(n_measured, len(requests)))
-
-
-def _request_of(row: CostRecord, first_exit: int) -> CostRequest:
-    from ..measurement.hardware.device import CostRequest
-
-    exits = exits_from_heads(row.heads, first_exit=first_exit, n_blocks=row.backbone.n_blocks)
-    return CostRequest(row.backbone, exits, row.requested)

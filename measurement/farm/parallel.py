@@ -18,12 +18,9 @@ import numpy as np
 from ...datasets.believable import is_anchor, judged
 from ...datasets.records import CostRecord
 from ...errors import ConfigError, DeviceError
-from ...spaces.exits import exits_from_heads
-from ..hardware.device import CostRequest, Device, MeasurementPlan
+from ..hardware.device import CostRequest, Device, MeasurementPlan, request_key
 
 _CHUNK = 4  # requests that a device takes at a time: the idle device is read once for all of them
-
-_Key = tuple[str, tuple[tuple[int, int], ...], tuple[tuple[str, int], ...]]
 
 
 class FarmDevice(Protocol):
@@ -191,7 +188,7 @@ class _Crew:
         Returns:
             What the device died of, or nothing.
         """
-        known = [_request_of(row, chunk[0].exits.first_exit) for row in rows]
+        known = [CostRequest.of(row, first_exit=chunk[0].exits.first_exit) for row in rows]
         plan = MeasurementPlan(
             session, (*known, *chunk), first_row=len(known), seed=self._plan.seed, earlier=tuple(rows)
         )
@@ -240,25 +237,12 @@ def _shuffled(plan: MeasurementPlan) -> list[CostRequest]:
 def _owed(chunk: Sequence[CostRequest], rows: Sequence[CostRecord], n_before: int) -> list[CostRequest]:
     """Requests of a chunk without a row to believe."""
     verdicts = judged(rows)[n_before:]
-    done = Counter(_row_key(row) for row in verdicts if row.valid and not is_anchor(row))
+    done = Counter(request_key(row) for row in verdicts if row.valid and not is_anchor(row))
     owed = []
     for request in chunk:
-        key = _request_key(request)
+        key = request.key
         if done[key]:
             done[key] -= 1
         else:
             owed.append(request)
     return owed
-
-
-def _request_of(row: CostRecord, first_exit: int) -> CostRequest:
-    exits = exits_from_heads(row.heads, first_exit=first_exit, n_blocks=row.backbone.n_blocks)
-    return CostRequest(row.backbone, exits, row.requested)
-
-
-def _request_key(request: CostRequest) -> _Key:
-    return request.backbone.arch_id, request.exits.heads, request.setting.clocks_hz
-
-
-def _row_key(row: CostRecord) -> _Key:
-    return row.backbone.arch_id, row.heads, row.requested.clocks_hz

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from ...datasets.records import CostRecord, Target, Truth
-from ...spaces import Backbone, ClockTable, Exits, Setting
+from ...spaces import Backbone, ClockTable, Exits, Setting, exits_from_heads
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,26 @@ class CostRequest:
     backbone: Backbone
     exits: Exits
     setting: Setting
+
+    @classmethod
+    def of(cls, row: CostRecord, *, first_exit: int) -> Self:
+        """What a row was asked for; ``first_exit`` is its space's."""
+        exits = exits_from_heads(row.heads, first_exit=first_exit, n_blocks=row.backbone.n_blocks)
+        return cls(row.backbone, exits, row.requested)
+
+    @property
+    def key(self) -> RequestKey:
+        """What it has in common with its rows (see :func:`request_key`)."""
+        return self.backbone.arch_id, self.exits.heads, self.setting.clocks_hz
+
+
+RequestKey = tuple[str, tuple[tuple[int, int], ...], tuple[tuple[str, int], ...]]
+"""Network, heads and clocks."""
+
+
+def request_key(row: CostRecord) -> RequestKey:
+    """The key of the request that a row answers."""
+    return row.backbone.arch_id, row.heads, row.requested.clocks_hz
 
 
 @dataclass(frozen=True)

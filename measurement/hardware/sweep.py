@@ -14,7 +14,7 @@ from ...datasets.believable import believable, is_anchor
 from ...datasets.logs.jsonl import LogWriter, read_records
 from ...datasets.records import CostRecord, Program
 from ...errors import ConfigError
-from ...spaces import BackboneSpace, exits_from_heads
+from ...spaces import BackboneSpace
 from .device import CostRequest, Device, MeasurementPlan
 
 
@@ -42,21 +42,20 @@ def sweep_into_log(
     session = rows[0].session.partition("@")[0] if rows else f"{log.stem}-{uuid.uuid4().hex[:8]}"
     with LogWriter(log) as writer:
         for n_wanted in range(1, repeat + 1):
-            n_done = Counter(_request_of(row, space) for row in believable(rows) if not is_anchor(row))
+            n_done = Counter(
+                CostRequest.of(row, first_exit=space.first_exit)
+                for row in believable(rows)
+                if not is_anchor(row)
+            )
             pending = tuple(request for request in requests if n_done[request] < n_wanted)
             if not pending:
                 continue
-            before = tuple(_request_of(row, space) for row in rows)
+            before = tuple(CostRequest.of(row, first_exit=space.first_exit) for row in rows)
             plan = MeasurementPlan(session, (*before, *pending), len(rows), seed, tuple(rows))
             for row in device.measure(plan):
                 writer.append(row)
                 rows.append(row)
                 yield row
-
-
-def _request_of(row: CostRecord, space: BackboneSpace) -> CostRequest:
-    exits = exits_from_heads(row.heads, first_exit=space.first_exit, n_blocks=row.backbone.n_blocks)
-    return CostRequest(row.backbone, exits, row.requested)
 
 
 def _check_alike(rows: Sequence[CostRecord], device: Device, program: Program, log: Path) -> None:

@@ -13,13 +13,11 @@ from itertools import takewhile
 
 from ....datasets.believable import DRIFT, MOVED, is_anchor, is_drift, is_good_anchor, judged
 from ....datasets.records import CostRecord
-from ..device import CostRequest, MeasurementPlan
+from ..device import CostRequest, MeasurementPlan, RequestKey, request_key
 from .protocol import MeasuringProtocol
 from .statistics import relative_move
 
 _MOST_ANCHORS = 3  # in a row: one that moved, one that failed, one that decides
-
-_Key = tuple[str, tuple[tuple[int, int], ...], tuple[tuple[str, int], ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +40,15 @@ class Queue:
     def __init__(self, plan: MeasurementPlan, protocol: MeasuringProtocol) -> None:
         """Wanted are ``plan.requests`` from ``plan.first_row`` on, each as often as it stands there."""
         self._protocol = protocol
-        self._known = {_request_key(request): request for request in plan.requests}
-        self._wanted = Counter(_request_key(request) for request in plan.requests[plan.first_row :])
+        self._known = {request.key: request for request in plan.requests}
+        self._wanted = Counter(request.key for request in plan.requests[plan.first_row :])
         self._order = sorted(self._wanted, key=lambda key: _rank(plan, self._known[key]))
         self.rows = list(plan.earlier)
         self._n_earlier = len(self.rows)
         self._believed_before = {row.row_no for row in judged(self.rows) if row.valid}
         if not self._believed_before and plan.requests[plan.first_row :]:
             # The first request of a plan is measured first, and is what later anchors repeat.
-            first = _request_key(plan.requests[plan.first_row])
+            first = plan.requests[plan.first_row].key
             self._order.sort(key=lambda key: key != first)
 
     def add(self, row: CostRecord) -> None:
@@ -82,7 +80,7 @@ class Queue:
 
     def _anchor(self) -> CostRequest | None:
         reference = self.reference()
-        return None if reference is None else self._known.get(_row_key(reference))
+        return None if reference is None else self._known.get(request_key(reference))
 
     def _anchors_at_the_end(self) -> list[CostRecord]:
         """Anchors measured since the last other row, latest first."""
@@ -104,13 +102,13 @@ class Queue:
     def _pending(self) -> Job | None:
         """First attempts in the plan's random order; then, once, those whose row is not to be believed."""
         verdicts = judged(self.rows)
-        measured: dict[_Key, list[bool]] = {}
-        lost: Counter[_Key] = Counter()
-        before: Counter[_Key] = Counter()
+        measured: dict[RequestKey, list[bool]] = {}
+        lost: Counter[RequestKey] = Counter()
+        before: Counter[RequestKey] = Counter()
         for i, row in enumerate(verdicts):
             if is_anchor(row):
                 continue
-            key = _row_key(row)
+            key = request_key(row)
             if i >= self._n_earlier:
                 measured.setdefault(key, []).append(row.valid)
                 continue
@@ -170,15 +168,7 @@ def _flags(row: CostRecord) -> tuple[str, ...]:
     return row.evidence.flags if row.evidence is not None else ()
 
 
-def _request_key(request: CostRequest) -> _Key:
-    return request.backbone.arch_id, request.exits.heads, request.setting.clocks_hz
-
-
-def _row_key(row: CostRecord) -> _Key:
-    return row.backbone.arch_id, row.heads, row.requested.clocks_hz
-
-
 def _rank(plan: MeasurementPlan, request: CostRequest) -> bytes:
     """Where a request stands in the random order; the order of some of them is that within all of them."""
-    text = repr((plan.seed, plan.session, _request_key(request)))
+    text = repr((plan.seed, plan.session, request.key))
     return hashlib.sha256(text.encode()).digest()
