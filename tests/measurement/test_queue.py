@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hadas.datasets.believable import believable, is_anchor, is_drift, judged
+from hadas.errors import ConnectionLostError
 from hadas.measurement.hardware.device import MeasurementPlan
 from hadas.measurement.hardware.measuring.protocol import FULL
 from hadas.measurement.hardware.measuring.runner import MeasuredDevice
@@ -256,6 +258,12 @@ def test_a_session_killed_at_any_row_goes_on_to_a_believable_row_for_every_reque
         assert list(resume(rig, rows, wanted, DRIFTING)) == []
 
 
+def until_lost(sitting):
+    """Rows until the device is lost, if it is."""
+    with suppress(ConnectionLostError):
+        yield from sitting
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31), st.integers(2, 14), st.integers(1, 6))
 def test_sessions_end_whatever_fails_and_whenever_they_are_killed(seed, n, every):
@@ -271,9 +279,10 @@ def test_sessions_end_whatever_fails_and_whenever_they_are_killed(seed, n, every
 
     rig.faults = replace(rig.faults, fail_on_load=fails)
     protocol, wanted = replace(FAST, anchor_every=every), REQUESTS[:n]
-    rows = list(islice(device(rig, protocol).measure(MeasurementPlan("s", wanted)), int(rng.integers(0, 20))))
+    sitting = device(rig, protocol).measure(MeasurementPlan("s", wanted))
+    rows = list(islice(until_lost(sitting), int(rng.integers(0, 20))))
     for _ in range(3):
-        rows += islice(resume(rig, rows, wanted, protocol), int(rng.integers(0, 20)))
+        rows += islice(until_lost(resume(rig, rows, wanted, protocol)), int(rng.integers(0, 20)))
     assert len(rows) < 80
     rig.faults = replace(rig.faults, slower=lambda now: 1.0, fail_on_load=lambda row: None)
     for _ in range(3):  # a last drift, back to where it was, may be found only now
