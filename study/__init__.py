@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .loop import BASELINES, Study
+from .baselines import BASELINES
+from .loop import Study
 
 __all__ = ["BASELINES", "Study"]

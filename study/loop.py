@@ -27,6 +27,7 @@ from ..datasets.store import Store
 from ..errors import StudyError
 from ..spaces import Backbone
 from .assembly import Assembly, ProgressCallback
+from .baselines import measure_baselines
 from .config import StudyConfig, config_difference, load_config, with_places
 from .findings import ASKED_FOR, Findings
 from .identity import DeviceIdentity
@@ -52,8 +53,6 @@ if TYPE_CHECKING:
 
 N_CHECK_DRAWS = 256
 """Joint draws behind the predicted intervals that a round is checked against."""
-
-BASELINES = ("presets optimized", "backbone only", "random")
 
 
 def _silent(phase: str, done: int, total: int) -> None:
@@ -169,7 +168,7 @@ class Study:
         r = self._open_round(progress)
         if r is None:
             return
-        self._measure_designs(r, _round_name(r), progress)
+        self.measure_designs(r, _round_name(r), progress)
         if self.findings.event("reference") is None:
             self.journal("reference", self.findings.first_reference().to_json())
         self.journal(f"measured:{r}", self.findings.summarise(r).to_json())
@@ -225,7 +224,7 @@ class Study:
                 f"now: {'; '.join(changed)}. Restore it, or give a new study a new name."
             )
 
-    def _measure_designs(self, label: int | str, name: str, progress: ProgressCallback) -> None:
+    def measure_designs(self, label: int | str, name: str, progress: ProgressCallback) -> None:
         """Measure whatever of ``plan:label`` is not in the store yet."""
         designs = self._designs(label)
         backbones = [design.backbone for design in designs]
@@ -428,30 +427,4 @@ class Study:
             self.measure(progress)
         self.search(progress)
         if self.config.baselines:
-            self._measure_baselines(progress)
-
-    def _measure_baselines(self, progress: ProgressCallback) -> None:
-        """Measure what the baselines propose, as many points each as the loop suggested."""
-        from ..search import baselines
-
-        n = sum(point.strategy == "hadas" for point in self.findings.loop_points())
-        if n == 0 or all(self.findings.event(f"measured:{name}") for name in BASELINES):
-            return
-        space, settings = self.parts.space, self.parts.search_settings
-        for i, name in enumerate(BASELINES):
-            if self.findings.event(f"plan:{name}") is None:
-                seed = self.seed_for(8, i)
-                if name == "random":
-                    designs = baselines.random_designs(space, self.parts.table, n, seed)
-                else:
-                    propose = (
-                        baselines.presets_optimized
-                        if name == "presets optimized"
-                        else baselines.backbone_only
-                    )
-                    designs = propose(space, self.worlds(progress).mean, settings, n, seed)
-                documents = [design_to_json(d.backbone, d.exits, d.setting) for d in designs]
-                self.journal(f"plan:{name}", {"designs": documents, "predictions": []})
-            if self.findings.event(f"measured:{name}") is None:
-                self._measure_designs(name, name, progress)
-                self.journal(f"measured:{name}", {"n": n})
+            measure_baselines(self, progress)

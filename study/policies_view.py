@@ -14,8 +14,9 @@ from ..datasets.records import AccuracyRecord, CostRecord, Statistic
 from ..errors import StudyError
 from ..search.report import PolicyNetwork, PolicyRow
 from ..spaces import Backbone, Exits
+from .baselines import BASELINES
 from .journal import MeasuredPoint
-from .loop import BASELINES, Study
+from .loop import Study
 from .tables import ranges
 
 if TYPE_CHECKING:

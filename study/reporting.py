@@ -13,9 +13,10 @@ import numpy as np
 import yaml
 
 from .assembly import ProgressCallback
+from .baselines import BASELINES
 from .findings import ASKED_FOR
 from .journal import MeasuredPoint, RoundSummary
-from .loop import BASELINES, Study
+from .loop import Study
 from .policies_view import PolicyComparison, point_comparisons, policy_notes
 
 if TYPE_CHECKING:

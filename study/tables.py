@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .baselines import BASELINES
 from .journal import RoundSummary, design_from_json
 from .ledger import duration
-from .loop import BASELINES, Study
+from .loop import Study
 
 if TYPE_CHECKING:
     from ..search.designs import Design
