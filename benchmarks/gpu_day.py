@@ -23,7 +23,6 @@ with torch, numpy, pyarrow and pillow (and torchvision for its own layout of CIF
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import statistics
@@ -38,12 +37,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from _checkout import ROOT, make_importable
 
-ROOT = Path(__file__).resolve().parents[1]
 SCRATCH = tempfile.TemporaryDirectory()
-if importlib.util.find_spec("hadas") is None:  # a bare checkout: its root folder is the package
-    Path(SCRATCH.name, "hadas").symlink_to(ROOT, target_is_directory=True)
-    sys.path.insert(0, SCRATCH.name)
+make_importable()
 
 from _gpu_day_figures import Rung  # noqa: E402
 from _gpu_day_result import SEED, Form, State, result_of, rounded, space_at  # noqa: E402
