@@ -95,12 +95,18 @@ class DeviceState:
         actual: clocks read back; ``None`` where they are not controlled.
         machine: cumulative (``..._s``) or momentary measures of what else runs, (name, value) pairs; those
             that are judged are listed in :mod:`.disturbance`.
+        flags: what the device itself says is odd or limits it, ``name`` or ``name:detail``, since the state
+            before; those that are judged are listed in :mod:`.disturbance`.
+        held_hz: (name, frequency it is held at, frequency read back) of clocks that are held beside
+            the steered ones; 0 = it could not be read.
     """
 
     temperature_c: float | None = None
     overcurrent_events: int | None = None
     actual: Setting | None = None
     machine: tuple[tuple[str, float], ...] = ()
+    flags: tuple[str, ...] = ()
+    held_hz: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

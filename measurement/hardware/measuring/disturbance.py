@@ -5,6 +5,10 @@ A rig reports what it can see as (name, value) pairs in :attr:`.DeviceState.mach
 against ``wall_s`` (of the process that runs the network, where it runs on the CPU) and
 ``cpu_pressure_percent`` (share of the last 10 s in which some task waited for a core); any other
 momentary pair is kept in the evidence as it was last seen.
+
+What limits the device it says by flags (:attr:`.DeviceState.flags`): ``slow-clock:`` and
+``overcurrent-suspected:`` a clock domain, ``current-critical:`` a rail, ``cooling:`` a thermal
+governor that is at work.  Each of these makes a row invalid; every other flag is kept with it.
 """
 
 from __future__ import annotations
@@ -17,6 +21,14 @@ from ..rig import DeviceState
 from .protocol import MeasuringProtocol
 
 PRESSURE = "cpu_pressure_percent"
+_LIMITING = {
+    "slow-clock": "clock '{}' fell below what was set",
+    "overcurrent-suspected": "clock '{}' ran below its lower limit, as after an over-current event",
+    "current-critical": "the current of rail '{}' was critical",
+    "cooling": "thermal governor '{}' was at work",
+}
+# Warns whoever might touch the board at 70 degrees Celsius; it limits nothing.
+_HARMLESS = ("cooling:hot-surface-alert",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +37,7 @@ class Verdict:
 
     Attributes:
         reason: why the row is not to be believed, or empty.
-        flags: ``throttled``, ``noisy``.
+        flags: ``throttled``, ``noisy``, and what the device said.
         machine: what the row's evidence keeps, (name, value) pairs.
         temperature_c, overcurrent_events, clocks_verified: as in :class:`~hadas.datasets.evidence.Evidence`.
     """
@@ -55,11 +67,14 @@ def judge_states(
     counts = [state.overcurrent_events for state in states if state.overcurrent_events is not None]
     events = counts[-1] - counts[0] if counts else None
     off = [clock for state in states for clock in _off_clocks(state, requested, protocol.clock_tolerance)]
+    # The first state tells of what was before: of another row, and of a device that had yet to cool down.
+    told = list(dict.fromkeys(flag for state in states[1:] or states for flag in state.flags))
     reasons, flags = [], []
     if events:
         reasons.append(f"{events} over-current events")
     if off:
         reasons.append(f"clocks ran at {off[0]} while measuring")
+    reasons += [reason for flag in told if (reason := _limit(flag))]
     if temperatures and protocol.hottest_c is not None and max(temperatures) > protocol.hottest_c:
         reasons.append(
             f"the device was at {max(temperatures):g} °C, above the limit of {protocol.hottest_c:g} °C"
@@ -89,25 +104,37 @@ def judge_states(
     read_back = [state for state in states if state.actual is not None and requested.clocks_hz]
     return Verdict(
         reason="; ".join(reasons),
-        flags=tuple(flags),
+        flags=(*flags, *told),
         machine=(*sorted(shares.items()), *others),
         temperature_c=(temperatures[0], temperatures[-1]) if temperatures else None,
         overcurrent_events=events,
-        clocks_verified=not off if read_back else None,
+        clocks_verified=not off and not any(_is_unproven(flag) for flag in told) if read_back else None,
     )
 
 
+def _limit(flag: str) -> str:
+    """What a flag says limited the device, or nothing."""
+    name, _, detail = flag.partition(":")
+    return _LIMITING[name].format(detail) if name in _LIMITING and flag not in _HARMLESS else ""
+
+
+def _is_unproven(flag: str) -> bool:
+    """Whether a flag says that a clock was not read from the hardware."""
+    return flag.partition(":")[0] in ("unverified", "unreadable")
+
+
 def _off_clocks(state: DeviceState, requested: Setting, tolerance: float) -> list[str]:
-    """Clocks that were read back further from what was asked for than the tolerance.
+    """Clocks, steered or held, that were read back further from what was asked for than the tolerance.
 
     A processor's own count of its clock scatters by a few parts per thousand; the smallest step of
     a Jetson's tables is 2.8 %.
     """
     actual = dict(state.actual.clocks_hz) if state.actual is not None else {}
+    steered = [(name, hz, actual[name]) for name, hz in requested.clocks_hz if name in actual]
     return [
-        f"{name} {actual[name] / 1e6:g} MHz instead of {hz / 1e6:g} MHz"
-        for name, hz in requested.clocks_hz
-        if name in actual and abs(actual[name] - hz) > tolerance * hz
+        f"{name} {now_hz / 1e6:g} MHz instead of {hz / 1e6:g} MHz"
+        for name, hz, now_hz in (*steered, *state.held_hz)
+        if abs(now_hz - hz) > tolerance * hz
     ]
 
 

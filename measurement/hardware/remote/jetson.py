@@ -58,7 +58,7 @@ class JetsonRig:
 
     Raises:
         ConfigError: domains that the board does not have, or that cannot move together.
-        DeviceError: pinned clocks that the board does not take.
+        DeviceError: pinned clocks that the board does not take, or clocks that an earlier agent left set.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class JetsonRig:
         self._kept: OrderedDict[tuple[str, str, str], tuple[tuple[ProgramFile, ...], str]] = OrderedDict()
         try:
             self._found = client.request("discover", deadline_s=120.0)
+            self._refuse_leftovers()
             self._board_hz = {
                 domain["name"]: tuple(domain["frequencies_hz"]) for domain in self._found["domains"]
             }
@@ -175,12 +176,16 @@ class JetsonRig:
         return power_trace(reply["trace"], tuple(self._found["rails"])) if self.energy else None
 
     def state(self) -> DeviceState:
-        """Temperature, over-current events and clocks right now."""
+        """Temperature, over-current events and clocks right now; what is odd about the board on every row."""
         reply = self._client.request("state")
-        actual = self._gathered(reply["actual"])[0] if self._table.domains else None
-        # What limits the board right now is kept with the row.
-        machine = tuple((flag, 1.0) for flag in reply["flags"])
-        return DeviceState(reply["temperature_c"], reply["overcurrent_events"], actual, machine)
+        actual, uneven = self._gathered(reply["actual"]) if self._table.domains else (None, ())
+        held = tuple(
+            (name, self._pinned_hz(name), int(reply["actual"].get(name, 0))) for name in self.settings.pinned
+        )
+        flags = tuple(dict.fromkeys((*self._found["flags"], *reply["flags"], *uneven)))
+        return DeviceState(
+            reply["temperature_c"], reply["overcurrent_events"], actual, flags=flags, held_hz=held
+        )
 
     def close(self) -> None:
         """Leave the board as it was found, and without our programs."""
@@ -191,6 +196,23 @@ class JetsonRig:
         self._exports.cleanup()
 
     # -- clocks ---------------------------------------------------------------------------------
+
+    def _refuse_leftovers(self) -> None:
+        """Measure nothing at clocks that somebody else set and did not put back.
+
+        Raises:
+            DeviceError: the journal of an earlier agent is still there.
+        """
+        by_hand = "by hand: sudo python3 ~/.cache/hadas-agent/*.pyz restore; a reboot does it as well"
+        remedies = {
+            "stale-journal": f"Let this one put them back (allow_dvfs: true), or do it {by_hand}",
+            "restore-incomplete": f"This one could not put all of them back. Do it {by_hand}",
+        }
+        for flag, remedy in remedies.items():
+            if flag in self._found["flags"]:
+                raise DeviceError(
+                    f"{self._client.name}: {flag}: an agent that was killed left clocks set there. {remedy}"
+                )
 
     def _pin(self) -> None:
         """Set the pinned clocks, once.

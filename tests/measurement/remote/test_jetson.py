@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from hadas.errors import (
     OffTableFrequencyError,
 )
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
+from hadas.measurement.hardware.measuring.disturbance import judge_states
 from hadas.measurement.hardware.measuring.protocol import QUICK
 from hadas.measurement.hardware.measuring.runner import MeasuredDevice
 from hadas.measurement.hardware.programs import ProgramFile
@@ -161,6 +163,36 @@ def test_what_the_board_does_not_list_is_refused_before_it_is_touched(rig: Jetso
     with pytest.raises(OffTableFrequencyError, match="nearest is 2035200000 Hz"):
         rig.client.request("set_clocks", clocks_hz={"cpu0": 2_035_200_001, "emc": TX2_EMC_HZ[0]})
     assert contents(board.tree) == now
+
+
+@contextmanager
+def altered(board: Board, texts: Mapping[str, str]) -> Iterator[None]:
+    """Files of the board that say something else for a while."""
+    before = {path: (board.tree / path).read_text() for path in texts}
+    for path, text in texts.items():
+        (board.tree / path).write_text(text)
+    yield
+    for path, text in before.items():
+        (board.tree / path).write_text(text)
+
+
+def test_a_held_clock_that_falls_spoils_the_row(rig: JetsonRig, board: Board) -> None:
+    """The Denver cores, which are held, at 242 MHz: only the hardware's own clock shows it."""
+    well = rig.state()
+    assert well.held_hz == (
+        ("cpu1", TX2_CPU_HZ[-1], TX2_CPU_HZ[-1]), ("gpu", TX2_GPU_HZ[3], TX2_GPU_HZ[3])
+    )  # fmt: skip
+    setting = rig.clock_table().settings[40]
+    rig.set_clocks(setting)
+    denver = "sys/devices/system/cpu/cpu{}/cpufreq/cpuinfo_cur_freq"
+    with altered(board, {denver.format(core): "242000\n" for core in (1, 2)}):
+        fallen = rig.state()
+    now = rig.state()
+    verdict = judge_states([now, fallen, now], [], setting, QUICK)
+    assert "cpu1 242 MHz instead of 2035.2 MHz" in verdict.reason
+    assert {"throttled", "overcurrent-suspected:cpu1"} <= set(verdict.flags)
+    assert verdict.clocks_verified is False
+    assert judge_states([now, now], [], setting, QUICK).reason == ""
 
 
 def save_script(module: torch.nn.Module, path: Path) -> ProgramFile:
@@ -314,6 +346,39 @@ def test_a_link_that_falls_silent_leaves_the_board_restored_by_its_watchdog(
     with pytest.raises(ConnectionLostError):
         client.request("state")
     client.close()
+
+
+def test_clocks_that_a_killed_agent_left_are_not_measured_at(tmp_path: Path) -> None:
+    board = Board(tmp_path / "tx2")
+    program = board.without_torch(tmp_path / "light")
+    plain = JetsonSettings(engine="onnxruntime", processor="cpu")
+    killed = AgentClient(LocalTransport(), allow_dvfs=True, program=program)
+    killed.request("set_clocks", clocks_hz={"gpu": TX2_GPU_HZ[2]})
+    os.kill(killed.hello["pid"], signal.SIGKILL)
+    killed.close()
+    with pytest.raises(DeviceError, match=r"stale-journal: .*allow_dvfs: true"):
+        JetsonRig(AgentClient(LocalTransport(), program=program), plain, space=MINI, n_classes=10)
+    JetsonRig(
+        AgentClient(LocalTransport(), allow_dvfs=True, program=program), plain, space=MINI, n_classes=10
+    ).close()
+    assert board.is_restored
+    with JetsonRig(AgentClient(LocalTransport(), program=program), plain, space=MINI, n_classes=10):
+        pass
+
+
+def test_what_is_odd_about_a_board_is_on_every_row(tmp_path: Path) -> None:
+    board = Board(tmp_path / "tx2")
+    rails = list(board.tree.glob("sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_*"))
+    for number, rail in enumerate(rails):
+        rail.write_text(f"VDD_UNKNOWN_{number}\n")
+    program = board.without_torch(tmp_path / "light")
+    client = AgentClient(LocalTransport(), program=program)
+    plain = JetsonSettings(engine="onnxruntime", processor="cpu")
+    with JetsonRig(client, plain, space=MINI, n_classes=10) as rig:
+        states = [rig.state(), rig.state()]
+        verdict = judge_states(states, [], rig.clock_table().default, QUICK)
+    assert "scope-unknown" in verdict.flags
+    assert verdict.reason == ""
 
 
 def test_nothing_is_written_unless_it_is_allowed(tmp_path: Path) -> None:
