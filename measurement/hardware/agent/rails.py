@@ -46,7 +46,6 @@ class PowerSensor(NamedTuple):
         rails: by chip address, then channel.
         scope: labels whose sum is the power of the module.
         averaging_s: what a reading averages over.
-        update_s: time between two new readings.
         flags: what is odd about them.
     """
 
@@ -54,13 +53,17 @@ class PowerSensor(NamedTuple):
     rails: Tuple[Rail, ...]
     scope: Tuple[str, ...]
     averaging_s: float
-    update_s: float
     flags: Tuple[str, ...] = ()
 
     @property
     def poll_s(self) -> float:
         """Time between two reads: several per averaging interval, 10 to 20 a second."""
         return min(MOST_POLL_S, max(LEAST_POLL_S, self.averaging_s / POLLS_PER_AVERAGING))
+
+    @property
+    def update_s(self) -> float:
+        """Time between two new readings: a chip that is faster than it is read has one for every read."""
+        return max(self.averaging_s, self.poll_s)
 
 
 def discover_rails(fs: SysFs) -> Optional[PowerSensor]:
@@ -75,7 +78,7 @@ def discover_rails(fs: SysFs) -> Optional[PowerSensor]:
     flags: List[str] = []
     rails = _without_repeats(rails, flags)
     scope = total_scope([rail.label for rail in rails], flags)
-    return PowerSensor(name, tuple(rails), scope, averaging_s, averaging_s, tuple(flags))
+    return PowerSensor(name, tuple(rails), scope, averaging_s, tuple(flags))
 
 
 def total_scope(labels: List[str], flags: List[str]) -> Tuple[str, ...]:

@@ -96,7 +96,16 @@ def test_an_older_mainline_driver_averages_as_many_samples_as_it_says(tmp_path):
     hwmon_chip(
         tmp_path, "1-0040", 0, {"in1_label": "POM_5V_IN", "in1_input": 5000, "curr1_input": 1, "samples": 16}
     )
-    assert discover_rails(SysFs(str(tmp_path))).averaging_s == pytest.approx(16 * 0.0066)
+    sensor = discover_rails(SysFs(str(tmp_path)))
+    assert sensor.averaging_s == sensor.update_s == pytest.approx(16 * 0.0066)
+
+
+def test_a_sensor_that_is_faster_than_it_is_read_is_new_at_every_read(tmp_path):
+    """So many readings are due, and a trace that has them is not called dead."""
+    hwmon_chip(tmp_path, "1-0040", 0, {"in1_label": "VDD_IN", "in1_input": 5000, "curr1_input": 1})
+    sensor = discover_rails(SysFs(str(tmp_path)))
+    assert sensor.averaging_s == pytest.approx(0.0066)
+    assert sensor.update_s == sensor.poll_s == 0.05
 
 
 def test_a_board_that_nobody_knows_is_the_sum_of_its_rails_and_says_so():
