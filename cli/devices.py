@@ -13,6 +13,7 @@ from .printing import console, print_table
 if TYPE_CHECKING:
     from ..datasets.leases import Leases
     from ..measurement.farm.devices import DeviceConfig
+    from ..measurement.farm.reserving import CheckUp
 
 DevicesFile = Annotated[
     Path | None,
@@ -53,17 +54,19 @@ def devices(
         if release not in known:
             raise ConfigError(f"--release {release}: no such device; known: {sorted(known)}")
         leases_of(None if release in LOCAL_DEVICES else devices_file).end_quarantine(release)
-    rows, facts = [], []
+    rows, checks = [], {}
     for name, config in known.items():
         leases = leases_of(None if name in LOCAL_DEVICES else devices_file)
-        found = _check_up(name, config, leases) if check and _is_here(name, config) else None
-        health = _health(name, leases) if _is_here(name, config) else "no NVIDIA GPU here"
+        is_here = _is_here(name, config)
+        if check and is_here:
+            checks[name] = _check_up(name, config, leases)
+        health = _health(name, leases, devices_file) if is_here else "no NVIDIA GPU here"
         rows.append((name, config.kind, _reached(config), _held_by(name, leases), health))
-        if found is not None:
-            facts.append((name, found))
     print_table("devices", ("device", "kind", "reached by", "held by", "health"), rows)
-    for name, lines in facts:
-        print_table(name, ("", ""), lines)
+    for name, found in checks.items():
+        print_table(name, ("", ""), [*found.facts, ("verdict", found.failure or "well")])
+    if any(found.failure for found in checks.values()):
+        raise typer.Exit(1)
     if not check:
         console.print("--check connects to each and says what it offers.", highlight=False)
 
@@ -77,14 +80,13 @@ def _is_here(name: str, config: DeviceConfig) -> bool:
     return torch.cuda.is_available()
 
 
-def _check_up(name: str, config: DeviceConfig, leases: Leases) -> list[tuple[str, str]]:
-    from ..measurement.farm.reserving import check_up
+def _check_up(name: str, config: DeviceConfig, leases: Leases) -> CheckUp:
+    from ..measurement.farm.reserving import CheckUp, check_up
 
     try:
-        found = check_up(name, config, leases)
+        return check_up(name, config, leases)
     except DeviceBusyError as error:
-        return [("left alone", str(error))]
-    return [*found.facts, ("verdict", found.failure or "well")]
+        return CheckUp("", (("left alone", str(error)),))
 
 
 def _reached(config: DeviceConfig) -> str:
@@ -101,10 +103,11 @@ def _held_by(name: str, leases: Leases) -> str:
     return f"{held[0].owner}, until {held[0].expires_utc} unless renewed" if held else "nobody"
 
 
-def _health(name: str, leases: Leases) -> str:
+def _health(name: str, leases: Leases, devices_file: Path | None) -> str:
     health = leases.health(name)
     if health.quarantined:
-        return f"QUARANTINE: {health.reason} (hadas devices --release {name} ends it)"
+        where = f" --devices {devices_file}" if devices_file else ""
+        return f"QUARANTINE: {health.reason} (hadas devices{where} --release {name} ends it)"
     if health.failures:
         return f"failed {health.failures} times: {health.reason}"
     return "no complaint"

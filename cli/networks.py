@@ -47,6 +47,7 @@ def measure_networks(
     Raises:
         HadasError: what cannot be measured, and why.
     """
+    from ..datasets.believable import is_anchor
     from ..measurement.farm.opening import hold_devices
     from ..measurement.hardware.measuring.protocol import PROTOCOLS
     from ..measurement.hardware.named import named_requests
@@ -64,12 +65,13 @@ def measure_networks(
         requests = named_requests(
             space, held.clock_table(), networks=wanted.networks, exits=wanted.exits, clocks=wanted.clocks
         )
-        n_new, n_wanted = 0, len(requests) * wanted.repeat
+        n_new, n_anchors, n_wanted = 0, 0, len(requests) * wanted.repeat
         with showing_progress() as progress:
-            for _ in sweep_into_log(
+            for row in sweep_into_log(
                 held, space, requests, program=program, repeat=wanted.repeat, log=log, seed=seed
             ):
                 n_new += 1
+                n_anchors += is_anchor(row)
                 progress(f"measuring on {', '.join(devices)}", n_new, max(n_new, n_wanted))
         target = held.target
     groups = _rows_of(requests, log)
@@ -80,8 +82,9 @@ def measure_networks(
     print_table(title, columns, [[_cells(row, names)[column] for column in columns] for row in rows])
     for line in agreement_lines(groups, names):
         _say(f"- {line}")
+    anchors = f", {n_anchors} of them of the anchor that watches for drift" if n_anchors else ""
     _say(
-        f"{n_new} new rows. All rows with their evidence: {log} (hadas logs import {log} puts them into a store)"
+        f"{n_new} new rows{anchors}. All rows with their evidence: {log} (hadas logs import {log} puts them into a store)"
     )
 
 

@@ -68,7 +68,9 @@ def test_devices_are_listed_with_their_holder(tmp_path):
     assert "somebody" in listed.stdout
     assert "left alone" in checked.stdout
     opening.leases_of(path).quarantine("desk", "smoke came out")
-    assert "QUARANTINE: smoke" in " ".join(hadas("devices", "--devices", path).stdout.split())
+    listed = " ".join(hadas("devices", "--devices", path).stdout.split())
+    assert "QUARANTINE: smoke" in listed
+    assert "--release" in listed
     released = hadas("devices", "--devices", path, "--release", "desk")
     assert "QUARANTINE" not in released.stdout
     assert hadas("devices", "--release", "desk").returncode == 2
