@@ -17,6 +17,8 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+from .children import dies_with_parent
+
 TRTEXEC_PLACES = ("/usr/src/tensorrt/bin/trtexec", "/usr/local/tensorrt/bin/trtexec")
 _TRTEXEC_WARM_UP_MS = 200  # of every invocation, before it records
 _TRTEXEC_SPARE_S = 3.0  # a warm-up may take longer than expected
@@ -285,7 +287,7 @@ class TrtexecEngine:
         try:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                universal_newlines=True,
+                universal_newlines=True, preexec_fn=dies_with_parent(),
             )  # fmt: skip
             lines = []  # type: List[Tuple[float, str]]
             reader = threading.Thread(target=_collect, args=(process.stdout, lines))
@@ -359,7 +361,7 @@ def _last_error(output: str) -> str:
 def _run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        universal_newlines=True, check=False,
+        universal_newlines=True, check=False, preexec_fn=dies_with_parent(),
     )  # fmt: skip
 
 

@@ -5,12 +5,13 @@ import json
 import os
 import sys
 import time
-from typing import List, Optional
+from typing import List, Optional, TextIO, cast
 
 from . import probing, rails
 from .clocks import Clocks
 from .describe import describe, journal_flags
 from .journal import BoardLock, Journal
+from .log import Log
 from .problems import AgentError
 from .server import Options, Server
 from .sysfs import SysFs
@@ -37,6 +38,7 @@ def main(argv: List[str], fs: Optional[SysFs] = None) -> int:
     journal = os.path.abspath(arguments.journal) if arguments.journal else default_journal(files)
     options = Options(arguments.allow_dvfs, journal, arguments.watchdog_s)
     if arguments.command == "serve":
+        sys.stderr = cast(TextIO, Log(sys.stderr.fileno()))
         return Server(files, options).serve()
     try:
         return restore(files, options) if arguments.command == "restore" else discover(files, options)

@@ -15,15 +15,15 @@ from .clocks import Clocks
 from .describe import agent_version, describe, journal_flags, now
 from .journal import BoardLock, Journal, Restored
 from .problems import AgentError
+from .requests import result_of, seconds_of, without_envelope
 from .sysfs import SysFs
 from .wire import BAD_LINE, ENDED, REQUEST, Inbox, LineReader, LineWriter, Message
-from .worker import GONE, QUIT_S, REPLY, Worker
+from .worker import GONE, QUIT_S, REPLY, Worker, unended
 
 PROTOCOL = 1
 TICK_S = 0.1
 FLUSH_S = 2.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_FORWARDED_AWAY = ("id", "deadline_s")
 
 
 class Options(NamedTuple):
@@ -64,6 +64,7 @@ class Server:
         self.restored = Restored((), ())
         self.worker: Optional[Worker] = None
         self.gone_reason = ""
+        self.stuck: List[Worker] = []
         self.flags: List[str] = []
         self.sampler: Optional[sensors.Sampler] = None
         self.noticed: List[str] = []
@@ -87,7 +88,7 @@ class Server:
             while not self._answer(*self._next_request()):
                 pass
         except StoppingError as reason:
-            sys.stderr.write("agent: %s\n" % reason)
+            sys.stderr.write("agent: %s\n" % reason)  # never waits: see Log
         except AgentError as error:
             return self._refuse(error)
         finally:
@@ -105,17 +106,22 @@ class Server:
         self.flags = journal_flags(self.journal, self.options.allow_dvfs)
 
     def _end(self) -> Tuple[str, ...]:
-        """Leave the board as it was found; what could not be put back.
+        """Leave the board as it was found; what could not be put back, or be ended.
 
         The workload goes first: it must not run on clocks that change below it.
         """
         self._stop_sampler()
-        if self.worker is not None:
-            self.worker.kill()
+        if self.worker is not None and not self.worker.kill():
+            self.stuck.append(self.worker)
         problems = self._restore().problems
         for problem in problems:
             sys.stderr.write("agent: not restored: %s\n" % problem)
+        stuck = unended(self.stuck)
+        if stuck:
+            sys.stderr.write("agent: %s\n" % stuck)
+            problems += (stuck,)
         self.out.close(FLUSH_S)
+        sys.stderr.flush()
         return problems
 
     def _refuse(self, error: AgentError) -> int:
@@ -189,7 +195,7 @@ class Server:
                 raise AgentError(
                     "bad-request", "no operation %r" % (op,), field="op", value=op, allowed=known
                 )
-            limit_s = _number(request, "deadline_s", None)
+            limit_s = seconds_of(request, "deadline_s", None)
             result = handler(request, None if limit_s is None else received_s + limit_s)
         except StoppingError:
             raise
@@ -286,16 +292,19 @@ class Server:
 
     def _op_load(self, request: Message, until_s: Optional[float]) -> Message:
         self._stop_worker()
+        stuck = unended(self.stuck)
+        if stuck:  # it may still hold the GPU, and no measurement beside it would be worth anything
+            raise AgentError("workload", stuck, remedy="see what it waits for (dmesg), or reboot the board")
         self.gone_reason = ""
         self.worker = Worker(self.inbox, self.out.send)
-        return self._ask_worker(_without_envelope(request), until_s)
+        return self._ask_worker(without_envelope(request), until_s)
 
     def _op_loop_start(self, request: Message, _: Optional[float]) -> Message:
         worker = self._loaded()
         self._stop_sampler()
         if request.get("sample", False):
             self._start_sampler()
-        worker.send({**_without_envelope(request), "op": "loop"})
+        worker.send({**without_envelope(request), "op": "loop"})
         return {}
 
     def _op_loop_stop(self, _: Message, until_s: Optional[float]) -> Message:
@@ -306,7 +315,7 @@ class Server:
         return {"trace": None if sampler is None else sampler.trace()}
 
     def _op_idle(self, request: Message, until_s: Optional[float]) -> Message:
-        seconds = _number(request, "seconds", 0.0)
+        seconds = seconds_of(request, "seconds", 0.0)
         end_s = time.monotonic() + (seconds or 0.0)
         if until_s is not None and end_s > until_s:
             raise AgentError("deadline", "idling longer than the deadline", field="seconds", value=seconds)
@@ -319,7 +328,7 @@ class Server:
         return {"trace": sampler.trace()}
 
     def _op_decision(self, request: Message, until_s: Optional[float]) -> Message:
-        return self._ask_worker(_without_envelope(request), until_s)
+        return self._ask_worker(without_envelope(request), until_s)
 
     def _op_unload(self, _: Message, __: Optional[float]) -> Message:
         self._stop_sampler()
@@ -330,6 +339,9 @@ class Server:
         self._stop_sampler()
         self._stop_worker()
         self._op_restore({}, None)
+        stuck = unended(self.stuck)
+        if stuck:
+            raise AgentError("workload", stuck, remedy="the clocks are restored; reboot the board")
         return {}
 
     def _loaded(self) -> Worker:
@@ -358,21 +370,22 @@ class Server:
                     "workload", "the workload ended during '%s': %s" % (message["op"], content[1])
                 )
             if kind == REPLY and content[0] is worker:
-                return _result(content[1])
+                return result_of(content[1])
 
     def _workload_gone(self, reason: str) -> None:
         """The workload is of no use any more: make sure that it is gone, and tell the host."""
         self._stop_sampler()
         self.gone_reason = reason
         if self.worker is not None:
-            self.worker.kill()
+            if not self.worker.kill():
+                self.stuck.append(self.worker)
             self.worker = None
             self.out.send({"event": "workload-ended", "reason": reason})
 
     def _stop_worker(self) -> None:
         worker, self.worker = self.worker, None
-        if worker is not None:
-            worker.quit(QUIT_S)
+        if worker is not None and not worker.quit(QUIT_S):
+            self.stuck.append(worker)
 
     def _start_sampler(self) -> sensors.Sampler:
         self.sampler = sensors.Sampler(self.fs, self.sensor, self.clocks.read, self.wanted_hz).start()
@@ -384,30 +397,3 @@ class Server:
             sampler.stop()
             self.noticed += sampler.flags
         return sampler
-
-
-def _without_envelope(request: Message) -> Message:
-    return {key: value for key, value in request.items() if key not in _FORWARDED_AWAY}
-
-
-def _number(request: Message, field: str, default: Optional[float]) -> Optional[float]:
-    value = request.get(field, default)
-    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0):
-        return value
-    raise AgentError("bad-request", "%s is a number of seconds" % field, field=field, value=value)
-
-
-def _result(reply: Message) -> Message:
-    """What the workload answers, or its error as ours."""
-    if reply.get("ok", False):
-        result = reply.get("result", {})
-        return result if isinstance(result, dict) else {}
-    error = reply.get("error", {})
-    raise AgentError(
-        "workload",
-        str(error.get("message", "the workload failed")),
-        field=str(error.get("field", "") or ""),
-        value=error.get("value"),
-        allowed=error.get("allowed"),
-        remedy=str(error.get("remedy", "") or ""),
-    )

@@ -1,19 +1,19 @@
 """The workload's process: started in a group of its own, relayed, and ended with all its children."""
 
-import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from typing import Any, Callable, List, Tuple
+from typing import Any, Callable, List, Sequence, Tuple
 
+from .children import dies_with_parent
 from .wire import Inbox, Message
 
 REPLY, GONE = "workload-reply", "workload-gone"
 QUIT_S = 5.0
-_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
+KILL_S = 3.0  # the driver takes its time to free a GPU's memory
 
 _FROM_SOURCES = (
     "import importlib.util as u, sys\n"
@@ -39,15 +39,6 @@ def workload_command() -> List[str]:
     return [sys.executable, "-c", _FROM_SOURCES, package, "workload"]
 
 
-def _death_signal() -> Callable[[], None]:
-    """What a child runs so that it dies with the agent, even if that is killed."""
-    try:
-        prctl = ctypes.CDLL(None).prctl
-    except (OSError, AttributeError):
-        return lambda: None
-    return lambda: prctl(_DEATH_SIGNAL, signal.SIGKILL)
-
-
 class Worker:
     """One workload process.
 
@@ -64,10 +55,22 @@ class Worker:
             workload_command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=_death_signal(),
+            preexec_fn=dies_with_parent(),
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        for work in (self._read, self._read_log):
+            threading.Thread(target=work, daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """Of the process, and of the group that it leads."""
+        return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._process.poll() is not None
 
     def send(self, message: Message) -> None:
         """Pass a request on; a process that is gone is reported by :data:`GONE` instead."""
@@ -78,27 +81,43 @@ class Worker:
         except OSError:
             return
 
-    def quit(self, limit_s: float) -> None:
-        """Ask it to end, and end it if it does not, children included."""
+    def quit(self, limit_s: float) -> bool:
+        """Ask it to end, and end it if it does not, children included; whether it is gone."""
         self.send({"op": "quit"})
         try:
             self._process.wait(limit_s)
         except subprocess.TimeoutExpired:
             pass
-        self.kill()
+        return self.kill()
 
-    def kill(self) -> None:
-        """End the process and everything that it started."""
+    def kill(self) -> bool:
+        """End the process and everything that it started.
+
+        Returns:
+            Whether it is gone: one that waits in a driver does not even end by SIGKILL, and nobody may
+            wait for it in turn.
+        """
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except OSError:
             pass  # nobody is left in the group
-        self._process.wait()
+        try:
+            self._process.wait(KILL_S)
+        except subprocess.TimeoutExpired:
+            return False
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
         except OSError:
             pass  # what was still to be sent has no reader any more
+        return True
+
+    def _read_log(self) -> None:
+        """Pass on what engines print; never let them wait for the link to the host."""
+        assert self._process.stderr is not None
+        with self._process.stderr as stream:
+            for line in stream:
+                sys.stderr.write("workload: %s\n" % line.decode("utf-8", "replace").rstrip())
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -120,3 +139,11 @@ class Worker:
         code = self._process.wait()
         reason = "it was ended by signal %d" % -code if code < 0 else "it exited with status %d" % code
         self._inbox.put((GONE, (self, last_words or reason)))
+
+
+def unended(workers: Sequence[Worker]) -> str:
+    """Says which of those that were killed are there all the same; empty if none is."""
+    pids = [str(worker.pid) for worker in workers if not worker.has_ended]
+    if not pids:
+        return ""
+    return "the workload (process %s) was killed and does not end: it waits in the kernel" % ", ".join(pids)

@@ -20,13 +20,15 @@ class Host:
     Args:
         board: options of ``serve_fake_board.py`` before the ``--``.
         agent: options of ``serve``.
+        stderr: where its log goes; by default it is kept for :meth:`stderr`.
     """
 
     def __init__(
-        self, tree: Path, board: tuple[str, ...] = (), agent: tuple[str, ...] = ("--allow-dvfs",)
-    ) -> None:
+        self, tree: Path, board: tuple[str, ...] = (), agent: tuple[str, ...] = ("--allow-dvfs",),
+        stderr: int = subprocess.PIPE,
+    ) -> None:  # fmt: skip
         command = [sys.executable, str(SCRIPT), str(tree), *board, "--", "serve", *agent]
-        self._open(command)
+        self._open(command, stderr)
 
     @classmethod
     def running(cls, command: list[str]) -> Host:
@@ -35,10 +37,8 @@ class Host:
         host._open(command)
         return host
 
-    def _open(self, command: list[str]) -> None:
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+    def _open(self, command: list[str], stderr: int = subprocess.PIPE) -> None:
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
         self.lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.events: list[dict[str, Any]] = []
         self.number = 0

@@ -1,5 +1,6 @@
 """The agent as a process: it answers, and it leaves the board as it found it, however it ends."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -171,6 +172,39 @@ def test_a_host_that_no_longer_reads_does_not_keep_the_board(tree):
         process.stdin.write(b'{"id": 2, "op": "no such operation"}\n' * 1000)  # 300 kB of replies
         process.stdin.flush()
         assert process.wait(10) == 0
+    assert contents(tree) == before
+
+
+@pytest.fixture
+def full_pipe():
+    """A pipe that nobody reads, filled to the brim: standard error behind a link that has stalled."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        while os.write(writing, b"." * 4096):
+            pass
+    except BlockingIOError:
+        os.set_blocking(writing, True)
+    yield writing
+    for descriptor in (reading, writing):
+        os.close(descriptor)
+
+
+def test_a_log_that_nobody_reads_keeps_neither_the_board_nor_the_workload(
+    tree, tmp_path, monkeypatch, full_pipe
+):
+    before = contents(tree)
+    noisy = "import sys\nfor _ in range(9):\n    sys.stderr.write('noise ' * 40000 + '\\n')\nraise OSError('libcuda')\n"
+    (tmp_path / "onnxruntime.py").write_text(noisy)
+    model = tmp_path / "a.onnx"
+    model.write_bytes(b"not looked at")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Host(tree, stderr=full_pipe) as host:
+        host.ask("set_clocks", clocks_hz=CLOCKS)
+        program = {"name": "a", "path": str(model), "format": "onnx", "inputs": [[1]]}
+        assert "libcuda" in host.refused("load", engine="onnxruntime", programs=[program])["message"]
+        host.drop()
+        assert host.ended(8.0) == 0
     assert contents(tree) == before
 
 
@@ -363,6 +397,67 @@ def test_a_workload_does_not_outlive_an_agent_that_is_killed(tree):
         if not gone:
             os.kill(worker, signal.SIGKILL)
         assert gone
+
+
+def test_the_tool_that_a_workload_runs_does_not_outlive_an_agent_that_is_killed(tree, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{hanging_trtexec(tmp_path)}:{os.environ['PATH']}")
+    with Host(tree) as host:
+        child, tool = load_that_hangs(host, tmp_path)
+        host.process.kill()
+        host.ended()
+        assert wait_until(lambda: not is_running(tool))
+        os.kill(child, signal.SIGKILL)  # a child of the tool's own, which TensorRT's has not
+
+
+PTRACE_SEIZE, WAIT_ALL = 0x4206, 0x40000000
+
+
+@pytest.fixture
+def undead():
+    """Makes a process that stays when it is killed, as one that waits in a driver: its tracer holds it back."""
+    held = []
+
+    def hold(pid: int) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+        libc.ptrace.restype = ctypes.c_long
+        if libc.ptrace(PTRACE_SEIZE, pid, None, None) != 0:
+            pytest.skip(f"no process may be traced here: {os.strerror(ctypes.get_errno())}")
+        held.append(pid)
+
+    yield hold
+    for pid in held:
+        os.waitpid(pid, WAIT_ALL)
+
+
+def test_a_workload_that_cannot_be_killed_does_not_keep_the_board(tree, undead):
+    before = contents(tree)
+    with Host(tree) as host:
+        host.ask("set_clocks", clocks_hz=CLOCKS)
+        host.refused("load", engine="auto", programs=[])
+        (worker,) = children(host.process.pid)
+        undead(worker)
+        host.drop()
+        assert host.ended(10.0) == 1
+        assert contents(tree) == before
+        assert f"process {worker}) was killed and does not end" in host.stderr()
+    with Host(tree) as host:  # nobody else is kept from the board
+        assert host.ask("hello")["restored"] == []
+
+
+def test_nothing_is_measured_beside_a_workload_that_cannot_be_killed(tree, undead):
+    before = contents(tree)
+    with Host(tree) as host:
+        host.ask("set_clocks", clocks_hz=CLOCKS)
+        host.refused("load", engine="auto", programs=[])
+        (worker,) = children(host.process.pid)
+        undead(worker)
+        error = host.refused("load", engine="auto", programs=[])
+        assert (error["type"], f"process {worker}" in error["message"]) == ("workload", True)
+        assert "reboot" in error["remedy"]
+        assert "does not end" in host.refused("quit")["message"]
+        assert contents(tree) == before
+        assert host.ended() == 1
 
 
 def test_a_workload_that_dies_in_between_is_an_event(tree):
