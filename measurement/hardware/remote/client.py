@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import json
 import queue
+import re
 import shlex
 import subprocess
 import threading
@@ -34,6 +35,8 @@ _ANSWER_S = 20.0
 _GRACE_S = 10.0  # past a deadline, for an agent that kills a process and answers
 _STARTING_S = 30.0  # a slow board restores a stale journal first
 _N_LOG_LINES = 40
+# Sudo warns of harmless things as well, such as a host name that it cannot resolve.
+_SUDO_REFUSALS = "a password is required|a terminal is required|not in the sudoers file|not allowed to"
 
 
 class AgentReplyError(DeviceError):
@@ -76,6 +79,7 @@ class AgentClient:
         self._events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._log: collections.deque[str] = collections.deque(maxlen=_N_LOG_LINES)
         self._broken = ""
+        self._greeted = False
         self._closing = threading.Event()
         self._heartbeat_s = min(HEARTBEAT_S, watchdog_s / 5)
         try:
@@ -173,18 +177,30 @@ class AgentClient:
                 return
 
     def close(self) -> None:
-        """Let the agent restore the device and leave; then end the connection."""
+        """Let the agent restore the device and leave; then end the connection.
+
+        Raises:
+            DeviceError: the agent could not put everything back; says what is left.
+        """
         if self._closing.is_set():
             return
+        refusal = ""
         try:
             if not self._broken:
                 self.request("quit", deadline_s=_STARTING_S)
+        except AgentReplyError as error:
+            refusal = str(error)
         except DeviceError:
             pass  # the end of its pipe tells it the same
         finally:
             self._closing.set()
             self._end_process()
             self._transport.close()
+        if refusal and self._process.returncode != 0:  # it tries once more before it leaves
+            raise DeviceError(
+                f"the device was not left as it was found. {refusal}. By hand, there: sudo python3 "
+                "~/.cache/hadas-agent/*.pyz restore; a reboot does it as well"
+            )
 
     def _greet(self) -> dict[str, Any]:
         hello = self.request("hello", deadline_s=_STARTING_S)
@@ -193,6 +209,7 @@ class AgentClient:
                 f"{self.name}: its agent speaks protocol {hello.get('protocol')}, this hadas speaks {PROTOCOL}; "
                 "start the agent that comes with it"
             )
+        self._greeted = True
         return hello
 
     def _send(self, message: Mapping[str, Any]) -> None:
@@ -219,21 +236,23 @@ class AgentClient:
         self._break("its agent ended")
 
     def _take(self, line: bytes) -> None:
+        """Pass on a reply or an event; anything else was printed there by something else, and is log."""
         try:
             message = json.loads(line)
         except ValueError:
-            self._log.append(line.decode(errors="replace").rstrip())
-            return
-        if "event" in message:
+            message = None
+        if isinstance(message, dict) and "event" in message:
             if message["event"] == "log":
-                self._log.append(str(message["message"]))
+                self._log.append(str(message.get("message")))
             else:
                 self._events.put(message)
-            return
-        with self._lock:
-            answer = self._waiting.get(message.get("id"))
-        if answer is not None:
-            answer.put(message)
+        elif isinstance(message, dict) and "ok" in message and isinstance(message.get("id"), int | None):
+            with self._lock:
+                answer = self._waiting.get(message.get("id", 0))
+            if answer is not None:
+                answer.put(message)
+        else:
+            self._log.append(line.decode(errors="replace").rstrip())
 
     def _read_log(self) -> None:
         assert self._process.stderr is not None
@@ -259,7 +278,9 @@ class AgentClient:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)  # so that its last words are in
         self._threads[1].join(1.0)
-        return explain_end(self.name, self._broken, self._process.poll(), list(self._log))
+        return explain_end(
+            self.name, self._broken, self._process.poll(), list(self._log), greeted=self._greeted
+        )
 
     def _end_process(self) -> None:
         process = self._process
@@ -301,16 +322,22 @@ def install_agent(transport: Transport, python: str = "python3") -> str:
     return path
 
 
-def explain_end(name: str, reason: str, status: int | None, log: Sequence[str]) -> DeviceError:
-    """The error of an agent that is gone, from its exit status and what it wrote last."""
+def explain_end(
+    name: str, reason: str, status: int | None, log: Sequence[str], *, greeted: bool
+) -> DeviceError:  # fmt: skip
+    """The error of an agent that is gone, from its exit status and what it wrote last.
+
+    Args:
+        greeted: whether it had answered before: then it was there, and is lost now.
+    """
     text = "\n".join(log)
-    if "sudo:" in text:
+    if not greeted and re.search(_SUDO_REFUSALS, text):
         return UnreachableDeviceError(
             f"{name}: sudo asks for a password there. Let this user run the agent without one: "
             "a NOPASSWD rule in /etc/sudoers.d",
             "no-sudo",
         )
-    if status == 127 and "not found" in text:
+    if not greeted and ((status == 127 and "not found" in text) or "command not found" in text):
         return UnreachableDeviceError(f"{name}: {log[-1]}", "no-python")
     last = f" ({log[-1]})" if log else ""
     return ConnectionLostError(f"{name}: connection lost: {reason}{last}")

@@ -188,12 +188,18 @@ class JetsonRig:
         )
 
     def close(self) -> None:
-        """Leave the board as it was found, and without our programs."""
+        """Leave the board as it was found, and without our programs.
+
+        Raises:
+            DeviceError: something could not be put back; says what.
+        """
         if self._client.is_alive and hasattr(self, "directory"):
             with contextlib.suppress(DeviceError):  # the next rig sweeps what is left
                 self._client.transport.shell(f"rm -rf -- {shlex.quote(self.directory)}")
-        self._client.close()
-        self._exports.cleanup()
+        try:
+            self._client.close()
+        finally:
+            self._exports.cleanup()
 
     # -- clocks ---------------------------------------------------------------------------------
 
@@ -366,11 +372,22 @@ def chosen_engine(settings: JetsonSettings, found: list[Mapping[str, Any]], name
 def tensorrt_version(transport: Transport) -> str:
     """Version of TensorRT by the banner of its command, e.g. ``TensorRT v8201``.
 
+    TensorRT 7 prints none: there it is that of the package, e.g. ``TensorRT 7.1.3-1+cuda10.2``, or else that of the
+    library's file, e.g. ``TensorRT 7.1.3``.
+
     Raises:
-        DeviceError: it does not run, or does not tell.
+        DeviceError: none of these tells.
     """
-    script = f'PATH="$PATH:{TRTEXEC_FOLDERS}"; trtexec --help 2>&1 | grep -o "TensorRT v[0-9]*" | head -n 1'
-    version = last_line(transport.shell(script))
-    if not version:
-        raise DeviceError(f"{transport.name}: trtexec does not tell its version; run it once by hand there")
-    return version
+    ways = (
+        f'PATH="$PATH:{TRTEXEC_FOLDERS}"; trtexec --help 2>&1 | grep -o "TensorRT v[0-9]*"',
+        "dpkg-query -W -f='TensorRT ${Version}\\n' 'libnvinfer[0-9]*' 2>/dev/null | grep '[0-9]'",
+        "ls ${LD_LIBRARY_PATH:+$(echo $LD_LIBRARY_PATH | tr : ' ')} /usr/lib/*-linux-gnu /usr/lib /usr/local/tensorrt/lib "
+        "2>/dev/null | sed -n 's/^libnvinfer\\.so\\.\\([0-9]*\\.[0-9].*\\)/TensorRT \\1/p'",
+    )
+    for way in ways:
+        version = last_line(transport.shell(f"({way}) | head -n 1"))
+        if version:
+            return version
+    raise DeviceError(
+        f"{transport.name}: neither trtexec nor the package libnvinfer tells the version of TensorRT there"
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from hadas.errors import ConnectionLostError, DeviceError, UnreachableDeviceError
-from hadas.measurement.hardware.remote.client import AgentClient, install_agent
+from hadas.measurement.hardware.remote.client import AgentClient, explain_end, install_agent
+from hadas.measurement.hardware.remote.jetson import tensorrt_version
 from hadas.measurement.hardware.remote.transport import (
     LocalTransport,
     SshTransport,
@@ -20,7 +23,10 @@ from hadas.measurement.hardware.remote.transport import (
     explain_ssh_failure,
 )
 
+from ..agent.trees import build_tx2
 from .ssh_server import SshServer, free_port, make_key
+
+FAKE_BOARD = Path(__file__).parents[1] / "agent" / "serve_fake_board.py"
 
 
 @pytest.fixture(params=["local", "ssh"], scope="module")
@@ -170,6 +176,61 @@ def test_a_python_that_is_too_old_is_refused(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "python3").chmod(0o755)
     with pytest.raises(UnreachableDeviceError, match=r"3\.5 there; the agent needs 3\.6"):
         AgentClient(LocalTransport())
+
+
+def test_a_warning_of_sudo_is_no_refusal() -> None:
+    log = ["sudo: unable to resolve host tx2: Name or service not known", "agent: signal 15"]
+    lost = explain_end("tx2", "its agent ended", 255, log, greeted=True)
+    assert isinstance(lost, ConnectionLostError)
+    assert isinstance(explain_end("tx2", "its agent ended", 255, log, greeted=False), ConnectionLostError)
+    asks = ["sudo: unable to resolve host tx2", "sudo: a password is required"]
+    assert isinstance(explain_end("tx2", "its agent ended", 1, asks, greeted=False), UnreachableDeviceError)
+    # An agent that has answered was let in: whatever a program prints then, the link is what is lost.
+    assert isinstance(explain_end("tx2", "its agent ended", 1, asks, greeted=True), ConnectionLostError)
+
+
+def test_what_a_library_prints_between_the_replies_is_log(tmp_path: Path) -> None:
+    build_tx2(tmp_path / "tx2")
+    noise = tmp_path / "noise"
+    noise.write_text('7\nnull\n[1]\n{"id": [1], "ok": true}\n{"id": 1}\n{"event": "log"}\nloading ...\n')
+    agent = shlex.join([sys.executable, str(FAKE_BOARD), str(tmp_path / "tx2"), "--"])
+    with AgentClient(
+        LocalTransport(), program=("sh", "-c", f'cat {noise}; exec {agent} "$@"', "agent")
+    ) as client:
+        assert client.hello["protocol"] == 1
+        assert client.request("state")["actual"]
+
+
+TRTEXEC_8 = "#!/bin/sh\necho '&&&& RUNNING TensorRT.trtexec [TensorRT v8201] # trtexec --help'\n"
+TRTEXEC_7 = "#!/bin/sh\necho '&&&& RUNNING TensorRT.trtexec # /usr/src/tensorrt/bin/trtexec --help'\n"
+NO_PACKAGE = "#!/bin/sh\necho 'TensorRT '\nexit 1\n"  # known to the package manager, not installed
+
+
+@pytest.mark.parametrize(
+    ("trtexec", "dpkg", "libraries", "version"),
+    [
+        (TRTEXEC_8, NO_PACKAGE, (), "TensorRT v8201"),
+        (TRTEXEC_7, "#!/bin/sh\necho 'TensorRT 7.1.3-1+cuda10.2'\n", (), "TensorRT 7.1.3-1+cuda10.2"),
+        (TRTEXEC_7, NO_PACKAGE, ("libnvinfer.so", "libnvinfer.so.7", "libnvinfer.so.7.1.3"), "TensorRT 7.1.3"),
+        (TRTEXEC_7, NO_PACKAGE, ("libnvinfer_plugin.so.7.1.3",), None),
+    ],
+)  # fmt: skip
+def test_the_version_of_tensorrt_is_found_where_trtexec_does_not_tell(
+    trtexec: str, dpkg: str, libraries: tuple[str, ...], version: str | None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for name, script in (("trtexec", trtexec), ("dpkg-query", dpkg)):
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
+    for name in libraries:
+        (tmp_path / name).touch()
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"/nowhere:{tmp_path}")
+    if version is None:
+        with pytest.raises(DeviceError, match="version of TensorRT"):
+            tensorrt_version(LocalTransport())
+    else:
+        assert tensorrt_version(LocalTransport()) == version
 
 
 def test_sudo_that_asks_for_a_password_says_what_to_set_up(
