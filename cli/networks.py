@@ -60,7 +60,7 @@ def measure_networks(
     log = log or Path("runs/measured") / f"{'+'.join(devices)}-{wanted.space}-{program}.jsonl"
     with hold_devices(
         devices, devices_file, PROTOCOLS[protocol], space=space, n_classes=wanted.n_classes, program=program,
-        purpose="hadas measure", wait_s=wait_s,
+        purpose="hadas measure", wait_s=wait_s, raw_directory=log.with_suffix(".power"),
     ) as held:  # fmt: skip
         requests = named_requests(
             space, held.clock_table(), networks=wanted.networks, exits=wanted.exits, clocks=wanted.clocks

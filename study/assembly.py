@@ -119,6 +119,7 @@ class Assembly:
             with hold_devices(
                 device.names, self._path(device.devices), PROTOCOLS[device.measuring_protocol], space=self.space,
                 n_classes=self.data.n_classes, purpose=f"study {self.config.study}",
+                raw_directory=self.directory / f"{self.config.study}.power",
             ) as held:  # fmt: skip
                 yield self._narrowed(held)
 

@@ -69,12 +69,14 @@ def leases_of(devices_file: Path | None) -> Leases:
 def hold_devices(
     names: Sequence[str], devices_file: Path | None, protocol: MeasuringProtocol, *, space: MBConvSpace,
     n_classes: int, program: Program = "stages", purpose: str = "", wait_s: float = 0.0,
+    raw_directory: Path | None = None,
 ) -> Iterator[Device]:  # fmt: skip
     """Hold one device, or several of one kind as one, while the context lasts.
 
     Args:
         purpose: told to others who want the device.
         wait_s: how long to wait for somebody else's lease to end.
+        raw_directory: where the power readings of every row are kept; ``None`` = nowhere.
 
     Raises:
         ConfigError: an unknown name, or devices of different kinds.
@@ -88,7 +90,7 @@ def hold_devices(
             held.enter_context(
                 reserve(
                     name, config, leases, protocol, space=space, n_classes=n_classes, program=program,
-                    purpose=purpose, wait_s=wait_s,
+                    purpose=purpose, wait_s=wait_s, raw_directory=raw_directory,
                 )
             )
             for name, config in sorted(chosen.items())

@@ -1,7 +1,7 @@
 """Measuring on several devices of one kind at once: one queue, one thread and one session per device.
 
-A device that dies gives back what it has not measured, and is put into quarantine; the others go
-on.  Rows come out as they are measured, whichever device they are from.
+A device that dies gives back what it has not measured, and is put into quarantine; one that somebody
+else has taken gives back as well, and no more.  The others go on.  Rows come out as they are measured, whichever device they are from.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from ...datasets.believable import is_anchor, judged
 from ...datasets.records import CostRecord
-from ...errors import ConfigError, DeviceError
+from ...errors import ConfigError, DeviceBusyError, DeviceError
 from ..hardware.device import CostRequest, Device, MeasurementPlan, request_key
 
 _CHUNK = 4  # requests that a device takes at a time: the idle device is read once for all of them
@@ -65,7 +65,8 @@ def measure_in_parallel(
     Raises:
         ConfigError: devices of different targets, or none; before anything is measured.
         OffTableFrequencyError: a request that is off their table; before anything is measured.
-        DeviceError: every device died before all was measured; after all rows were yielded.
+        DeviceBusyError: every device was taken by somebody else before all was measured; after all rows.
+        DeviceError: the same of devices of which one at least died.
     """
     check_same_target(devices)
     table = devices[0].device.clock_table()
@@ -99,10 +100,16 @@ def check_same_target(devices: Sequence[FarmDevice]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """A worker's last word: what killed its device, or nothing."""
+    """A worker's last word.
+
+    Attributes:
+        death: why its device cannot be worked with any more, or nothing.
+        is_taken: the device is well, but somebody else holds it now.
+    """
 
     name: str
-    death: str
+    death: str = ""
+    is_taken: bool = False
 
 
 class _Crew:
@@ -143,7 +150,8 @@ class _Crew:
                     self._stop()
                 elif message.death:
                     deaths.append(message)
-                    self._on_death(message.name, message.death)
+                    if not message.is_taken:
+                        self._on_death(message.name, message.death)
         finally:
             self._stop()
             for thread in threads:
@@ -152,7 +160,8 @@ class _Crew:
             raise fault
         if self._todo:
             told = "; ".join(f"{death.name}: {death.death}" for death in deaths)
-            raise DeviceError(f"{len(self._todo)} requests were not measured: no device is left ({told})")
+            kind = DeviceBusyError if all(death.is_taken for death in deaths) else DeviceError
+            raise kind(f"{len(self._todo)} requests were not measured: no device is left ({told})")
 
     def _stop(self) -> None:
         with self._changed:
@@ -161,32 +170,32 @@ class _Crew:
 
     def _guarded(self, farm: FarmDevice) -> None:
         try:
-            self._out.put(_Done(farm.name, self._work(farm)))
+            self._out.put(self._work(farm))
         except BaseException as error:  # a fault of the program: the caller must see it
             self._out.put(error)
 
-    def _work(self, farm: FarmDevice) -> str:
-        """Measure until nothing is left; what the device died of, or nothing."""
+    def _work(self, farm: FarmDevice) -> _Done:
+        """Measure until nothing is left, or the device is lost."""
         session = session_of(self._plan, farm.name)
         rows = [row for row in self._plan.earlier if row.session == session]
         while chunk := self._take():
-            left, death = list(chunk), ""
+            left = list(chunk)
             try:
-                death = self._measure(farm, session, rows, chunk, left)
+                self._measure(farm, session, rows, chunk, left)
+            except DeviceError as error:
+                return _Done(farm.name, str(error), isinstance(error, DeviceBusyError))
             finally:
                 self._give_back(len(chunk), left)
-            if death:
-                return death
-        return ""
+        return _Done(farm.name)
 
     def _measure(
         self, farm: FarmDevice, session: str, rows: list[CostRecord], chunk: list[CostRequest],
         left: list[CostRequest],
-    ) -> str:  # fmt: skip
+    ) -> None:  # fmt: skip
         """Measure some requests; ``rows`` grows, and ``left`` keeps those that the device owes.
 
-        Returns:
-            What the device died of, or nothing.
+        Raises:
+            DeviceError: the device cannot be worked with any more; of the type that says whether it is only taken.
         """
         known = [CostRequest.of(row, first_exit=chunk[0].exits.first_exit) for row in rows]
         plan = MeasurementPlan(
@@ -199,13 +208,12 @@ class _Crew:
                 self._out.put(row)
                 if self._stopping:
                     left.clear()
-                    return ""
+                    return
                 farm.check()
-        except DeviceError as error:
+        except DeviceError:
             left[:] = _owed(chunk, rows, n_before)
-            return str(error)
+            raise
         left.clear()  # rows that failed on a device that is well have failed
-        return ""
 
     def _take(self) -> list[CostRequest]:
         """Some requests; none once all is done.  Waits while others may still give some back."""

@@ -6,8 +6,9 @@ import getpass
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ...datasets.leases import HeldLease, Leases
@@ -57,6 +58,7 @@ def open_client(config: JetsonConfig, *, may_write: bool) -> AgentClient:
         transport_of(config),
         allow_dvfs=config.allow_dvfs and may_write,
         sudo=config.sudo,
+        python=config.python,
         program=config.agent,
     )
 
@@ -113,12 +115,15 @@ class ReservedDevice:
 def reserve(
     name: str, config: DeviceConfig, leases: Leases, protocol: MeasuringProtocol, *, space: MBConvSpace,
     n_classes: int, program: Program = "stages", purpose: str = "", priority: int = 0, wait_s: float = 0.0,
+    raw_directory: Path | None = None,
 ) -> Iterator[ReservedDevice]:  # fmt: skip
     """Hold the lease of a device and its rig while the context lasts.
 
-    A device that cannot be opened, or is lost, counts as a failed health check.
+    A device that cannot be opened, does not answer any more, or is not left as it was found has failed a health
+    check.  One that somebody else holds has not, nor one that is well while others fail.
 
     Args:
+        raw_directory: where the power readings of every row are kept; ``None`` = nowhere.
         purpose: told to others who want the device.
         priority, wait_s: as in :meth:`~hadas.datasets.leases.Leases.acquire`.
 
@@ -127,22 +132,36 @@ def reserve(
         HadasError: it is in quarantine, or cannot be opened; says why.
     """
     with leases.hold(name, owner=owner_name(purpose), priority=priority, wait_s=wait_s) as held:
-        try:
+        with _reporting(name, leases):
             rig = open_rig(config, space=space, n_classes=n_classes)
-        except DeviceError as error:
-            leases.report(name, str(error))
-            raise
         leases.report(name)
         device = MeasuredDevice(
-            rig, protocol, space=space, n_classes=n_classes, program=program, check=held.check
-        )
+            rig, protocol, space=space, n_classes=n_classes, program=program, raw_directory=raw_directory,
+            check=held.check,
+        )  # fmt: skip
         try:
             yield ReservedDevice(name, device, held)
-        except DeviceError as error:
-            leases.report(name, str(error))
+        except DeviceBusyError:
+            raise
+        except DeviceError:
+            with suppress(DeviceError), _reporting(name, leases):
+                rig.state()  # the error may be another device's
             raise
         finally:
-            rig.close()
+            with _reporting(name, leases):
+                rig.close()
+
+
+@contextmanager
+def _reporting(name: str, leases: Leases) -> Iterator[None]:
+    """What fails in here is a failed health check, unless the device is only in use elsewhere."""
+    try:
+        yield
+    except DeviceBusyError:
+        raise
+    except DeviceError as error:
+        leases.report(name, str(error))
+        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,11 @@
 """Devices from the command line: listing them, measuring on one, a study on several or on a log."""
 
+import gzip
+import hashlib
 import json
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,9 +15,11 @@ from hadas.datasets.records import Truth
 from hadas.errors import ConfigError
 from hadas.measurement.farm import opening
 from hadas.measurement.farm.devices import HostCpuConfig
+from hadas.measurement.hardware.measuring.protocol import PROTOCOLS, QUICK
 from hadas.study import Study
 from hadas.study.config import template, validate_config
 
+from ..measurement.agent.trees import build_tx2
 from .running import hadas
 
 
@@ -38,6 +45,34 @@ def test_host_networks_are_measured_into_a_log_which_continues(tmp_path):
     other = hadas(*command, "--program", "prefix")
     assert other.returncode == 2
     assert "name another log" in other.stderr
+
+
+BOARD_SCRIPT = Path(__file__).parents[1] / "measurement" / "agent" / "serve_fake_board.py"
+
+
+def test_power_readings_are_kept_beside_the_rows(tmp_path, monkeypatch):
+    (tmp_path / "light").mkdir()
+    (tmp_path / "light" / "torch.py").write_text(
+        "__version__ = '0'\n"
+    )  # the real one takes seconds to import
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "light"))
+    agent = [sys.executable, str(BOARD_SCRIPT), str(build_tx2(tmp_path / "tx2")), "--"]
+    board = {"kind": "jetson", "agent": agent, "engine": "onnxruntime", "processor": "cpu"}
+    board |= {"allow_dvfs": True, "domains": {"cpu": ["cpu0"]}}
+    (tmp_path / "lab.yaml").write_text(yaml.safe_dump({"left": board}))
+    protocol = replace(QUICK, n_windows=1, window_s=0.5, window_intervals=1, idle_s=0.6)
+    monkeypatch.setitem(PROTOCOLS, "quick", protocol)
+    log = tmp_path / "left.jsonl"
+    done = hadas("measure", "--device", "left", "--devices", tmp_path / "lab.yaml", "--space", "mini", "--networks", "m0",
+                 "--exits", "none", "--protocol", "quick", "--log", log)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    row = read_records(log)[0]
+    assert row.valid, row.reason
+    content = (tmp_path / "left.power" / row.evidence.raw_file).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == row.evidence.raw_sha256
+    header, *lines = gzip.decompress(content).decode().splitlines()
+    assert "VDD_IN [W]" in header
+    assert {line.partition(",")[0] for line in lines} >= {"idle"}
 
 
 @pytest.mark.parametrize(
@@ -90,6 +125,8 @@ def test_a_study_on_several_devices_and_its_replay(tmp_path):
     study = study_on(
         tmp_path, "farm", kind="host-cpu", name="left, right", devices="lab.yaml", protocol="quick"
     )
+    with study.parts.held_device() as several:
+        assert {d.device.raw_directory for d in several._devices} == {tmp_path / "farm.power"}
     study.measure()
     rows = study.findings.cost_rows(0)
     assert {row.session for row in rows} == {"farm/0@left", "farm/0@right"}

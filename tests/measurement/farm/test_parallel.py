@@ -13,7 +13,7 @@ import pytest
 
 from hadas.datasets.believable import is_anchor, judged
 from hadas.datasets.records import CostRecord, Target
-from hadas.errors import ConfigError, DeviceError, OffTableFrequencyError
+from hadas.errors import ConfigError, DeviceBusyError, DeviceError, OffTableFrequencyError
 from hadas.measurement.farm.parallel import measure_in_parallel, session_of
 from hadas.measurement.hardware.device import MeasurementPlan
 from hadas.measurement.hardware.measuring.protocol import QUICK
@@ -138,6 +138,44 @@ def test_when_all_devices_die_the_rows_are_kept_and_the_rest_is_told() -> None:
     ):
         rows.extend(measure_in_parallel(devices, PLAN))
     assert sum(believed(rows).values()) == 4
+
+
+@dataclass
+class Taken(Virtual):
+    """A device whose lease somebody else took after two rows."""
+
+    n_checks: int = 0
+
+    def check(self) -> None:
+        self.n_checks += 1
+        if self.n_checks > 2:
+            raise DeviceBusyError(f"device '{self.name}': somebody else holds it now")
+
+
+def test_a_device_that_somebody_took_is_not_called_dead() -> None:
+    first, second, third = farm(3)
+    taken = Taken(second.name, second.rig)
+    deaths: list[tuple[str, str]] = []
+    rows = list(
+        measure_in_parallel([first, taken, third], PLAN, on_death=lambda *death: deaths.append(death))
+    )
+    assert believed(rows) == EVERY_REQUEST_ONCE
+    assert sum(row.session == session_of(PLAN, taken.name) for row in rows) == 3
+    assert deaths == []
+
+
+def test_when_all_devices_are_taken_the_devices_are_busy() -> None:
+    (alone,) = farm(1)
+    deaths: list[tuple[str, str]] = []
+    with pytest.raises(
+        DeviceBusyError, match=r"17 requests were not measured: .* somebody else holds it now"
+    ):
+        list(
+            measure_in_parallel(
+                [Taken("tx2-0", alone.rig)], PLAN, on_death=lambda *death: deaths.append(death)
+            )
+        )
+    assert deaths == []
 
 
 @pytest.mark.parametrize("n_rows", [1, 7, 15, 22])

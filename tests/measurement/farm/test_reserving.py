@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,12 +15,13 @@ import pytest
 
 from hadas.datasets.leases import Leases
 from hadas.datasets.store import Store
-from hadas.errors import DeviceBusyError, DeviceError
+from hadas.errors import ConnectionLostError, DeviceBusyError, DeviceError
 from hadas.measurement.farm.devices import HostCpuConfig, JetsonConfig
 from hadas.measurement.farm.parallel import measure_in_parallel
-from hadas.measurement.farm.reserving import check_up, owner_name, reserve
+from hadas.measurement.farm.reserving import ReservedDevice, check_up, open_client, owner_name, reserve
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
 from hadas.measurement.hardware.measuring.protocol import QUICK
+from hadas.measurement.hardware.remote.jetson import JetsonRig
 from hadas.spaces import PINNED, Exits, mini_space
 
 from ..agent.fake_board import contents
@@ -104,6 +107,80 @@ def test_two_clients_and_one_lease(leases: Leases) -> None:
     with reserve("desk", desk, leases, QUICK, space=mini_space(), n_classes=10):
         pass
     assert leases.health("desk").failures == 0
+
+
+@pytest.mark.usefixtures("light_torch")
+def test_a_board_that_is_busy_is_well(leases: Leases, tmp_path: Path) -> None:
+    """Somebody else's agent holds it, and whoever asks three times must not lock it away."""
+    taken = board(build_tx2(tmp_path / "tx2"), engine="onnxruntime", processor="gpu")
+    with open_client(taken, may_write=False):
+        for _ in range(3):
+            with (
+                pytest.raises(DeviceBusyError),
+                reserve("tx2", taken, leases, QUICK, space=mini_space(), n_classes=10),
+            ):
+                pass
+    assert leases.health("tx2").failures == 0
+
+
+def test_an_error_of_another_device_is_not_counted_against_this_one(leases: Leases) -> None:
+    desk = HostCpuConfig(kind="host-cpu")
+    away = JetsonConfig(kind="jetson", agent=("no-such-agent",))
+    with (
+        pytest.raises(DeviceError, match="no-such-agent"),
+        reserve("desk", desk, leases, QUICK, space=mini_space(), n_classes=10),
+        reserve("tx2", away, leases, QUICK, space=mini_space(), n_classes=10),
+    ):
+        pass
+    assert (leases.health("desk").failures, leases.health("tx2").failures) == (0, 1)
+
+
+def check_without_agent(held: ReservedDevice) -> None:
+    assert isinstance(held.device.rig, JetsonRig)
+    os.kill(held.device.rig.client.hello["pid"], signal.SIGKILL)
+    held.check()
+
+
+@pytest.mark.usefixtures("light_torch")
+def test_a_board_that_does_not_answer_any_more_has_failed_a_check(leases: Leases, tmp_path: Path) -> None:
+    config = board(build_tx2(tmp_path / "tx2"), engine="onnxruntime", processor="gpu")
+    with (
+        pytest.raises(DeviceError),
+        reserve("tx2", config, leases, QUICK, space=mini_space(), n_classes=10) as held,
+    ):
+        check_without_agent(held)
+    assert leases.health("tx2").failures == 1
+
+
+def take_offline(tree: Path, *cores: int) -> None:
+    for core in cores:
+        folder = tree / f"sys/devices/system/cpu/cpu{core}/cpufreq"
+        folder.rename(folder.with_name("offline"))
+
+
+@pytest.mark.usefixtures("light_torch")
+def test_a_board_that_is_not_left_as_it_was_found_has_failed_a_check(leases: Leases, tmp_path: Path) -> None:
+    """The Denver cores go offline in mid-session, and their limits cannot be put back."""
+    tree = build_tx2(tmp_path / "tx2")
+    config = board(tree, engine="onnxruntime", processor="gpu", allow_dvfs=True, pinned={"cpu1": "min"})
+    with (
+        pytest.raises(DeviceError, match=r"not left as it was found\. .*cpu1/cpufreq.*hadas-agent"),
+        reserve("tx2", config, leases, QUICK, space=mini_space(), n_classes=10),
+    ):
+        take_offline(tree, 1, 2)
+    health = leases.health("tx2")
+    assert (health.failures, "not left as it was found" in health.reason) == (1, True)
+
+
+def test_the_agent_runs_under_the_interpreter_that_the_file_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    python = tmp_path / "python-of-the-lab"
+    python.write_text('#!/bin/sh\ntest "$1" = -c && exec echo 3 8\necho I was chosen >&2\nexit 9\n')
+    python.chmod(0o755)
+    with pytest.raises(ConnectionLostError, match="I was chosen"):
+        open_client(JetsonConfig(kind="jetson", python=str(python)), may_write=False)
 
 
 SHORT = replace(QUICK, n_windows=1, window_s=0.3, window_intervals=1, idle_s=0.6, anchor_every=0)
