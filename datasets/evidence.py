@@ -23,7 +23,8 @@ class LatencyEvidence:
     Attributes:
         block_ms: mean latency per inference of every block, in order of time; none is dropped.
         runs_per_block: inferences in a block.
-        median_ms, interval95_ms: median over the blocks, and its 95 % bootstrap interval.
+        median_ms, interval95_ms: median over the blocks, and its 95 % interval: the bootstrap's, wider where neighbouring
+            blocks are alike.
         p90_ms, p99_ms, mad_ms: over single inferences: percentiles and median absolute deviation.
         n_outliers: inferences further than 5 MAD from their median; they stay in every figure.
         stopped_by: ``interval`` = narrow enough; ``time`` or ``count`` = the limit came first.

@@ -19,7 +19,7 @@ from typing import Self
 from ...datasets.believable import believable
 from ...datasets.evidence import Evidence
 from ...datasets.logs.jsonl import read_records
-from ...datasets.records import CostRecord, StageCost, Target, Truth
+from ...datasets.records import CostRecord, StageCost, Statistic, Target, Truth
 from ...errors import ConfigError
 from ...spaces import PINNED, Backbone, BackboneSpace, ClockDomain, ClockTable, Layer, Setting, Stage
 from .device import CostRequest, MeasurementPlan
@@ -195,10 +195,14 @@ class ReplayDevice:
         evidence = Evidence(self._target.runtime, "replay", "", (), flags=(COMPOSED,))
         return replace(
             self._row(request), stages=costs, evidence=evidence,
-            latency_ms=total_statistic([cost.latency_ms for cost in costs]),
-            energy_mj=total_statistic(energies) if len(energies) == len(costs) else None,
+            latency_ms=self._total([cost.latency_ms for cost in costs]),
+            energy_mj=self._total(energies) if len(energies) == len(costs) else None,
             device_seconds=self._seconds_per_stage * len(costs),
         )  # fmt: skip
+
+    def _total(self, parts: Sequence[Statistic]) -> Statistic:
+        """By the rule that the recorded rows follow: errors of a simulation are independent, others are not."""
+        return total_statistic(parts, independent=self.truth is Truth.SIMULATOR)
 
     @cached_property
     def _seconds_per_stage(self) -> float:

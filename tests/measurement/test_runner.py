@@ -139,7 +139,7 @@ def test_a_row_costs_what_the_protocol_says():
     assert rig.log.count("idle") == 1
     alone = FULL.expected_seconds(5, False)
     (row,) = measure(VirtualRig(energy=None))
-    assert alone == pytest.approx(0.5 + 3 + 4 * 0.3 + 5 * 24 * 0.1)
+    assert alone == pytest.approx(0.5 + 3 + 4 * 0.3 + 5 * 34 * 0.1)
     assert row.device_seconds < alone
 
 
@@ -186,6 +186,8 @@ def test_a_quiet_program_stops_by_its_interval():
         assert stage.latency.stopped_by == "interval"
         assert (high - low) / 2 <= 0.01 * stage.latency.median_ms
         assert 12 <= len(stage.latency.block_ms) <= 60
+        spent_s = sum(stage.latency.block_ms) / 1e3 * stage.latency.runs_per_block
+        assert spent_s >= 3.0  # a moment is not enough, however alike its blocks
 
 
 def test_a_noisy_program_stops_by_time():
@@ -295,7 +297,7 @@ def test_a_device_that_works_itself_warm_is_not_waited_for():
     rig.faults = Faults(temperature_c=lambda now: 60.0 - 25.0 * np.exp(-(now - 1000.0) / 60.0))
     rows = measure(rig, *(a_request(f"m{i}") for i in range(7)))
     assert all(row.valid and row.evidence.flags == () for row in rows)
-    assert max(row.device_seconds for row in rows) < 20.0
+    assert max(row.device_seconds for row in rows) < 25.0
     warm = replace(QUICK, gate_reference_c=30.0, gate_limit_s=40.0)
     rig.now = 1000.0
     waited = measure(rig, a_request("m1"), protocol=warm)
@@ -309,7 +311,7 @@ def test_a_device_that_stays_hot_says_so_and_one_that_is_steady_is_not_waited_fo
         rig.faults = Faults(temperature_c=lambda now: 50.0 if rig.n_loads < 2 else temperature_c(now))
         return measure(rig, a_request(), a_request("m1"), protocol=replace(QUICK, gate_limit_s=60.0))
 
-    restless = rows(lambda now: 80.0 + 5 * np.sin(now / 7.0))[1]
+    restless = rows(lambda now: 80.0 + 0.05 * (now - 1000.0))[1]
     assert restless.evidence.flags == ("hot",)
     assert restless.valid
     assert restless.device_seconds > 60.0

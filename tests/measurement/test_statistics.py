@@ -9,18 +9,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from hadas.datasets.records import Statistic
 from hadas.errors import RecordError
 from hadas.measurement.hardware.device import MeasurementPlan
+from hadas.measurement.hardware.measuring.protocol import total_statistic
 from hadas.measurement.hardware.measuring.runner import MeasuredDevice
 from hadas.measurement.hardware.measuring.statistics import (
+    _T975,
     agreement,
     bootstrap_interval,
     latency_evidence,
     latency_statistic,
+    median_interval,
     relative_move,
-    row_total,
     window_energy,
 )
 from hadas.measurement.hardware.rig import Block, EnergySource, PowerTrace
@@ -77,14 +80,54 @@ def test_latency_evidence_by_hand():
     assert (found.runs_per_block, found.stopped_by, found.warm_up_s) == (2, "count", 1.5)
 
 
+def neighbours_alike(rho, sd, shape, seed):
+    """(rows, n) values around 1 of an autoregressive process of first order."""
+    noise = np.random.default_rng(seed).standard_normal(shape)
+    for i in range(1, shape[1]):
+        noise[:, i] = rho * noise[:, i - 1] + math.sqrt(1 - rho**2) * noise[:, i]
+    return np.exp(sd * noise)
+
+
+@pytest.mark.parametrize("n", [30, 100])
+@pytest.mark.parametrize("rho", [0.0, 0.3, 0.5])
+def test_intervals_of_blocks_allow_for_neighbours_that_are_alike(rho, n):
+    rows = neighbours_alike(rho, 0.03, (400, n), seed=11)
+    ends = np.array([median_interval(row, n_resamples=300) for row in rows])
+    coverage = np.mean((ends[:, 0] <= 1.0) & (ends[:, 1] >= 1.0))
+    assert 0.92 <= coverage <= 0.995
+    if rho == 0.5:
+        plain = np.array([bootstrap_interval(row, n_resamples=300) for row in rows])
+        assert np.mean((plain[:, 0] <= 1.0) & (plain[:, 1] >= 1.0)) < 0.85
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0.1, 100.0), min_size=3, max_size=40), st.floats(0.01, 50.0))
+def test_intervals_of_blocks_are_never_narrower_than_the_bootstrap_and_scale(values, factor):
+    low, high = median_interval(np.array(values), n_resamples=200)
+    least = bootstrap_interval(np.array(values), n_resamples=200)
+    assert low <= least[0] + 1e-9 <= np.median(values) + 2e-9
+    assert high >= least[1] - 1e-9
+    scaled = median_interval(factor * np.array(values), n_resamples=200)
+    assert scaled == pytest.approx((factor * low, factor * high), abs=1e-9 * factor)
+
+
+def test_quantiles_of_students_t():
+    for freedom, quantile in _T975.items():
+        assert quantile == pytest.approx(stats.t.ppf(0.975, freedom), abs=5e-5)
+
+
 def test_slow_phases_widen_the_error_and_stages_share_them():
-    """Blocks of 1, 2 and 3 ms in turn, a third of the time each: medians 1, 2, 3, so 1 / sqrt(3)."""
-    blocks = [Block(float(i), i + 0.9, (1e-3 * (1 + i // 5),)) for i in range(15)]
+    """Blocks of 1 to 6 ms, four of each: by hand, six batches with deviation sqrt(3.5), t 2.5706."""
+    blocks = [Block(float(i), i + 0.9, (1e-3 * (1 + i // 4),)) for i in range(24)]
     slow = latency_statistic(latency_evidence(blocks, "count", 0.0))
-    assert slow == Statistic(2.0, pytest.approx(1 / math.sqrt(3)), 15)
-    mixed = [blocks[i] for i in np.random.default_rng(0).permutation(15)]
-    assert latency_statistic(latency_evidence(mixed, "count", 0.0)).standard_error < 0.55
-    assert row_total([slow, slow]) == Statistic(4.0, pytest.approx(2 / math.sqrt(3)), 15)
+    assert slow == Statistic(3.5, pytest.approx(2.5706 * math.sqrt(3.5 / 6) / 1.96, rel=1e-4), 24)
+    mixed = [blocks[i] for i in np.random.default_rng(0).permutation(24)]
+    assert latency_statistic(latency_evidence(mixed, "count", 0.0)).standard_error < 0.8
+    both = total_statistic([slow, slow], independent=False)
+    assert both == Statistic(7.0, pytest.approx(2 * slow.standard_error), 24)
+    assert total_statistic([slow, slow], independent=True).standard_error == pytest.approx(
+        math.sqrt(2) * slow.standard_error
+    )
 
 
 def test_a_move_and_its_reach():
@@ -160,6 +203,19 @@ def test_an_averaging_sensor_misses_little_of_any_load(parts, seed):
 def test_a_dead_sensor_is_an_error_not_an_energy(trace, said):
     with pytest.raises(RecordError, match=said):
         window_energy(trace, SENSOR, 1.0, 11.0)
+
+
+def test_power_that_wanders_has_a_larger_error_than_power_that_jitters():
+    """The same readings of a counter, in two orders: their mean is known better where they are independent."""
+    power_w = 10.0 * neighbours_alike(0.9, 0.05, (1, 250), seed=3)[0]
+
+    def error_w(readings):
+        source = dataclasses.replace(COUNTER, update_s=0.04)
+        times = 0.04 * np.arange(251)
+        trace = PowerTrace(tuple(times.tolist()), ((0.0, *readings.tolist()),))
+        return window_energy(trace, source, 0.0, 10.0).error_w
+
+    assert error_w(power_w) > 1.3 * error_w(np.random.default_rng(0).permutation(power_w))
 
 
 def test_rounding_and_scatter_are_in_the_standard_error():

@@ -12,12 +12,18 @@ from ....datasets.evidence import StoppedBy
 from ....errors import DeviceError
 from ..rig import Block, DeviceState, EnergySource, PowerTrace, Programs, Rig
 from .protocol import MeasuringProtocol
-from .statistics import WindowEnergy, block_means_ms, bootstrap_interval, window_energy
+from .statistics import (
+    WindowEnergy,
+    batch_half_width,
+    block_means_ms,
+    median_interval,
+    window_energy,
+)
 
 _PROBE_S = 0.05
 _PROBE_RUNS = 5
 _MOST_PROBE_RUNS = 2000  # of 25 us; a clock that stands still ends here, too
-_CHECK_GROWTH = 1.15  # intervals are looked at after 12, 14, 17 ... blocks: looking more often bends them
+_CHECK_GROWTH = 1.4  # intervals are looked at after 30, 42, 59 ... blocks: looking more often bends them
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +84,12 @@ class _Ending:
         n, p = len(blocks), self._protocol
         if n < self._least_blocks:
             return None
-        if n >= self._next_check:
+        spent_s = blocks[-1].end_s - blocks[0].start_s
+        if n >= self._next_check and spent_s >= p.least_span_s / p.n_windows:
             self._next_check = math.ceil(_CHECK_GROWTH * n)
             if len(self._before) + n >= p.least_blocks and is_narrow([*self._before, *blocks], p):
                 return "interval"
-        if blocks[-1].end_s - blocks[0].start_s >= p.latency_limit_s / p.n_windows:
+        if spent_s >= p.latency_limit_s / p.n_windows:
             return "time"
         if sum(len(block.run_s) for block in blocks) >= p.latency_limit_runs / p.n_windows:
             return "count"
@@ -103,8 +110,11 @@ class _Ending:
 def is_narrow(blocks: Sequence[Block], protocol: MeasuringProtocol) -> bool:
     """Whether the 95 % interval of the median over blocks is as narrow as the protocol wants it."""
     means = block_means_ms(blocks)
-    low, high = bootstrap_interval(means, n_resamples=protocol.n_bootstrap)
-    return bool((high - low) / 2 <= protocol.interval * np.median(means))
+    wanted_ms = protocol.interval * float(np.median(means))
+    if batch_half_width(means) > wanted_ms:
+        return False
+    low, high = median_interval(means, n_resamples=protocol.n_bootstrap)
+    return (high - low) / 2 <= wanted_ms
 
 
 def is_settled(blocks: Sequence[Block], agreement: float, stretch_s: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -34,6 +35,10 @@ class MeasuringProtocol:
     absolute claims about one network.  What they would show, how much a window differs from the next, is seen
     all the same: within a window by its parts, between windows by the anchor that comes every 20 rows.
 
+    A stage that is looped alone may find its weights in the caches, where a whole pass would not.  It is
+    suspected, not established, that sums of stages are 5 to 8 % below the same network run whole for that reason:
+    so it looked on one CPU (``benchmarks/program_gap.py``).
+
     Attributes:
         name: of the set of values.
         settle_s: after new clocks are set and read back.
@@ -50,13 +55,15 @@ class MeasuringProtocol:
             which is flagged if they still differ.
         block_s: least duration of a latency block.
         least_blocks, typical_blocks: fewest blocks that a median is taken over, and how many it often takes.
+        least_span_s: of one stage, before its interval may end it: blocks of a moment are alike for more reasons
+            than that the program is steady.
         interval: relative half-width of the median's 95 % interval that is good enough.
         latency_limit_s, latency_limit_runs: time and runs of one stage after which the interval is taken as
             it is.
         window_s, window_intervals: energy window: the longer of the two, the second in averaging intervals of
             the sensor.
         n_windows: loops of a stage, taken in turns over all stages of the network.
-        idle_s: reading of the idle device.
+        idle_s: reading of the idle device: half of it before a row's programs run, half after.
         state_interval_s: between two looks at clocks, temperature and machine while a program runs.
         clock_tolerance: relative distance at which a clock that was read back is another one.
         hottest_c: a row above it is throttled, or will be; ``None`` = no limit.
@@ -81,7 +88,8 @@ class MeasuringProtocol:
     warm_up_limit_s: float = 15.0
     block_s: float = 0.1
     least_blocks: int = 12
-    typical_blocks: int = 24
+    typical_blocks: int = 34
+    least_span_s: float = 3.0
     interval: float = 0.01
     latency_limit_s: float = 30.0
     latency_limit_runs: int = 2000
@@ -131,8 +139,8 @@ class MeasuringProtocol:
     ) -> float:
         """Device time of one row at clocks that the session has not seen yet, without loading its programs.
 
-        Settling, the idle device, warm-up, and per stage its windows, each after an interval that
-        fills the sensor's average.  Without energy: the blocks that a median often takes.
+        Settling, the idle device before and after, warm-up, and per stage its windows, each after an interval
+        that fills the sensor's average.  Without energy: the blocks that a median often takes.
         """
         n_loops = n_stages * self.n_windows
         ready_s = self.settle_s + self.warm_up_s + (n_loops - 1) * self.stage_warm_up_s
@@ -146,16 +154,18 @@ FULL = MeasuringProtocol()
 
 QUICK = MeasuringProtocol(
     name="quick", settle_s=0.05, gate_limit_s=10.0, warm_up_s=0.05, warm_up_runs=3, stage_warm_up_s=0.05,
-    warm_up_limit_s=0.15, block_s=0.005, least_blocks=15, typical_blocks=24, latency_limit_s=0.3,
-    latency_limit_runs=100_000, window_s=1.0, window_intervals=3, n_windows=3, idle_s=0.5, state_interval_s=0.25, hottest_c=None,
+    warm_up_limit_s=0.15, block_s=0.005, least_blocks=15, typical_blocks=40, least_span_s=0.12, latency_limit_s=0.24,
+    latency_limit_runs=100_000, window_s=1.0, window_intervals=3, n_windows=3, idle_s=1.0, state_interval_s=0.25, hottest_c=None,
 )  # fmt: skip
 """For tests and small studies on this machine: about a second per row, without energy worth the name.
 Stages take turns, three times, so that a slow phase of the machine falls on all alike."""
 
 PROTOCOLS = {protocol.name: protocol for protocol in (FULL, QUICK)}
 
-SIMULATED = MeasuringProtocol(name="simulated", stage_warm_up_s=0.0, idle_s=0.0, window_intervals=0)
-"""Of the simulated device: its windows are 10 s, whatever the sensor, and idle power is not read."""
+SIMULATED = MeasuringProtocol(
+    name="simulated", stage_warm_up_s=0.0, idle_s=0.0, window_intervals=0, typical_blocks=24
+)
+"""Of the simulated device: 24 blocks, windows of 10 s, whatever the sensor; idle power is not read."""
 
 
 def block_statistic(block_ms: FloatArray) -> Statistic:
@@ -170,9 +180,15 @@ def block_statistic(block_ms: FloatArray) -> Statistic:
     return Statistic(median, error, len(block_ms))
 
 
-def total_statistic(parts: list[Statistic]) -> Statistic:
-    """Of stages run one after another; their errors are independent."""
-    error = math.sqrt(sum(part.standard_error**2 for part in parts))
+def total_statistic(parts: Sequence[Statistic], *, independent: bool) -> Statistic:
+    """Of stages run one after another.
+
+    Args:
+        independent: whether nothing but chance made each of them err, as in a simulation: then errors add up in
+            quadrature.  On a device what slows one stage down slows its neighbours, too, and errors add up.
+    """
+    errors = [part.standard_error for part in parts]
+    error = math.sqrt(sum(each**2 for each in errors)) if independent else sum(errors)
     return Statistic(sum(part.value for part in parts), error, min(part.n for part in parts))
 
 

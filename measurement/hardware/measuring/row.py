@@ -16,7 +16,7 @@ from ....spaces import Setting
 from ..rig import Block, ClockReading, DeviceState, EnergySource, LoadedStage, PowerTrace, Programs, Rig
 from .disturbance import Verdict, judge_states
 from .loops import LoopResult, loop_energy, run_loop, runs_per_block
-from .protocol import MeasuringProtocol
+from .protocol import MeasuringProtocol, total_statistic
 from .queue import Job
 from .raw import write_power_readings
 from .statistics import (
@@ -25,7 +25,6 @@ from .statistics import (
     half_width,
     latency_evidence,
     latency_statistic,
-    row_total,
     window_energy,
 )
 
@@ -279,8 +278,8 @@ def _totals(costs: list[StageCost], program: Program) -> tuple[Statistic, Statis
     """
     counted = costs[-1:] if program == "prefix" else costs
     energies = [cost.energy_mj for cost in counted if cost.energy_mj is not None]
-    energy = row_total(energies) if len(energies) == len(counted) else None
-    return row_total([cost.latency_ms for cost in counted]), energy
+    energy = total_statistic(energies, independent=False) if len(energies) == len(counted) else None
+    return total_statistic([cost.latency_ms for cost in counted], independent=False), energy
 
 
 def _is_monotone(costs: list[StageCost]) -> bool:

@@ -160,8 +160,9 @@ class SimulatedDevice:
         return CostRecord(
             session=plan.session, row_no=row_no, backbone=request.backbone, n_classes=self.n_classes,
             heads=request.exits.heads, requested=request.setting, actual=request.setting, target=self.target,
-            truth=self.truth, stages=costs, latency_ms=total_statistic([cost.latency_ms for cost in costs]),
-            energy_mj=total_statistic(energy), device_seconds=self.protocol.expected_seconds(len(stages), True),
+            truth=self.truth, stages=costs, latency_ms=total_statistic([cost.latency_ms for cost in costs], independent=True),
+            energy_mj=total_statistic(energy, independent=True),
+            device_seconds=self.protocol.expected_seconds(len(stages), True),
             evidence=self._evidence(request.setting),
         ).check("simulated measurement")  # fmt: skip
 
