@@ -168,8 +168,7 @@ class OnnxRuntimeEngine:
         providers = []  # type: List[Any]
         if self._processor != "cpu":
             if "TensorrtExecutionProvider" in available:
-                half = {"trt_fp16_enable": True} if program.dtype == "fp16" else {}
-                providers.append(("TensorrtExecutionProvider", half))
+                providers.append(("TensorrtExecutionProvider", tensorrt_options(program)))
             if "CUDAExecutionProvider" in available:
                 providers.append("CUDAExecutionProvider")
         options = self._ort.SessionOptions()
@@ -228,6 +227,23 @@ class OnnxRuntimeEngine:
             return bool(powers.max() / powers.sum() >= 0.5)
 
         return decide
+
+
+def tensorrt_options(program: Program) -> Dict[str, Any]:
+    """Options of ONNX Runtime's TensorRT provider: it keeps the engine that it builds beside the program.
+
+    A second engine would be another program (see :class:`TrtexecEngine`), and takes minutes to build.  Old
+    releases name an engine by its graph alone, so that every program, in every type, has a folder of its own.
+    """
+    folder = "%s.%s.engines" % (program.path, program.dtype)
+    os.makedirs(folder, exist_ok=True)
+    if os.geteuid() == 0:  # who brought the program must be able to remove what lies beside it
+        owner = os.stat(program.path)
+        os.chown(folder, owner.st_uid, owner.st_gid)
+    options = {"trt_engine_cache_enable": True, "trt_engine_cache_path": folder}  # type: Dict[str, Any]
+    if program.dtype == "fp16":
+        options["trt_fp16_enable"] = True
+    return options
 
 
 class TrtexecEngine:

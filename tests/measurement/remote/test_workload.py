@@ -16,7 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hadas.measurement.hardware.agent.engines import blocks_of, parse_trtexec_times
+from hadas.measurement.hardware.agent.engines import (
+    Program,
+    blocks_of,
+    parse_trtexec_times,
+    tensorrt_options,
+)
 from hadas.measurement.hardware.device import CostRequest
 from hadas.measurement.hardware.programs import ProgramFile, export_programs
 from hadas.measurement.hardware.remote.jetson import tensorrt_version
@@ -182,6 +187,30 @@ def test_trtexec_builds_an_engine_once_and_runs_it_as_long_as_expected(
     assert refused["message"] == "trtexec runs on the GPU alone"
     assert workload.ask(op="quit")["ok"]
     assert workload.process.wait(10) == 0
+
+
+def test_engines_of_onnx_runtime_are_kept_beside_their_program(tmp_path: Path) -> None:
+    """Rows at other clocks must run the same kernels; two programs must not share a folder, nor two types."""
+    folders = set()
+    for name in ("a", "b"):
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(b"not looked at")
+        if os.geteuid() == 0:
+            os.chown(path, 1234, 1234)
+        for dtype in ("fp32", "fp16"):
+            program = Program(
+                {"name": name, "path": str(path), "format": "onnx", "inputs": [], "dtype": dtype}
+            )
+            options = tensorrt_options(program)
+            assert tensorrt_options(program) == options, "the second row finds what the first one built"
+            assert options["trt_engine_cache_enable"] is True
+            assert options.get("trt_fp16_enable", False) is (dtype == "fp16")
+            folder = Path(options["trt_engine_cache_path"])
+            assert folder.is_dir()
+            assert folder.parent == tmp_path, "it is removed with the program"
+            assert folder.stat().st_uid == path.stat().st_uid, "and by whoever brought that"
+            folders.add(folder)
+    assert len(folders) == 4
 
 
 @pytest.mark.usefixtures("trtexec")
