@@ -38,7 +38,7 @@ _LOAD_S = 300.0
 _BUILD_S = 1800.0  # TensorRT tries many kernels per layer, on a slow board
 _SETTING_S = 30.0
 _N_KEPT = 8  # networks whose programs stay on the device: clocks change more often than networks
-_N_BUILT = 64  # the same of trtexec, whose engines take minutes to build
+_N_BUILT = 64  # the same where TensorRT may run them: it takes minutes to build its engines
 
 _EXPORTING = threading.Lock()
 """Torch's exporters keep what they trace in one place: boards that are measured side by side take turns."""
@@ -302,7 +302,8 @@ class JetsonRig:
         for file in files:
             copy_file(self._client.transport, file.path.read_bytes(), f"{remote}/{file.path.name}")
         self._kept[key] = (files, remote)
-        if len(self._kept) > (_N_BUILT if self._engine[0] == "trtexec" else _N_KEPT):
+        builds = self._engine[0] != "torch" and self.settings.processor == "gpu"
+        if len(self._kept) > (_N_BUILT if builds else _N_KEPT):
             _, (_, oldest) = self._kept.popitem(last=False)
             self._client.transport.shell(f"rm -rf -- {shlex.quote(oldest)}")
         return files, remote
