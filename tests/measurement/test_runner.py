@@ -115,6 +115,28 @@ def test_energy_needs_the_first_averaging_interval_dropped():
     assert naive.rail_j[scope].sum() / naive.duration_s < 0.95 * 5.0
 
 
+@pytest.mark.parametrize("energy", [JETSON_SENSOR, COUNTER])
+def test_no_energy_window_spans_a_pause(energy):
+    """Warming up takes 8 s, so that the program's 18 s at a time end in the window; it loads again for 4 s."""
+    rig = VirtualRig(energy=energy, noise=0.001, stage_w=lambda i: (5.0, 0.0, 0.7), idle_w=(1.0, 0.0, 0.2))
+    rig.faults = Faults(pauses=(18.0, 4.0))
+    (row,) = measure(rig, a_request(positions=()), protocol=replace(FULL, warm_up_s=8.0))
+    (stage,) = row.evidence.stages
+    assert stage.energy.gross_mj == pytest.approx(20.0, rel=0.005)
+    assert stage.energy.window_s >= 10.0
+    assert row.evidence.flags == ()
+
+
+def test_a_program_that_never_runs_for_a_whole_window_says_so():
+    rig = VirtualRig(noise=0.001, faults=Faults(pauses=(6.0, 1.0)))
+    (row,) = measure(rig, a_request(positions=()))
+    (stage,) = row.evidence.stages
+    assert stage.energy.gross_mj == pytest.approx(20.0, rel=0.005)
+    assert 4.5 <= stage.energy.window_s <= 6.0
+    assert "short-window" in row.evidence.flags
+    assert row.device_seconds < 70.0
+
+
 @pytest.mark.parametrize("averaging_s", [0.0, 0.05, 0.4224, 1.0])
 def test_windows_are_ten_seconds_and_25_averaging_intervals(averaging_s):
     source = EnergySource("s", ("GPU", "SYS", "DDR"), ("GPU", "SYS"), averaging_s, 0.05)

@@ -55,6 +55,8 @@ class Faults:
     fail_in_loop: Callable[[int], Exception | None] = lambda row: None
     not_monotone: bool = False
     ends_after_blocks: int | None = None
+    pauses: tuple[float, float] | None = None
+    """Seconds that a program runs at a time, and of the pause at idle power until it runs again."""
 
 
 class VirtualRig:
@@ -241,7 +243,11 @@ class VirtualLoop:
             domain = rig.clock_table().domains[0]
             top_hz = domain.frequencies_hz[-1] / rig.setting.hz(domain.name)
         blocks = count() if rig.faults.ends_after_blocks is None else range(rig.faults.ends_after_blocks)
+        began_s = rig.now
         for _ in blocks:
+            if rig.faults.pauses is not None and rig.now - began_s >= rig.faults.pauses[0]:
+                rig.advance(rig.faults.pauses[1])
+                began_s = rig.now
             run_s = self._ms / 1e3 * (top_hz or 1.0) * rig.faults.slower(rig.now)
             block_factor = np.exp(rig.noise * rig._rng.standard_normal())
             runs = run_s * block_factor * np.exp(rig.noise * rig._rng.standard_normal(self._n_runs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -24,6 +25,8 @@ _PROBE_S = 0.05
 _PROBE_RUNS = 5
 _MOST_PROBE_RUNS = 2000  # of 25 us; a clock that stands still ends here, too
 _CHECK_GROWTH = 1.4  # intervals are looked at after 30, 42, 59 ... blocks: looking more often bends them
+_PAUSE_S = 0.1  # between two blocks: longer than any look at a device's state; trtexec loads for seconds
+_MOST_WINDOWS = 4  # that a loop lasts in search of one without a pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class _Ending:
         self._source = source
         self._least_blocks = math.ceil(protocol.least_blocks / protocol.n_windows)
         self._next_check = self._least_blocks
+        self._n_seen = 0  # blocks, in search of the window
+        self._ready_s, self._begins_s = math.inf, math.inf
         self.stopped_by: StoppedBy | None = None
 
     def reached(self, warm_at_s: float, blocks: Sequence[Block]) -> bool:
@@ -101,10 +106,16 @@ class _Ending:
         # The window ends with the last block that the readings cover; the last one may be as old as an update.
         spare_s = self._source.update_s + blocks[-1].end_s - blocks[-1].start_s
         wanted_s = self._protocol.energy_window_s(self._source.averaging_s) + spare_s
-        begins_s = next(
-            (b.start_s for b in blocks if b.start_s >= warm_at_s + self._source.averaging_s), math.inf
-        )
-        return blocks[-1].end_s - begins_s >= wanted_s
+        while self._n_seen < len(blocks):
+            block = blocks[self._n_seen]
+            if self._n_seen == 0 or block.start_s - blocks[self._n_seen - 1].end_s > _PAUSE_S:
+                self._ready_s, self._begins_s = block.start_s + self._source.averaging_s, math.inf
+            if block.start_s >= self._ready_s:
+                self._begins_s = min(self._begins_s, block.start_s)
+            self._n_seen += 1
+        if blocks[-1].end_s - self._begins_s >= wanted_s:
+            return True
+        return blocks[-1].end_s - warm_at_s >= _MOST_WINDOWS * (wanted_s + self._source.averaging_s)
 
 
 def is_narrow(blocks: Sequence[Block], protocol: MeasuringProtocol) -> bool:
@@ -199,10 +210,11 @@ def _expected_window_s(protocol: MeasuringProtocol, source: EnergySource | None)
 
 
 def loop_energy(result: LoopResult, source: EnergySource) -> WindowEnergy:
-    """Energy of the whole blocks of a loop that the readings cover, and the runs in just them.
+    """Energy of the longest run of whole blocks that the readings cover, and the inferences in just them.
 
-    The window begins one averaging interval after the warm-up, when the sensor shows the measured
-    runs alone.
+    A pause between blocks, as where an engine is loaded anew, ends the window: power is drawn in it, and
+    nothing is inferred.  A window begins one averaging interval after the warm-up or a pause, when
+    the sensor shows the measured runs alone.
 
     Raises:
         RecordError: the energy source is dead.
@@ -210,10 +222,25 @@ def loop_energy(result: LoopResult, source: EnergySource) -> WindowEnergy:
     first, last = result.blocks[0], result.blocks[-1]
     times = result.trace.time_s if result.trace is not None else ()
     trace = result.trace or PowerTrace((), tuple(() for _ in source.rails))
-    begins_s = max(first.start_s + source.averaging_s, times[0] if times else first.start_s)
-    ends_s = times[-1] if times else last.end_s
-    inside = [block for block in result.blocks if block.start_s >= begins_s and block.end_s <= ends_s]
+    from_s = times[0] if times else first.start_s
+    until_s = times[-1] if times else last.end_s
+    windows: list[list[Block]] = []
+    for stretch in _stretches(result.blocks):
+        ready_s = max(stretch[0].start_s + source.averaging_s, from_s)
+        windows.append([block for block in stretch if block.start_s >= ready_s and block.end_s <= until_s])
+    inside = max(windows, key=lambda window: window[-1].end_s - window[0].start_s if window else 0.0)
     if not inside:
+        begins_s = max(first.start_s + source.averaging_s, from_s)
         return window_energy(trace, source, begins_s, max(last.end_s, begins_s + source.update_s))
     n_runs = sum(len(block.run_s) for block in inside)
     return window_energy(trace, source, inside[0].start_s, inside[-1].end_s, n_runs)
+
+
+def _stretches(blocks: Sequence[Block]) -> list[list[Block]]:
+    """Blocks that follow each other without a pause."""
+    found = [[blocks[0]]]
+    for before, block in pairwise(blocks):
+        if block.start_s - before.end_s > _PAUSE_S:
+            found.append([])
+        found[-1].append(block)
+    return found

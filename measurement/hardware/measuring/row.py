@@ -28,6 +28,8 @@ from .statistics import (
     window_energy,
 )
 
+_SHORT_WINDOW = 0.97  # of the energy window that the protocol wants: a shorter one is flagged
+
 
 @dataclass(frozen=True)
 class Clock:
@@ -195,7 +197,10 @@ class RowMeter:
         if self._rig.energy is not None:
             if result.trace is not None:
                 log.traces.append((f"{stage.stage.kind}@{stage.stage.position}", result.trace))
-            stage.windows.append(loop_energy(result, self._rig.energy))
+            window = loop_energy(result, self._rig.energy)
+            stage.windows.append(window)
+            if window.duration_s < _SHORT_WINDOW * p.energy_window_s(self._rig.energy.averaging_s):
+                log.flags.append("short-window")
 
     # -- summing up ----------------------------------------------------------------------------------
 
