@@ -56,13 +56,14 @@ class EnergyEvidence:
     Attributes:
         gross_mj: per inference, everything that the scope draws.
         net_mj: gross less what the idle device draws in the same time; ``None`` without a baseline.
-        idle_w: power of the idle device at the same clocks, with the program loaded.
+        idle_w: power of the idle device at the same clocks, with programs loaded, before and after; their mean.
         scope: labels of the rails whose sum ``gross_mj`` is.
         rails_mj: (label, mJ per inference) of every rail that was read, summed or not.
         window_s: length of the window that counts, one continuous loop.
         n_windows: windows; energy is their mean.
         n_samples, n_distinct: readings in the windows, and different values among them.
         averaging_s: what the sensor averages over.
+        net_error_mj: standard error of ``net_mj``; how far the idle device's power moved is part of it.
     """
 
     gross_mj: float
@@ -75,6 +76,7 @@ class EnergyEvidence:
     n_samples: int
     n_distinct: int
     averaging_s: float
+    net_error_mj: float | None = None
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:

@@ -156,13 +156,33 @@ def test_a_row_costs_what_the_protocol_says():
     rig = VirtualRig()
     rows = measure(rig, a_request(), a_request("m1"))
     assert rows[0].device_seconds == pytest.approx(FULL.expected_seconds(5, True), rel=0.06)
+    assert dict(rows[0].evidence.machine)["loading_s"] == pytest.approx(1.0)  # device_seconds counts it
     # The second is at the same clocks: nothing settles, and the idle device is known.
     assert rows[0].device_seconds - rows[1].device_seconds == pytest.approx(5.5, abs=0.6)
-    assert rig.log.count("idle") == 1
+    assert rig.log.count("idle") == 2
     alone = FULL.expected_seconds(5, False)
     (row,) = measure(VirtualRig(energy=None))
     assert alone == pytest.approx(0.5 + 3 + 4 * 0.3 + 5 * 34 * 0.1)
     assert row.device_seconds < alone
+
+
+def test_idle_power_that_moves_is_in_the_error_of_net_energy():
+    """1.5 W before the row, 1.9 W after: net of 1.7 W, give or take 0.2 W."""
+    (steady,) = measure(VirtualRig(noise=0.001), a_request(positions=()))
+    (energy,) = (stage.energy for stage in steady.evidence.stages)
+    assert energy.net_error_mj == pytest.approx(steady.energy_mj.standard_error, rel=0.01)
+    rig = VirtualRig(noise=0.001)
+    rig.faults = Faults(temperature_c=lambda now: 50.0 if now < 1015 else warm(rig))
+
+    def warm(rig):
+        rig.idle_w = (0.8, 1.1, 0.2)
+        return 50.0
+
+    (row,) = measure(rig, a_request(positions=()))
+    (energy,) = (stage.energy for stage in row.evidence.stages)
+    assert energy.idle_w == pytest.approx(1.7)
+    assert energy.net_mj == pytest.approx((5.0 - 1.7) * 4.0, rel=0.005)
+    assert energy.net_error_mj == pytest.approx(0.2 * 4.0, rel=0.02)
 
 
 def test_three_windows_take_turns_and_join_their_scatter():
@@ -469,8 +489,8 @@ def test_raw_readings_are_kept_and_named(tmp_path):
     assert list(table[0]) == ["phase", "time_s", "GPU [W]", "SYS [W]", "DDR [W]"]
     phases = list(dict.fromkeys(line["phase"] for line in table))
     last = MINI.presets["m0"].n_blocks
-    assert phases == ["idle", "segment@5", "head@5", "segment@8", "head@8", f"segment@{last}"]
-    assert sum(line["phase"] != "idle" for line in table) > sum(
+    assert phases == ["idle", "segment@5", "head@5", "segment@8", "head@8", f"segment@{last}", "idle after"]
+    assert sum("idle" not in line["phase"] for line in table) > sum(
         stage.energy.n_samples for stage in row.evidence.stages
     )
     (again,) = measure(VirtualRig(seed=1), raw_directory=tmp_path / "again")

@@ -137,7 +137,8 @@ class MeasuringProtocol:
     def expected_seconds(
         self, n_stages: int, counts_energy: bool, *, averaging_s: float = SENSOR_AVERAGING_S
     ) -> float:
-        """Device time of one row at clocks that the session has not seen yet, without loading its programs.
+        """Device time of one row at clocks that the session has not seen yet, without loading its programs
+        (``loading_s`` among a row's machine measures says what that took; ``device_seconds`` counts it).
 
         Settling, the idle device before and after, warm-up, and per stage its windows, each after an interval
         that fills the sensor's average.  Without energy: the blocks that a median often takes.

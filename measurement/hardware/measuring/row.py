@@ -65,7 +65,8 @@ class _RowLog:
     engine: str = ""
     reading: ClockReading | None = None
     stages: list[_StageLog] = field(default_factory=list)
-    idle: WindowEnergy | None = None
+    idle: tuple[WindowEnergy, ...] = ()
+    loading_s: float | None = None
     decision_s: float | None = None
     states: list[DeviceState] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
@@ -88,7 +89,7 @@ class RowMeter:
         self._n_classes, self._clock, self._session = n_classes, clock, session
         self._warmest_c = warmest_c
         self._raw_directory = raw_directory
-        self._idle: dict[Setting, WindowEnergy] = {}
+        self._idle: dict[Setting, tuple[WindowEnergy, ...]] = {}
         self._setting: Setting | None = None
         self.lost: ConnectionLostError | None = None
         """Why nothing more can be measured, if so."""
@@ -119,17 +120,23 @@ class RowMeter:
 
     def _run(self, job: Job, log: _RowLog) -> None:
         """Everything that touches the device."""
-        self._set_clocks(job.request.setting, log)
+        setting = job.request.setting
+        self._set_clocks(setting, log)
+        began_s = self._clock.now()
         with self._rig.load(job.request, self._program) as programs:
+            log.loading_s = self._clock.now() - began_s
             log.engine = programs.engine
             log.states.append(self._rig.state())
             self._wait_until_cool(log)
-            self._read_idle(job.request.setting, log)
+            log.idle = self._idle.get(setting) or self._read_idle("idle", log)
             for index, stage in enumerate(programs.stages):
                 log.stages.append(_StageLog(stage, runs_per_block(programs, index, self._protocol.block_s)))
             for _ in range(self._protocol.n_windows):
                 for index in range(len(log.stages)):
                     self._loop(programs, index, log)
+            if log.idle and setting not in self._idle:
+                log.idle += self._read_idle("idle after", log)
+                self._idle[setting] = log.idle
             log.decision_s = programs.decision_s()
             log.states.append(self._rig.state())
         ended_c = log.states[-1].temperature_c
@@ -168,21 +175,21 @@ class RowMeter:
             seen.append((now_s, temperature_c))
             self._clock.sleep(1.0)
 
-    def _read_idle(self, setting: Setting, log: _RowLog) -> None:
-        """Power of the idle device, once per batch of rows and setting."""
+    def _read_idle(self, phase: str, log: _RowLog) -> tuple[WindowEnergy, ...]:
+        """Power of the idle device, before and after the first row of a batch at a setting; one reading, or none."""
         source = self._rig.energy
         if source is None or not self._protocol.idle_s:
-            return
-        if setting not in self._idle:
-            trace = self._rig.idle(self._protocol.idle_s)
-            try:
-                self._idle[setting] = _idle_window(trace, source)
-            except RecordError:
-                log.flags.append("no-idle")  # gross energies stand without it
-                return
-            if trace is not None:
-                log.traces.append(("idle", trace))
-        log.idle = self._idle[setting]
+            return ()
+        # The first averaging interval of a reading is not counted.
+        trace = self._rig.idle(max(self._protocol.idle_s / 2, 3 * source.averaging_s))
+        try:
+            window = _idle_window(trace, source)
+        except RecordError:
+            log.flags.append("no-idle")  # gross energies stand without it
+            return ()
+        if trace is not None:
+            log.traces.append((phase, trace))
+        return (window,)
 
     def _loop(self, programs: Programs, index: int, log: _RowLog) -> None:
         p, stage = self._protocol, log.stages[index]
@@ -248,12 +255,13 @@ class RowMeter:
         verdict: Verdict,
         raw: tuple[str, str],
     ) -> Evidence:
+        loading = () if log.loading_s is None else (("loading_s", log.loading_s),)
         return Evidence(
             engine=log.engine, protocol=self._protocol.protocol_id, started_utc=log.started_utc, stages=stages,
             decision_ms=None if log.decision_s is None else 1e3 * log.decision_s,
             clocks_verified=_clocks_verified(job, log, verdict), temperature_c=verdict.temperature_c,
             overcurrent_events=verdict.overcurrent_events, anchor=job.anchor, attempt=job.attempt,
-            flags=tuple(dict.fromkeys((*log.flags, *verdict.flags))), machine=verdict.machine, raw_file=raw[0],
+            flags=tuple(dict.fromkeys((*log.flags, *verdict.flags))), machine=(*verdict.machine, *loading), raw_file=raw[0],
             raw_sha256=raw[1],
         )  # fmt: skip
 

@@ -247,12 +247,15 @@ def _rounding_variance(power: FloatArray) -> float:
 
 
 def energy_result(
-    windows: Sequence[WindowEnergy], source: EnergySource, idle: WindowEnergy | None
+    windows: Sequence[WindowEnergy], source: EnergySource, idle: Sequence[WindowEnergy]
 ) -> tuple[Statistic, EnergyEvidence]:
     """Energy per inference of one program, in mJ: the mean over its windows.
 
     Its standard error joins the scatter within windows and, where there are several, between them:
     the larger counts.
+
+    Args:
+        idle: readings of the idle device, before and after; none = no net energy.
     """
     rows = [source.rails.index(label) for label in source.scope]
     rails = np.mean([1e3 * window.rail_j / window.n_runs for window in windows], axis=0)
@@ -263,16 +266,28 @@ def energy_result(
     if len(windows) > 1:
         errors.append(float(gross.std(ddof=1)))
     mean = float(gross.mean())
-    idle_w = None if idle is None else float(idle.rail_j[rows].sum() / idle.duration_s)
+    statistic = Statistic(mean, max(errors) / math.sqrt(len(windows)), sum(w.n_samples for w in windows))
+    idle_w, net_mj, net_error_mj = None, None, None
+    if idle:
+        idle_w, idle_error_w = _idle_power(idle, rows)
+        idle_mj_per_w = 1e3 * float(run_s.mean())
+        net_mj = mean - idle_w * idle_mj_per_w
+        net_error_mj = math.hypot(statistic.standard_error, idle_error_w * idle_mj_per_w)
     evidence = EnergyEvidence(
-        gross_mj=mean, net_mj=None if idle_w is None else mean - 1e3 * idle_w * float(run_s.mean()), idle_w=idle_w,
+        gross_mj=mean, net_mj=net_mj, idle_w=idle_w, net_error_mj=net_error_mj,
         scope=source.scope, rails_mj=tuple(zip(source.rails, rails.tolist(), strict=True)),
         window_s=float(np.mean([window.duration_s for window in windows])), n_windows=len(windows),
-        n_samples=sum(window.n_samples for window in windows), n_distinct=max(w.n_distinct for w in windows),
+        n_samples=statistic.n, n_distinct=max(w.n_distinct for w in windows),
         averaging_s=source.averaging_s,
     )  # fmt: skip
-    statistic = Statistic(mean, max(errors) / float(np.sqrt(len(windows))), evidence.n_samples)
     return statistic, evidence
+
+
+def _idle_power(idle: Sequence[WindowEnergy], rows: Sequence[int]) -> tuple[float, float]:
+    """Mean over readings, and its error in W: half of their spread where they differ by more than chance."""
+    power_w = [float(window.rail_j[rows].sum() / window.duration_s) for window in idle]
+    chance_w = math.hypot(*(window.error_w for window in idle)) / len(idle)
+    return sum(power_w) / len(power_w), max(chance_w, (max(power_w) - min(power_w)) / 2)
 
 
 def half_width(statistic: Statistic) -> float:
