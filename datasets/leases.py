@@ -23,6 +23,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import DeviceBusyError, DeviceError, StoreError
+from .schema import exclusively
 from .store import Store
 
 TTL_S = 60.0
@@ -332,20 +333,10 @@ class Leases:
             StoreError: the database cannot be used.
         """
         try:
-            if self._engine.dialect.name == "sqlite":
-                # The driver begins a transaction at its first write, and what was read before may be old.
-                with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")
-                    try:
-                        yield connection
-                    except BaseException:
-                        connection.exec_driver_sql("ROLLBACK")
-                        raise
-                    connection.exec_driver_sql("COMMIT")
-            else:
-                with self._engine.begin() as connection:
+            with exclusively(self._engine) as connection:
+                if self._engine.dialect.name != "sqlite":
                     connection.execute(sa.select(gate.c.id).with_for_update())
-                    yield connection
+                yield connection
         except sa.exc.SQLAlchemyError as error:
             first_line = str(getattr(error, "orig", None) or error).splitlines()[0]
             raise StoreError(f"device leases: the database cannot be used ({first_line})") from error

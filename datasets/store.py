@@ -10,6 +10,8 @@ SQLite (write-ahead log, one writer at a time) by default; any SQLAlchemy URL wo
 from __future__ import annotations
 
 import json
+import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -41,6 +43,7 @@ class AccuracyExpense:
     valid: bool
 
 
+_N_WAL_ATTEMPTS, _WAL_PAUSE_S = 100, 0.05
 _REMEDY = (
     "See that the database is whole, its disk not full and its server up; then run the same command again."
 )
@@ -110,6 +113,19 @@ class Store:
         except sa.exc.SQLAlchemyError as error:
             raise StoreError(
                 f"store {self._name}: cannot be read ({_first_line(error)}). {_REMEDY}"
+            ) from error
+
+    def create_tables(self, metadata: sa.MetaData) -> None:
+        """Create what is missing of a module's own tables.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        try:
+            schema.create_tables(self._engine, metadata)
+        except sa.exc.SQLAlchemyError as error:
+            raise StoreError(
+                f"store {self._name}: cannot be written ({_first_line(error)}). {_REMEDY}"
             ) from error
 
     @contextmanager
@@ -310,8 +326,16 @@ class Store:
 
 def _configure_sqlite(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA busy_timeout=30000")
+    for attempt in range(_N_WAL_ATTEMPTS):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError as error:
+            # SQLite itself does not wait while another process does the same to a new file.
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or attempt + 1 == _N_WAL_ATTEMPTS:
+                raise
+            time.sleep(_WAL_PAUSE_S)
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
 

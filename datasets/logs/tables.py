@@ -109,8 +109,7 @@ def prepare(store: Store) -> None:
     Raises:
         StoreError: the database cannot be written.
     """
-    with store.transaction() as connection:
-        metadata.create_all(connection)
+    store.create_tables(metadata)
 
 
 def series_names(store: Store) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The store keeps what was measured, whole or not at all, and refuses what cannot be."""
 
 import math
+import multiprocessing
 import sqlite3
 from dataclasses import replace
 
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hadas.datasets.leases import Leases
+from hadas.datasets.logs.tables import series_names
 from hadas.datasets.records import (
     AccuracyRecord,
     CostRecord,
@@ -54,6 +57,46 @@ def accuracy_record(**changes) -> AccuracyRecord:
         "first_exit": 4, "calibration": outcome_matrix(seed=1), "test": outcome_matrix(seed=2), "seconds": {"exits": 1.5},
     }  # fmt: skip
     return AccuracyRecord(**{**fields, **changes})
+
+
+def open_all(paths, barrier, failures):
+    for path in paths:
+        barrier.wait()
+        try:
+            store = Store(path)
+            series_names(store)
+            Leases(store)
+            store.close()
+        except Exception as error:
+            failures.put(str(error))
+
+
+def test_several_processes_open_a_new_store_at_once(tmp_path):
+    """What is missing is created once, its version written once, and nobody is turned away."""
+    paths = [str(tmp_path / f"{number}.sqlite") for number in range(10)]
+    context = multiprocessing.get_context("fork")
+    barrier, failures = context.Barrier(4), context.SimpleQueue()
+    processes = [context.Process(target=open_all, args=(paths, barrier, failures)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert failures.empty(), failures.get()
+    for path in paths:
+        with sqlite3.connect(path) as connection:
+            assert connection.execute("SELECT schema_version FROM meta").fetchall() == [(1,)]
+        connection.close()
+
+
+def test_a_store_of_another_version_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "later.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE meta (schema_version INTEGER NOT NULL)")
+        connection.execute("INSERT INTO meta VALUES (7)")
+    with pytest.raises(StoreError, match="schema version 7; this hadas reads version 1"):
+        Store(str(path))
+    assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("meta",)]
+    connection.close()
 
 
 @pytest.fixture
