@@ -5,9 +5,12 @@ Heavy libraries are imported inside the commands, so that ``hadas --help`` answe
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -29,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _INTERRUPTED = 130
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def _version(show: bool) -> None:
@@ -88,13 +92,41 @@ for _command, _examples in _COMMANDS:
 app.add_typer(logs.logs_app)
 
 
+@contextmanager
+def _ending_by_signals() -> Iterator[None]:
+    """Let a signal that would end the process at once end it by an exception, so that devices are put back.
+
+    Python does that for Ctrl-C alone.  What is ignored stays so (``nohup``).  Processes that are forked
+    off meanwhile end as they would have.
+    """
+    owner = os.getpid()
+
+    def end(number: int, _: object) -> None:
+        if os.getpid() != owner:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        for other in taken:
+            signal.signal(other, signal.SIG_IGN)  # a second one must not cut the putting back short
+        raise SystemExit(128 + number)
+
+    taken = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def main() -> None:
-    """Entry point: errors of the input end with one line and exit status 2, an interrupt with 130."""
+    """Entry point: errors of the input end with one line and exit status 2, an interrupt with 130, SIGTERM with 143."""
     # GPyTorch and BoTorch import a deprecated part of torch; that is none of the user's business.
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch.jit.*")
     errors = Console(stderr=True, highlight=False)
     try:
-        app(standalone_mode=True)
+        with _ending_by_signals():
+            app(standalone_mode=True)
     except HadasError as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)

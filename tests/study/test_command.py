@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import yaml
@@ -122,3 +123,48 @@ def test_an_interrupt_ends_in_one_line(tmp_path):
             running.kill()
     assert running.returncode == 130
     assert errors.strip() == "interrupted; the same command continues"
+
+
+ENDING = """
+import multiprocessing, os, signal, sys, time
+from hadas.cli.commands import app, main
+
+@app.command()
+def hold():
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    try:
+        print("held", flush=True)
+        time.sleep(60)
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)  # an impatient second one
+        child.terminate()
+        child.join()
+        print("put back", child.exitcode, flush=True)
+
+sys.argv = ["hadas", "hold"]
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_told_to_end_puts_devices_back(number):
+    with subprocess.Popen([sys.executable, "-c", ENDING], stdout=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == "held\n"
+        command.send_signal(number)
+        assert command.stdout.read() == f"put back {-signal.SIGTERM}\n"
+        assert command.wait(10) == 128 + number
+
+
+def test_a_command_that_nothing_may_hang_up_is_not_hung_up():
+    script = ENDING.replace(
+        "import multi", "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\nimport multi"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == "held\n"
+        command.send_signal(signal.SIGHUP)
+        time.sleep(0.2)
+        command.send_signal(signal.SIGTERM)
+        assert command.wait(10) == 128 + signal.SIGTERM
