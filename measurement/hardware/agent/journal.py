@@ -4,7 +4,6 @@ Nothing on the board is written before the journal of it has reached the disk, s
 agent can restore the board even if this one is killed between any two writes.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -12,10 +11,14 @@ import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from .problems import AgentError, FileError
+from .sensors import cooling
 from .sysfs import SysFs
 
 BOOT_ID = "proc/sys/kernel/random/boot_id"
-VERSION = 1
+PLACE = "var/lib/hadas-agent/journal.json"
+HOME_PLACE = ".cache/hadas-agent/journal.json"
+"""Below the home of a user who may not write to the first one."""
+VERSION = 2
 READ_BACK_S = 0.03
 LEAST_LOOKS = 4
 
@@ -41,34 +44,6 @@ class Restored(NamedTuple):
     problems: Tuple[str, ...]
 
 
-class BoardLock:
-    """Only one agent owns a board.
-
-    The lock is on the root of sysfs itself: it needs no writable place, holds between users, and is
-    gone with the process, however that ends.
-
-    Raises:
-        AgentError: ``busy``, another agent has it.
-    """
-
-    def __init__(self, fs: SysFs) -> None:
-        path = fs.full("sys") if fs.exists("sys") else fs.full("")
-        self._descriptor = os.open(path, os.O_RDONLY)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._descriptor)
-            raise AgentError(
-                "busy",
-                "another agent owns this board",
-                remedy="wait until it has ended: at most its watchdog's time after its link was lost",
-            ) from error
-
-    def release(self) -> None:
-        """Let others have the board."""
-        os.close(self._descriptor)
-
-
 class Journal:
     """The journal of one board.
 
@@ -77,7 +52,8 @@ class Journal:
 
     Attributes:
         flags: ``journal-corrupt`` (set aside, cannot be restored), ``rebooted`` (dropped, since a
-            boot puts back every file that it lists).
+            boot puts back every file that it lists), ``other-journal:`` (another user's agent was killed
+            here: what it left behind would be taken for original).
     """
 
     def __init__(self, fs: SysFs, path: str) -> None:
@@ -93,7 +69,12 @@ class Journal:
         return tuple(self._entries.values())
 
     def load(self) -> None:
-        """Take over what an agent that was killed has left behind."""
+        """Take over what an agent that was killed has left behind.
+
+        Raises:
+            AgentError: the journal cannot be read, or is of another system.
+        """
+        self.flags.extend("other-journal:" + path for path in other_journals(self.fs, self.path))
         try:
             with open(self.path, "rb") as file:
                 content = file.read()
@@ -101,28 +82,37 @@ class Journal:
             return
         except OSError as error:
             raise AgentError("io", "the journal %s cannot be read: %s" % (self.path, error)) from error
-        entries = _parse(content)
-        if entries is None:
+        found = _parse(content)
+        if found is None:
             os.replace(self.path, self.path + ".corrupt")
             self.flags.append("journal-corrupt")
-        elif self._boot != entries[0]:
+        elif found.root != _root(self.fs):
+            raise AgentError(
+                "io",
+                "the journal %s is of the system at %s, not of that at %s"
+                % (self.path, found.root, _root(self.fs)),
+                remedy="name another file with --journal, or restore that system first",
+            )
+        elif found.boot != self._boot:
             self._remove()
             self.flags.append("rebooted")
         else:
-            self._entries = {entry.path: entry for entry in entries[1]}
+            self._entries = {entry.path: entry for entry in found.entries}
 
     def remember(self, files: List[Tuple[str, str]]) -> None:
         """Journal the files (path, role) that are not yet, durably, before any of them is written.
 
         Raises:
             FileError: a file cannot be read, so that it could not be put back; none is journaled.
-            AgentError: the journal cannot be written.
+            AgentError: the journal cannot be written, or limits are shown lower than the user set them.
         """
         new: Dict[str, Entry] = {}
         for path, role in files:
             resolved = self.fs.resolve(path)
             if resolved not in self._entries:
                 new[resolved] = Entry(resolved, role, self._text(resolved, role))
+        if any(entry.role in (LOW, HIGH) for entry in new.values()):
+            self._refuse_while_cooling()
         if new:
             entries = dict(self._entries)
             entries.update(new)
@@ -185,6 +175,17 @@ class Journal:
 
     # --- on disk
 
+    def _refuse_while_cooling(self) -> None:
+        """A limit's file shows the lowest that anybody asks for; putting back a cooling's would make it the user's."""
+        limiting = cooling(self.fs)
+        if limiting:
+            raise AgentError(
+                "not-verified",
+                "the board is being cooled (%s): the limits that it shows are not those to put back; no clock was "
+                "changed" % ", ".join(limiting),
+                remedy="let it cool down, then try again",
+            )
+
     def _text(self, path: str, role: str) -> Optional[str]:
         try:
             return self.fs.read(path)
@@ -194,7 +195,7 @@ class Journal:
             return None  # t210's request file; unlocking puts the rate back
 
     def _save(self, entries: Tuple[Entry, ...]) -> None:
-        body = {"boot": self._boot, "files": [list(entry) for entry in entries]}
+        body = {"root": _root(self.fs), "boot": self._boot, "files": [list(entry) for entry in entries]}
         text = json.dumps({"version": VERSION, "sha256": _digest(body), "body": body})
         folder = os.path.dirname(os.path.abspath(self.path))
         try:
@@ -267,16 +268,51 @@ def _digest(body: Dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _parse(content: bytes) -> Optional[Tuple[str, List[Entry]]]:
-    """Boot id and entries, or ``None`` for what is no journal."""
+class _Content(NamedTuple):
+    """What a journal says."""
+
+    root: str
+    boot: str
+    entries: List[Entry]
+
+
+def _parse(content: bytes) -> Optional[_Content]:
+    """``None`` for what is no journal."""
     try:
         document = json.loads(content.decode())
         body = document["body"]
         if document["version"] != VERSION or document["sha256"] != _digest(body):
             return None
-        return body["boot"], [Entry(path, role, text) for path, role, text in body["files"]]
+        return _Content(body["root"], body["boot"], [Entry(*fields) for fields in body["files"]])
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _root(fs: SysFs) -> str:
+    """Which system a journal is of, if one kernel has several in folders."""
+    return os.path.realpath(fs.root)
+
+
+def other_journals(fs: SysFs, own: str) -> List[str]:
+    """Journals of this boot which agents of other users left in their usual places."""
+    places = [PLACE]
+    for line in fs.value_or("etc/passwd").splitlines():
+        fields = line.split(":")
+        if len(fields) > 5 and fields[5].startswith("/"):
+            places.append(os.path.join(fields[5].lstrip("/"), HOME_PLACE))
+    found = []
+    for place in sorted(set(places)):
+        path = fs.full(place)
+        if os.path.exists(path) and os.path.realpath(path) != os.path.realpath(own):
+            try:
+                with open(path, "rb") as file:
+                    content = _parse(file.read())
+            except OSError:
+                found.append("/" + place)  # not for this user to read
+                continue
+            if content is not None and content.boot == fs.value_or(BOOT_ID):
+                found.append("/" + place)
+    return found
 
 
 def _sync_folder(folder: str) -> None:

@@ -10,14 +10,13 @@ from typing import List, Optional, TextIO, cast
 from . import probing, rails
 from .clocks import Clocks
 from .describe import describe, journal_flags
-from .journal import BoardLock, Journal
+from .journal import HOME_PLACE, PLACE, Journal
+from .lock import BoardLock
 from .log import Log
 from .problems import AgentError
 from .server import Options, Server
 from .sysfs import SysFs
 from .workload import main as run_workload
-
-JOURNAL = "var/lib/hadas-agent/journal.json"
 
 
 def main(argv: List[str], fs: Optional[SysFs] = None) -> int:
@@ -49,15 +48,14 @@ def main(argv: List[str], fs: Optional[SysFs] = None) -> int:
 
 def default_journal(fs: SysFs) -> str:
     """On the board's own disk; a user who may not write there keeps it at home."""
-    path = fs.full(JOURNAL)
     if fs.root == "/" and os.geteuid() != 0:
-        return os.path.expanduser("~/.cache/hadas-agent/journal.json")
-    return path
+        return os.path.join(os.path.expanduser("~"), HOME_PLACE)
+    return fs.full(PLACE)
 
 
 def restore(fs: SysFs, options: Options) -> int:
     """Put back what a killed agent left behind; asking for it is the permission to write."""
-    lock = BoardLock(fs)
+    lock = BoardLock(fs, options.journal, may_write=True)
     try:
         journal = Journal(fs, options.journal)
         journal.load()
@@ -70,7 +68,7 @@ def restore(fs: SysFs, options: Options) -> int:
 
 def discover(fs: SysFs, options: Options) -> int:
     """Print what the board has; a gated GPU is powered up for it, if that is allowed."""
-    lock = BoardLock(fs)
+    lock = BoardLock(fs, options.journal, options.allow_dvfs)
     try:
         journal = Journal(fs, options.journal)
         journal.load()

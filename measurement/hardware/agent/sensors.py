@@ -11,6 +11,7 @@ from .sysfs import SysFs
 THERMAL_FOLDER = "sys/class/thermal"
 HWMON_FOLDER = "sys/class/hwmon"
 SENTINELS_C = (-256.0, -45.0)  # shown by a sensor that is not connected or not powered
+HARMLESS = ("fan", "hot-surface")  # cooling devices: a fan's state is its speed, the other one only warns
 WATCH_S = 1.0
 SLOW_READS = 3  # so many low readings of a clock in a row are throttling
 SLOW = 0.98
@@ -56,12 +57,18 @@ def alarms(fs: SysFs, rails: Tuple[Rail, ...]) -> List[str]:
     flags = [
         "current-critical:" + rail.label for rail in rails if rail.alarm and fs.value_or(rail.alarm) == "1"
     ]
+    return sorted(flags + ["cooling:" + kind for kind in cooling(fs)])
+
+
+def cooling(fs: SysFs) -> List[str]:
+    """Cooling devices at work that slow something down."""
+    found = []
     for device in fs.names(THERMAL_FOLDER, r"cooling_device\d+"):
         kind = fs.value_or("%s/%s/type" % (THERMAL_FOLDER, device))
         state = fs.value_or("%s/%s/cur_state" % (THERMAL_FOLDER, device), "0")
-        if "fan" not in kind and state != "0":  # a fan's state is its speed
-            flags.append("cooling:" + kind)
-    return sorted(flags)
+        if state != "0" and not any(word in kind for word in HARMLESS):
+            found.append(kind)
+    return found
 
 
 class Sampler:

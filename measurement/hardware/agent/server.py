@@ -13,7 +13,8 @@ from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple
 from . import probing, rails, sensors
 from .clocks import Clocks
 from .describe import agent_version, describe, journal_flags, now
-from .journal import BoardLock, Journal, Restored
+from .journal import Journal, Restored
+from .lock import BoardLock
 from .problems import AgentError
 from .requests import result_of, seconds_of, without_envelope
 from .sysfs import SysFs
@@ -80,7 +81,7 @@ class Server:
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
         try:
-            lock = BoardLock(self.fs)
+            lock = BoardLock(self.fs, self.options.journal, self.options.allow_dvfs)
         except AgentError as error:
             return self._refuse(error)
         try:

@@ -23,9 +23,11 @@ FAULTS = (
     "overcurrent",  # the CPUs run at 242 MHz, and only cpuinfo_cur_freq shows it
     "lazy-governor",  # the GPU's clock follows its limits only under 'performance'
     "thermal-again",  # the first thermal zone's unit is gated
+    "cooling",  # while a cooling device is at work, CPUs are capped, and limits show the cap
     "writes-lost",  # the first write of every limit is overruled by somebody else
 )
 OVERCURRENT_KHZ = 242_000
+COOLED_KHZ = 1_190_400
 LAG_READS = 3  # a new clock is seen at the fourth look
 
 _CLOCKS = ("cur_freq", "scaling_cur_freq", "cpuinfo_cur_freq")
@@ -70,6 +72,8 @@ class FakeBoard(SysFs):
         text = super().read_file(path)
         if name == "cpuinfo_cur_freq" and "overcurrent" in self.faults:
             return f"{min(int(text), OVERCURRENT_KHZ)}\n"
+        if name == "scaling_max_freq" and self._is_cooling():
+            return f"{min(int(text), COOLED_KHZ)}\n"
         if name in (*_CLOCKS, "scaling_min_freq", "scaling_max_freq"):
             return self._lagging(path, text)
         return text
@@ -107,6 +111,13 @@ class FakeBoard(SysFs):
 
     def writable(self, path: str) -> bool:
         return "user" not in self.faults and super().writable(path)
+
+    def _is_cooling(self) -> bool:
+        folder = "sys/class/thermal"
+        return "cooling" in self.faults and any(
+            super(FakeBoard, self).read_file(f"{folder}/{name}/cur_state").strip() != "0"
+            for name in self.names(folder, r"cooling_device\d+")
+        )
 
     # --- GPU and CPU limits
 

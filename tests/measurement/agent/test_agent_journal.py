@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hadas.measurement.hardware.agent.clocks import Clocks
-from hadas.measurement.hardware.agent.journal import BOOT_ID, BoardLock, Journal
+from hadas.measurement.hardware.agent.journal import BOOT_ID, HOME_PLACE, PLACE, Journal
+from hadas.measurement.hardware.agent.lock import BoardLock
 from hadas.measurement.hardware.agent.problems import AgentError
 from hadas.measurement.hardware.agent.sysfs import SysFs
 
@@ -190,10 +191,108 @@ def test_a_journal_that_cannot_be_written_forbids_every_write(tree):
     assert contents(tree) == before
 
 
+def pinned(tree: Path, journal: Path) -> None:
+    """What an agent does that is killed afterwards."""
+    board = FakeBoard(str(tree))
+    Clocks(board, Journal(board, str(journal)), pause=lambda seconds: None, settle_s=0.0).set(
+        {"gpu": TX2_GPU_HZ[4]}
+    )
+
+
+def test_a_journal_restores_only_the_system_that_it_is_of(tree, tmp_path):
+    other = build_tx2(tmp_path / "other")
+    pinned(other, tmp_path / "journal.json")
+    text, before = (tmp_path / "journal.json").read_text(), contents(tree)
+    journal = Journal(FakeBoard(str(tree)), str(tmp_path / "journal.json"))
+    with pytest.raises(AgentError, match=r"is of the system at .*/other, not of that at .*/tx2"):
+        journal.load()
+    assert journal.restore().files == ()
+    assert contents(tree) == before
+    assert (tmp_path / "journal.json").read_text() == text
+
+
+def test_what_another_user_s_agent_left_behind_is_told(tree, monkeypatch):
+    """Its clocks are about to be taken for original."""
+    (tree / "etc").mkdir()
+    (tree / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\nodd\n")
+    boot = tree / BOOT_ID
+    boot.parent.mkdir(parents=True)
+    boot.write_text("one\n")
+    left = tree / "home/ann" / HOME_PLACE
+    pinned(tree, left)
+
+    def flags(place: str) -> list[str]:
+        board = FakeBoard(str(tree))
+        journal = Journal(board, board.full(place))
+        journal.load()
+        return journal.flags
+
+    assert flags(PLACE) == [f"other-journal:/home/ann/{HOME_PLACE}"]
+    assert flags(f"home/ann/{HOME_PLACE}") == []
+    monkeypatch.setattr("builtins.open", closed(left))
+    assert flags(PLACE) == [f"other-journal:/home/ann/{HOME_PLACE}"]
+    monkeypatch.undo()
+    boot.write_text("two\n")
+    assert flags(PLACE) == []
+
+
+def closed(path: Path):
+    """``open`` for a user to whom one file is closed; root may read them all."""
+    really = open
+
+    def opened(name, *arguments, **fields):
+        if str(name) == str(path):
+            raise PermissionError(13, "permission denied")
+        return really(name, *arguments, **fields)
+
+    return opened
+
+
+def test_limits_that_cooling_holds_down_are_not_taken_for_the_user_s(tree):
+    state = tree / "sys/class/thermal/cooling_device0/cur_state"
+    state.parent.mkdir()
+    (state.parent / "type").write_text("thermal-cpufreq-0\n")
+    state.write_text("2\n")
+    before = contents(tree)
+    board = FakeBoard(str(tree), "5.x", faults=("cooling",))
+    clocks = Clocks(board, Journal(board, board.full(JOURNAL)), pause=lambda seconds: None, settle_s=0.0)
+    with pytest.raises(AgentError, match=r"is being cooled .thermal-cpufreq-0.*no clock was changed"):
+        clocks.set({"cpu0": TX2_CPU_HZ[2]})
+    assert board.written == []
+    assert not (tree / JOURNAL).exists()
+
+    # What was journaled before it began is put back, and seen to be once it is over.
+    state.write_text("0\n")
+    clocks.set({"cpu0": TX2_CPU_HZ[2]})
+    state.write_text("2\n")
+    clocks.set({"cpu0": TX2_CPU_HZ[3]})
+    assert any("scaling_max_freq is 1190400 and was 2035200" in p for p in clocks.journal.restore().problems)
+    assert contents(tree) == before
+    state.write_text("0\n")
+    assert clocks.journal.restore().problems == ()
+    assert not (tree / JOURNAL).exists()
+
+
 def test_one_board_has_one_owner(tree):
-    first = BoardLock(SysFs(str(tree)))
-    with pytest.raises(AgentError, match="another agent") as refusal:
-        BoardLock(SysFs(str(tree)))
-    assert refusal.value.kind == "busy"
+    fs, journal = SysFs(str(tree)), str(tree / JOURNAL)
+    for may_write in (False, True):
+        first = BoardLock(fs, journal, may_write)
+        for other in (journal, journal + "2"):
+            with pytest.raises(AgentError, match="another agent") as refusal:
+                BoardLock(fs, other, may_write)
+            assert refusal.value.kind == "busy"
+        assert (tree / f"{JOURNAL}.lock").exists() is may_write
+        first.release()
+        BoardLock(fs, journal, may_write).release()
+
+
+def test_a_container_with_a_sysfs_of_its_own_is_told_apart_by_the_journal_s_folder(tree, tmp_path):
+    """One board, whose sysfs is mounted twice: the inodes of its root differ, as those of two folders."""
+    journal = str(tmp_path / "journal.json")
+    again = build_tx2(tmp_path / "again")
+    first = BoardLock(SysFs(str(tree)), journal, may_write=True)
+    for may_write in (False, True):
+        with pytest.raises(AgentError, match="another agent"):
+            BoardLock(SysFs(str(again)), journal, may_write)
     first.release()
-    BoardLock(SysFs(str(tree))).release()
+    BoardLock(SysFs(str(again)), journal, may_write=True).release()

@@ -134,7 +134,8 @@ def test_overcurrent_counters_add_up_and_cooling_shows(tree):
     put(tree, "sys/class/hwmon/hwmon2/oc1_event_cnt", 2)
     put(tree, "sys/class/hwmon/hwmon2/oc3_event_cnt", 5)
     assert overcurrent_events(fs) == 7
-    for number, (kind, state) in enumerate((("pwm-fan", 3), ("gpu-throttle", 1), ("cpu-throttle", 0))):
+    devices = {"pwm-fan": 3, "gpu-throttle": 1, "cpu-throttle": 0, "hot-surface-alert": 1}
+    for number, (kind, state) in enumerate(devices.items()):
         put(tree, f"sys/class/thermal/cooling_device{number}/type", kind)
         put(tree, f"sys/class/thermal/cooling_device{number}/cur_state", state)
     assert alarms(fs, ()) == ["cooling:gpu-throttle"]
