@@ -2,7 +2,8 @@
 
 Almost every row of a log is fine, so the common case is decided by one function without an object per
 statistic (:meth:`RowReader._is_plainly_fine`).  Whatever it does not vouch for goes the long way, which
-names the field at fault and ends in :meth:`CostRecord.check`; a test holds the two against each other.
+names the field at fault and ends in :meth:`CostRecord.check`; a test holds the two against each other.  Either
+way a valid row's figures must then agree with each other (:mod:`.plausibility`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ...spaces.dvfs import unit_hint
 from .. import rows
 from ..evidence import Evidence
 from ..records import Target, Truth
+from .plausibility import row_slip
 
 SCHEMA = "hadas-meas/1"
 UNFINISHED = "unfinished"
@@ -117,6 +119,9 @@ class RowReader:
             rows.cost_from_json(fields, document["target"]).check(self._where)
         network = self._networks[repr(document["backbone"])]
         assert isinstance(network, _Network)
+        slip = row_slip(document, network.n_blocks) if document["valid"] else None
+        if slip is not None:
+            self._refuse(slip.field, slip.unit, slip.value, slip.reason)
         latency, energy = document["latency_ms"], document["energy_mj"]
         columns = {
             "session": document["session"],
@@ -282,6 +287,8 @@ class RowReader:
         )
         if not pairs:
             self._refuse("target.pinned", "", pinned, "must list pairs of texts")
+        if len({name for name, _ in pinned}) < len(pinned):
+            self._refuse("target.pinned", "", pinned, "a name stands there twice")
         fields = {**target, "pinned": tuple((name, value) for name, value in pinned)}
         self._targets[repr(target)] = Target(**fields).target_id
 
@@ -300,6 +307,8 @@ class RowReader:
             ):
                 self._refuse(f"{name}.clocks_hz", "Hz", clock, "must be a pair: name, whole number of Hz")
             check_clock_hz(clock[1], source=self._where, field=f"{name}.{clock[0]}")
+        if len({clock for clock, _ in listed}) < len(listed):
+            self._refuse(f"{name}.clocks_hz", "Hz", listed, "a clock stands there twice")
         self._clocks.add(repr(setting))
 
     def _check_heads(self, heads: Any, network: _Network) -> None:

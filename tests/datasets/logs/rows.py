@@ -21,6 +21,10 @@ EVIDENCE = Evidence(
             EnergyEvidence(10.0, 6.0, 1.9, ("VDD_IN",), (("VDD_IN", 10.0), ("VDD_SYS_GPU", 3.0)), 12.5, 1, 250, 31, 0.42),
         ),
         StageEvidence(LatencyEvidence((0.2, 0.2), 400, 0.2, (0.2, 0.2), 0.2, 0.3, 0.0, 0, "count", 3.0), None),
+        StageEvidence(
+            LatencyEvidence((2.0, 2.01), 20, 2.0, (1.98, 2.02), 2.1, 2.4, 0.01, 0, "interval", 3.0),
+            EnergyEvidence(12.0, 8.2, 1.9, ("VDD_IN",), (("VDD_IN", 12.0), ("VDD_SYS_GPU", 4.0)), 12.5, 1, 250, 31, 0.42),
+        ),
     ),
     0.03, True, (41.5, 44.0), 0, False, 1, ("hot",), (("steal", 0.0),), "raw/0.csv.gz", "ab" * 32,
 )  # fmt: skip

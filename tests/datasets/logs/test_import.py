@@ -88,7 +88,7 @@ def test_rows_with_nan_are_known_again(store, tmp_path):
 @pytest.mark.parametrize("where", ["imported", "measured here", "same file"])
 def test_a_number_taken_by_another_row_is_a_conflict(store, tmp_path, where):
     taken, path = measured_row(), tmp_path / "a.jsonl"
-    other = replace(taken, latency_ms=Statistic(9.0, 0.1, 40))
+    other = replace(taken, latency_ms=Statistic(3.3, 0.1, 40))
     if where == "measured here":
         store.add_cost(taken)
     write_records(path, [taken, other] if where == "same file" else [other])
