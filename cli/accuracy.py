@@ -130,21 +130,23 @@ def plan(
 ) -> None:
     """Say what was spent, what one backbone and one device point cost, and how many a budget buys.
 
-    Options say how accuracies will be measured, instead of the study file's section `accuracy`.
+    Options say how accuracies will be measured, instead of the study file's section `accuracy`. What no row
+    tells yet is left out; a device that has measured nothing is priced by its protocol, and labelled so.
     """
     from ..study import Study
     from ..study.ledger import Ledger, parse_budget
-    from ..study.tables import split_rows, unit_cost_rows
+    from ..study.tables import marked, split_rows, unit_cost_rows
 
     budget_s = parse_budget(budget)
     ledger = Ledger(Study.open(study, places=named_places(workers, n_workers, cluster)))
-    splits = ledger.splits(budget_s, per_backbone_points)
     print_table("spent so far", ("on", "how much"), ledger.spent())
     columns = ("one", "on", "n", "median", "range", "measured by")
     print_table("unit costs", columns, unit_cost_rows(ledger))
-    mark = " (SIMULATED device)" if ledger.simulated else ""
+    splits = ledger.splits(
+        budget_s, per_backbone_points
+    )  # what is known is shown before this says what lacks
     side = f", {ledger.n_workers} accuracy jobs at a time" if ledger.n_workers > 1 else ""
-    title = f"what {budget} buys{side}{mark}"
+    title = f"what {budget} buys{side}{marked(ledger.truth.mark)}"
     print_table(title, ("split", "backbones", "device points", "takes"), split_rows(splits))
     left_s = ledger.training_s_left()
     if left_s:

@@ -1,4 +1,4 @@
-"""How the command shows things: the console, tables, progress bars, the mark of a simulated device."""
+"""How the command shows things: the console, tables, progress bars, the mark of costs that are not measured."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     console.print(table)
 
 
-def simulated_mark(study: Study) -> str:
-    """What a title says after it if the study's costs come from a simulator."""
-    return " (SIMULATED device)" if study.simulated else ""
+def cost_mark(study: Study) -> str:
+    """What a title says after it if the study's costs are simulated or replayed."""
+    from ..study.tables import marked
+
+    return marked(study.truth.mark)

@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from .devices import DevicesFile
 from .networks import NamedNetworks, measure_networks
 from .opening import Adopt, Cluster, NWorkers, StudyFile, Workers, named_places, open_study
-from .printing import console, print_table, showing_progress, simulated_mark
+from .printing import console, cost_mark, print_table, showing_progress
 
 if TYPE_CHECKING:
     from ..study import Study
@@ -179,7 +179,7 @@ def fit(
     with showing_progress() as progress:
         opened.fit(progress)
     columns = ("quantity", "model", "rows", "cross-validated scores")
-    print_table(f"predictors{simulated_mark(opened)}", columns, model_rows(opened))
+    print_table(f"predictors{cost_mark(opened)}", columns, model_rows(opened))
 
 
 def _fit_new(study: Study) -> None:
@@ -198,7 +198,7 @@ def _fit_new(study: Study) -> None:
             highlight=False,
         )
         return
-    print_table(f"{change.target_id}{simulated_mark(study)}", CHANGE_COLUMNS, change_rows(change))
+    print_table(f"{change.target_id}{cost_mark(study)}", CHANGE_COLUMNS, change_rows(change))
     for line in change_verdicts(change):
         console.print(escape(f"- {line}"), soft_wrap=True, highlight=False)
 
@@ -211,7 +211,7 @@ def search(study: StudyFile, adopt: Adopt = False) -> None:
     with showing_progress() as progress:
         opened.search(progress)
     columns = (*design_columns(opened), *predicted_columns(opened))
-    print_table(f"predicted front{simulated_mark(opened)}", columns, predicted_front_rows(opened))
+    print_table(f"predicted front{cost_mark(opened)}", columns, predicted_front_rows(opened))
 
 
 def suggest(
@@ -238,7 +238,7 @@ def suggest(
         else:
             opened.plan(read_designs(design, opened.parts.space, opened.parts.table), progress)
     columns = (*design_columns(opened), "expected gain", "cost, s", "why")
-    print_table(f"measure next{simulated_mark(opened)}", columns, suggestion_rows(opened))
+    print_table(f"measure next{cost_mark(opened)}", columns, suggestion_rows(opened))
     console.print(escape(f"Next: hadas measure {study}"), soft_wrap=True)
 
 
@@ -261,12 +261,14 @@ def run_whole_loop(study: Study) -> None:
 
 
 def _print_round(study: Study, summary: RoundSummary) -> None:
-    from ..study.tables import cost_columns, design_columns, front_rows, round_line
+    from ..study.tables import cost_columns, design_columns, failed_line, front_rows, round_line
 
     columns = (*design_columns(study), "accuracy, %", *cost_columns(study))
-    title = f"round {summary.round}: measured front{simulated_mark(study)}"
+    title = f"round {summary.round}: measured front{cost_mark(study)}"
     print_table(title, columns, front_rows(study, summary.round + 1))
-    console.print(escape(round_line(summary, simulated=study.simulated)), soft_wrap=True, highlight=False)
+    console.print(escape(round_line(summary, truth=study.truth)), soft_wrap=True, highlight=False)
+    if failed := failed_line(study, summary.round):
+        console.print(escape(failed), soft_wrap=True, highlight=False)
 
 
 def status(study: StudyFile) -> None:
@@ -275,7 +277,7 @@ def status(study: StudyFile) -> None:
     from ..study.tables import status_rows
 
     opened = Study.open(study)
-    table = Table(title=f"study {opened.config.study}{simulated_mark(opened)}", show_header=False)
+    table = Table(title=f"study {opened.config.study}{cost_mark(opened)}", show_header=False)
     for name, value in status_rows(opened):
         table.add_row(escape(name), escape(value))
     console.print(table)

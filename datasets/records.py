@@ -38,6 +38,11 @@ class Truth(StrEnum):
     REPLAY = "replay"
     SIMULATOR = "simulator"
 
+    @property
+    def mark(self) -> str:
+        """What is written over everything that shows such costs; nothing over measured ones."""
+        return {Truth.DEVICE: "", Truth.REPLAY: "REPLAYED", Truth.SIMULATOR: "SIMULATED"}[self]
+
 
 @dataclass(frozen=True, slots=True)
 class Statistic:

@@ -2,8 +2,8 @@
 
 Unit costs are medians of what was measured, never guesses: seconds of accuracy jobs by step and by
 hardware, of supernet trainings, and device seconds of cost rows.  Only a device that has measured
-nothing yet is priced by the times that its measuring protocol prescribes, and labelled so.  A simulated
-device takes no real time, so its rows cost a budget nothing.
+nothing yet is priced by the times that its measuring protocol prescribes, and labelled so.  Simulated and
+replayed rows take no real time, so they cost a budget nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..datasets.records import Truth
 from ..errors import ConfigError, StudyError
 from .config import PLACE_FIELDS
 
@@ -114,7 +115,7 @@ def budget_splits(
         budget_s: wall-clock seconds.
         training_s: of the supernet that is still to be trained; 0 for one that is there.
         backbone_s: seconds of one accuracy job.
-        point_s: device seconds of one cost row; 0 where the device is simulated.
+        point_s: device seconds of one cost row; 0 where rows are simulated or replayed.
         points_per_backbone: cost rows per backbone in the mixed split.
 
     Returns:
@@ -159,11 +160,7 @@ class Ledger:
     """What a study has spent, and its unit costs; those of other studies where it has none."""
 
     def __init__(self, study: Study) -> None:
-        """Read the store.
-
-        Raises:
-            StudyError: nothing comparable is measured yet, by this study or another of its store.
-        """
+        """Read the store."""
         self._study = study
         self._name = study.config.study
         parts, own = study.parts, study.findings.session("accuracy")
@@ -174,19 +171,20 @@ class Ledger:
         valid = [row for row in alike if row.valid]
         mine = [row for row in valid if row.session == own]
         self._comparable = mine or valid
-        if not self._comparable:
-            others = self._source(row for row in rows if (row.space, row.split_id) != wanted)
-            aside = f" (rows of {others} are of other images or another space)" if others else ""
-            raise StudyError(
-                f"study '{self._name}': no accuracy is measured yet in space '{parts.space.name}' on these images with "
-                f"this recipe, by no study of the store{aside}, so there is no unit cost to plan with; run first: "
-                f"hadas measure {study.path} --accuracy"
-            )
+        self._elsewhere = self._source(row for row in rows if (row.space, row.split_id) != wanted)
 
     @property
-    def simulated(self) -> bool:
-        """Whether device seconds are simulated ones, which take no real time."""
-        return self._study.simulated
+    def truth(self) -> Truth:
+        """Where device seconds come from; only those of a device are real time."""
+        return self._study.truth
+
+    @property
+    def _untimed(self) -> str:
+        """What device seconds that take no real time are followed by; empty for a device's."""
+        if self.truth is Truth.DEVICE:
+            return ""
+        when = ", when recorded" if self.truth is Truth.REPLAY else ""
+        return f"{self.truth.mark}, no real time{when}"
 
     def _source(self, rows: Iterable[AccuracyExpense]) -> str:
         return _others({row.session.rpartition("/")[0] for row in rows} - {self._name})
@@ -208,7 +206,22 @@ class Ledger:
         return found
 
     def backbone_s(self) -> float:
-        """Median seconds of one accuracy job, on the hardware that did most of them."""
+        """Median seconds of one accuracy job, on the hardware that did most of them.
+
+        Raises:
+            StudyError: none comparable is measured yet, by this study or another of its store.
+        """
+        if not self._comparable:
+            aside = (
+                f" (rows of {self._elsewhere} are of other images or another space)"
+                if self._elsewhere
+                else ""
+            )
+            raise StudyError(
+                f"study '{self._name}': no accuracy is measured yet in space '{self._study.parts.space.name}' on these "
+                f"images with this recipe, by no study of the store{aside}, so there is no unit cost to plan with; "
+                f"run first: hadas measure {self._study.path} --accuracy"
+            )
         return next(cost.median_s for cost in self.backbone_costs() if cost.what == "accuracy of a backbone")
 
     @cached_property
@@ -256,8 +269,10 @@ class Ledger:
 
     def point_cost(self) -> UnitCost | None:
         """Device seconds of one cost row; of this study, else of others on the same kind of device, else
-        by the protocol of a device that will really be measured; ``None`` without any of those."""
-        mark = "SIMULATED, no real time" if self.simulated else ""
+        by the protocol of a device that will really be measured; ``None`` without any of those.
+
+        Rows that failed took their time; only those that a log does not have took none.
+        """
         own = self._device_seconds(self._name)
         found: dict[str, list[float]] = {}
         device = self._study.config.model_dump(mode="json")["device"]
@@ -270,8 +285,8 @@ class Ledger:
         if not own and not others:
             return self._price_by_protocol()
         source = "" if own else _others(name for name, values in found.items() if values)
-        name = f"{device['kind']} {device['name']}" if self.simulated else str(device["kind"])
-        return UnitCost.of("cost row", f"{name} {mark}".strip(), own or others, source)
+        name = f"{device['kind']} {device['name']}" if device["kind"] == "simulator" else str(device["kind"])
+        return UnitCost.of("cost row", f"{name} {self._untimed}".strip(), own or others, source)
 
     def _price_by_protocol(self) -> UnitCost | None:
         """What the measuring protocol takes for a row of two exits; loading the programs comes on top."""
@@ -291,7 +306,7 @@ class Ledger:
         keys = [key.partition(":") for key in self._study.store.event_keys(study_id)]
         sessions = [f"{study_id}/{label}" for kind, _, label in keys if kind == "plan"]
         rows = [row for session in sessions for row in self._study.store.costs(session=session)]
-        return [row.device_seconds for row in rows]
+        return [row.device_seconds for row in rows if row.valid or row.truth is Truth.DEVICE]
 
     def spent(self) -> list[tuple[str, str]]:
         """What this study has spent so far: name and amount."""
@@ -304,12 +319,15 @@ class Ledger:
                 (f"accuracy, on {hardware}", f"{duration(sum(seconds))} for {len(seconds)} backbones")
             )
         device = self._device_seconds(self._name)
-        mark = " SIMULATED, no real time" if self.simulated else ""
+        mark = f" {self._untimed}" if self._untimed else ""
         lines.append(("device", f"{duration(sum(device))}{mark} for {len(device)} cost rows"))
         return lines
 
     def splits(self, budget_s: float, points_per_backbone: int | None = None) -> list[Split]:
         """What a budget buys; see :func:`budget_splits`.
+
+        What is known without all unit costs is in :meth:`spent`, :meth:`backbone_costs`, :meth:`training_cost`
+        and :meth:`point_cost`.
 
         Args:
             points_per_backbone: by default ``learning.seed_settings``.
@@ -317,8 +335,8 @@ class Ledger:
         Raises:
             StudyError: a unit cost is missing, or the supernet's training alone takes more.
         """
-        point = self.point_cost()
-        if point is None and not self.simulated:
+        backbone_s, point = self.backbone_s(), self.point_cost()
+        if point is None and self.truth is Truth.DEVICE:
             raise StudyError(
                 f"study '{self._name}': no cost row is measured yet on such a device, by no study of the store; run "
                 f"first: hadas measure {self._study.path}"
@@ -327,8 +345,8 @@ class Ledger:
         splits = budget_splits(
             budget_s,
             training_s=training_s,
-            backbone_s=self.backbone_s(),
-            point_s=0.0 if self.simulated or point is None else point.median_s,
+            backbone_s=backbone_s,
+            point_s=0.0 if self.truth is not Truth.DEVICE or point is None else point.median_s,
             points_per_backbone=points_per_backbone or self._study.config.learning.seed_settings,
             n_workers=self.n_workers,
         )

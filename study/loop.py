@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ..datasets.records import AccuracyRecord
+from ..datasets.records import AccuracyRecord, Truth
 from ..datasets.store import Store
 from ..errors import StudyError
 from ..spaces import Backbone
@@ -126,9 +126,13 @@ class Study:
             ) from None
 
     @property
-    def simulated(self) -> bool:
-        """Whether costs come from a simulator."""
-        return self.config.device.kind == "simulator"
+    def truth(self) -> Truth:
+        """Where costs come from, as their rows say it: a replay of simulated rows is simulated."""
+        if self.parts.known_device is not None:
+            return self.parts.known_device.truth
+        if self.config.device.kind == "replay":
+            return self.parts.device_identity.truth  # the log's; no device is asked
+        return Truth.SIMULATOR if self.config.device.kind == "simulator" else Truth.DEVICE
 
     def journal(self, key: str, payload: dict[str, Any]) -> None:
         """Write down one decision; see the keys above.
@@ -229,7 +233,7 @@ class Study:
         designs = self._designs(label)
         backbones = [design.backbone for design in designs]
         measure_accuracies(self.findings, backbones, f"accuracy, {name}", progress)
-        mark = " (SIMULATED)" if self.simulated else ""
+        mark = f" ({self.truth.mark})" if self.truth.mark else ""
         session, seed = self.findings.session(label), self.seed_for(1)
         measure_costs(self.findings, designs, session, seed, f"cost{mark}, {name}", progress)
 

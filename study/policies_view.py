@@ -17,7 +17,7 @@ from ..spaces import Backbone, Exits
 from .baselines import BASELINES
 from .journal import MeasuredPoint
 from .loop import Study
-from .tables import ranges
+from .tables import marked, ranges
 
 if TYPE_CHECKING:
     from ..measurement.accuracy.policies import Policy
@@ -52,10 +52,10 @@ class PolicyComparison(PolicyNetwork):
 
     @property
     def title(self) -> str:
-        """The network in one line, with the mark of simulated costs."""
+        """The network in one line, with the mark of simulated or replayed costs."""
         places = f"exits after block {ranges(self.exits.positions)}" if self.exits.positions else "no exits"
         clocks = f" at {self.setting}" if self.setting is not None and self.setting.clocks_hz else ""
-        return f"{self.backbone}, {places}{clocks}{' (SIMULATED device)' if self.simulated else ''}"
+        return f"{self.backbone}, {places}{clocks}{marked(self.mark)}"
 
     @property
     def columns(self) -> list[str]:
@@ -218,7 +218,7 @@ def _compare(
         arch_id=record.backbone.arch_id,
         exits=exits,
         setting=None if cost is None else cost.requested,
-        simulated=cost is not None and study.simulated,
+        mark="" if cost is None else study.truth.mark,
         rows=tuple(_row(policy, record, exits, stages) for policy in policies),
     )
 
@@ -278,7 +278,7 @@ def _row(
 def _csv_row(comparison: PolicyComparison, row: PolicyRow) -> dict[str, Cell]:
     from ..search.report.export import policy_cells
 
-    truth = "counted" if "macs" in row.costs else "SIMULATED" if comparison.simulated else "measured"
+    truth = "counted" if "macs" in row.costs else comparison.mark or "measured"
     return {**policy_cells(comparison, row), "cost_truth": truth}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import yaml
 
+from ..datasets.records import Truth
 from .assembly import ProgressCallback
 from .baselines import BASELINES
 from .findings import ASKED_FOR
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 UNITS = {"accuracy": "", "energy_mj": "mJ", "latency_ms": "ms"}
 LIBRARIES = ("hadas", "torch", "scikit-learn", "xgboost", "botorch", "gpytorch", "pymoo", "moocore", "numpy")
+_DONE_WITH = {Truth.DEVICE: "run", Truth.REPLAY: "replayed", Truth.SIMULATOR: "simulated"}
 MAX_CHOSEN = 12
 """Most networks in the report's table of chosen ones; a longer front is thinned evenly."""
 
@@ -123,13 +125,13 @@ def _saving(study: Study) -> str | None:
     (cost, cost_se, what, unit), (base, base_se, _, _) = _cost(chosen.controller), _cost(bar)
     ratio = cost / base
     ratio_se = ratio * math.hypot(cost_se / cost, base_se / base)
-    simulated = " (SIMULATED)" if study.simulated else ""
+    mark = f" ({study.truth.mark})" if study.truth.mark else ""
     clocks = " at maximum clocks" if default.clocks_hz else ""
     return (
         f"{_described(study, chosen.design)} needs {cost:.2f} {unit} at {100 * chosen.controller.accuracy:.1f} % "
         f"accuracy; the most accurate seed, {study.findings.name(best.design.backbone)} without exits{clocks}, "
         f"{base:.2f} {unit} at {100 * bar.accuracy:.1f} ± {100 * bar.accuracy_se:.1f} %: "
-        f"{100 * (1 - ratio):.1f} ± {100 * ratio_se:.1f} % less {what}{simulated}, at an accuracy at most one "
+        f"{100 * (1 - ratio):.1f} ± {100 * ratio_se:.1f} % less {what}{mark}, at an accuracy at most one "
         "standard error lower. (Picked as the cheapest such point, on the split that the search may use; "
         "the report judges it on the test split.)"
     )
@@ -208,7 +210,7 @@ def report_content(study: Study) -> ReportContent:
     chosen = _chosen_points(study)
     return ReportContent(
         study_name=study.config.study,
-        simulated=study.simulated,
+        mark=study.truth.mark,
         target=study.parts.device_identity.target,
         data_name=study.parts.data.name,
         space_name=study.parts.space.name,
@@ -344,7 +346,7 @@ def _ledger(study: Study) -> list[LedgerRow]:
         unit = seconds / len(records) if records else None
         rows.append(LedgerRow(f"backbones measured {whose}", len(records), seconds, unit, "training"))
         device = sum(row.device_seconds for row in costs)
-        what = f"networks {'simulated' if study.simulated else 'run'} {whose}"
+        what = f"networks {_DONE_WITH[study.truth]} {whose}"
         rows.append(LedgerRow(what, len(costs), device, device / len(costs), "device"))
     return rows
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..datasets.records import Truth
 from .baselines import BASELINES
 from .journal import RoundSummary, design_from_json
 from .ledger import duration
@@ -86,7 +87,18 @@ def predicted_columns(study: Study) -> list[str]:
     return [names.get(column.name, column.name) for column in study.search().columns]
 
 
-def round_line(summary: RoundSummary, *, simulated: bool) -> str:
+def marked(mark: str) -> str:
+    """What a title says after it if its costs are not measured: the mark of :class:`.Truth`."""
+    return f" ({mark} {'costs' if mark == Truth.REPLAY.mark else 'device'})" if mark else ""
+
+
+def _device_time(seconds: float, truth: Truth) -> str:
+    if truth is Truth.REPLAY:
+        return f"no device time ({truth.mark}; {seconds:.0f} s when it was recorded)"
+    return f"{seconds:.0f} s of {truth.mark + ' ' if truth.mark else ''}device"
+
+
+def round_line(summary: RoundSummary, *, truth: Truth) -> str:
     """One sentence on a round."""
     parts = [
         f"round {summary.round}: {summary.n_measured} points measured, "
@@ -98,11 +110,24 @@ def round_line(summary: RoundSummary, *, simulated: bool) -> str:
             for quantity, share in summary.coverage_90.items()
         )
         parts.append(f"measured inside the predicted 90 % interval: {shares}")
-    mark = "SIMULATED " if simulated else ""
     parts.append(
-        f"{summary.device_seconds:.0f} s of {mark}device, {summary.training_seconds:.0f} s of training"
+        f"{_device_time(summary.device_seconds, truth)}, {summary.training_seconds:.0f} s of training"
     )
     return "; ".join(parts)
+
+
+def failed_line(study: Study, r: int) -> str:
+    """How many of a round's cost rows are no points, and where the reasons are; empty if all are."""
+    rows = study.findings.cost_rows(r)
+    n = sum(not row.valid for row in rows)
+    if n == 0:
+        return ""
+    why = (
+        f"are not in the log {study.config.device.log}"
+        if study.config.device.kind == "replay"
+        else "are invalid"
+    )
+    return f"{n} of {len(rows)} cost rows {why}; the reasons: hadas status {study.path}"
 
 
 def model_rows(study: Study) -> list[list[str]]:
@@ -212,7 +237,7 @@ def status_rows(study: Study) -> list[tuple[str, str]]:
         bad = [record for record in accuracy if not record.valid]
         rows.append(("accuracy rows", f"{len(accuracy)}, {len(bad)} of them invalid"))
         rows += [(f"  {record.backbone.arch_id}", record.reason) for record in bad]
-    rows += [("", round_line(summary, simulated=study.simulated)) for summary in findings.summaries()]
+    rows += [("", round_line(summary, truth=study.truth)) for summary in findings.summaries()]
     rows.append(("next", _next_step(study)))
     return rows
 

@@ -19,9 +19,6 @@ Interval = tuple[float, float]
 LOG_AXIS_FROM_RATIO = 8.0
 """A cost axis becomes logarithmic when its largest value is this many times its smallest."""
 
-MARK = "SIMULATED"
-"""What is written over everything that a simulator contributed to."""
-
 
 @dataclass(frozen=True)
 class Series:
@@ -119,10 +116,10 @@ _PLOTLY_SYMBOLS: dict[Symbol, str] = {
 }  # fmt: skip
 
 
-def plotly_panel(panel: Panel, *, simulated: bool) -> dict[str, Any]:
+def plotly_panel(panel: Panel, *, mark: str) -> dict[str, Any]:
     """``data`` and ``layout`` of a plotly figure, as JSON-ready values.
 
-    Colours of text, grid and background are left to the page, which knows whether it is dark.
+    ``mark`` is written across it; colours of text, grid and background are left to the page, which knows whether it is dark.
     """
     layout: dict[str, Any] = {
         "xaxis": _plotly_axis(panel.x),
@@ -134,9 +131,9 @@ def plotly_panel(panel: Panel, *, simulated: bool) -> dict[str, Any]:
     }
     if panel.title:
         layout["title"] = {"text": html.escape(panel.title), "x": 0.5, "xanchor": "center", "y": 0.98}
-    if simulated:
+    if mark:
         layout["annotations"] = [
-            {"text": MARK, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False,
+            {"text": mark, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False,
              "textangle": -18, "opacity": 0.13, "font": {"size": 46, "weight": 700}}
         ]  # fmt: skip
     return {"data": [_plotly_trace(series) for series in panel.series], "layout": layout}

@@ -189,14 +189,14 @@ class PolicyNetwork:
     Attributes:
         backbone: name for people.
         setting: clocks that the costs were measured at; ``None`` where they are counted MACs.
-        simulated: whether the costs come from a simulator.
+        mark: ``SIMULATED`` or ``REPLAYED`` where costs are; empty where they are measured or counted.
     """
 
     backbone: str
     arch_id: str
     exits: Exits
     setting: Setting | None
-    simulated: bool
+    mark: str
     rows: tuple[PolicyRow, ...]
 
 
@@ -222,7 +222,8 @@ class ReportContent:
     """Everything that a report shows.
 
     Attributes:
-        simulated: costs come from a simulator; every page, figure and table then says so.
+        mark: ``SIMULATED`` or ``REPLAYED``, whatever the costs are; every page, figure and table then says so.
+            Empty: they are measured.
         machine: the host, in one line.
         versions: library name to version.
         config_yaml: the study's configuration as text.
@@ -235,7 +236,7 @@ class ReportContent:
     """
 
     study_name: str
-    simulated: bool
+    mark: str
     target: Target
     data_name: str
     space_name: str
@@ -261,10 +262,10 @@ class ReportContent:
         return bool(self.designs) and all(row.energy_mj is not None for row in self.designs)
 
     def truth(self, *, holds_costs: bool = True) -> str:
-        """``SIMULATED`` or ``measured``, the mark of every row of a table.
+        """``SIMULATED``, ``REPLAYED`` or ``measured``, the mark of every row of a table.
 
         Args:
             holds_costs: whether a number of the row depends on a device's costs; accuracy and
                 the time of training are measured whatever the device is.
         """
-        return "SIMULATED" if self.simulated and holds_costs else "measured"
+        return self.mark if self.mark and holds_costs else "measured"

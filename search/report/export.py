@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...measurement.accuracy.policies import interval_95
-from .charts import MARK, Axis, Chart, Interval, LegendEntry, Panel, Series
+from .charts import Axis, Chart, Interval, LegendEntry, Panel, Series
 from .content import PolicyNetwork, PolicyRow, ReportContent
 from .figures import all_charts
 from .page import render_page
@@ -33,7 +33,7 @@ def write_report(content: ReportContent, directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     charts = all_charts(content)
     for chart in charts:
-        write_png(chart, directory / f"{chart.key}.png", simulated=content.simulated)
+        write_png(chart, directory / f"{chart.key}.png", mark=content.mark)
     for name, rows in csv_tables(content).items():
         write_csv(directory / f"{name}.csv", rows)
     page = directory / "report.html"
@@ -45,7 +45,7 @@ def write_report(content: ReportContent, directory: Path) -> Path:
 
 
 def csv_tables(content: ReportContent) -> dict[str, list[dict[str, Cell]]]:
-    """Every table by file name, values unrounded; the last column says which rows hold simulated costs."""
+    """Every table by file name, values unrounded; the last column says which rows hold simulated or replayed costs."""
     tables: dict[str, list[dict[str, Cell]]] = {
         "designs": _designs(content),
         "rounds": _rounds(content),
@@ -169,8 +169,8 @@ _INK, _MUTED, _GRID = "#1d2430", "#5d6878", "#e6e8eb"
 _LEGEND_ENTRY_INCHES = 1.3
 
 
-def write_png(chart: Chart, path: Path, *, simulated: bool) -> None:
-    """Draw a chart with matplotlib (which needs no browser) and write it at 160 dots per inch."""
+def write_png(chart: Chart, path: Path, *, mark: str) -> None:
+    """Draw a chart with matplotlib (which needs no browser) and write it at 160 dots per inch, ``mark`` across it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -185,12 +185,12 @@ def write_png(chart: Chart, path: Path, *, simulated: bool) -> None:
     grid = figure.subplots(1, n, squeeze=False)
     for axes, panel in zip(grid[0], chart.panels, strict=True):
         _draw_panel(axes, panel)
-        if simulated:
+        if mark:
             axes.text(
-                0.5, 0.5, MARK, transform=axes.transAxes, rotation=18, ha="center", va="center",
+                0.5, 0.5, mark, transform=axes.transAxes, rotation=18, ha="center", va="center",
                 fontsize=30 if n > 1 else 48, fontweight="bold", color=_INK, alpha=0.08, zorder=0,
             )  # fmt: skip
-    title = f"{MARK} · {chart.title}" if simulated else chart.title
+    title = f"{mark} · {chart.title}" if mark else chart.title
     # Plain text and not a suptitle, for which tight_layout would keep room a second time.
     figure.text(
         0.02, 1 - 0.1 / height, title, ha="left", va="top", fontsize=13, fontweight="bold", color=_INK

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from .charts import MARK, Chart, LegendEntry
+from .charts import Chart, LegendEntry
 from .content import ReportContent
 
 
@@ -15,8 +15,8 @@ def escaped(value: object) -> str:
 
 
 def badge(content: ReportContent) -> str:
-    """The mark of a simulated study; nothing otherwise."""
-    return f'<span class="badge">{MARK}</span>' if content.simulated else ""
+    """The mark of a study whose costs are simulated or replayed; nothing otherwise."""
+    return f'<span class="badge">{escaped(content.mark)}</span>' if content.mark else ""
 
 
 def section(content: ReportContent, title: str, body: str, *, key: str = "", kind: str = "") -> str:

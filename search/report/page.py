@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from math import isnan
 
+from ...datasets.records import Truth
 from .assets import SCRIPT, STYLE
-from .charts import MARK, Chart, plotly_panel
+from .charts import Chart, plotly_panel
 from .chosen import chosen_section
 from .content import ReportContent
 from .gain import HypervolumeGain, hypervolume_gain
@@ -21,12 +22,21 @@ _POLICY = (
     "base-uri 'none'; form-action 'none'"
 )
 
+_ORIGINS = {
+    Truth.SIMULATOR.mark: "come from a device model, not from a device",
+    Truth.REPLAY.mark: "were looked up in a log of rows that a device gave before; nothing was run on it for this study",
+}
+_DEVICE_TIMES = {
+    Truth.SIMULATOR.mark: "simulated device time used by the loop",
+    Truth.REPLAY.mark: "device time when the replayed rows were recorded; the loop used none",
+}
+
 
 def render_page(content: ReportContent, charts: Sequence[Chart]) -> str:
     """The whole page as text."""
     by_key = {chart.key: chart for chart in charts}
     figures = {
-        f"{chart.key}-{i}": plotly_panel(panel, simulated=content.simulated)
+        f"{chart.key}-{i}": plotly_panel(panel, mark=content.mark)
         for chart in charts
         for i, panel in enumerate(chart.panels)
     }
@@ -55,7 +65,7 @@ def render_page(content: ReportContent, charts: Sequence[Chart]) -> str:
         '<html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{f'{MARK} · ' if content.simulated else ''}hadas: {escaped(content.study_name)}</title>",
+        f"<title>{f'{content.mark} · ' if content.mark else ''}hadas: {escaped(content.study_name)}</title>",
         f"<style>{STYLE}</style></head><body>",
         *parts,
         f'<script type="application/json" id="figures">{data}</script>',
@@ -76,11 +86,12 @@ def _plotly() -> str:
 
 
 def _banner(content: ReportContent) -> str:
-    if not content.simulated:
+    if not content.mark:
         return ""
+    origin = _ORIGINS[content.mark]
     return (
-        f'<div class="banner" role="note"><strong>{MARK}</strong>: latency and energy on this page come from '
-        "a device model, not from a device. Accuracy is measured on real images.</div>"
+        f'<div class="banner" role="note"><strong>{escaped(content.mark)}</strong>: latency and energy on this page '
+        f"{origin}. Accuracy is measured on real images.</div>"
     )
 
 
@@ -113,8 +124,7 @@ def _facts(content: ReportContent) -> list[tuple[str, str]]:
         facts.append(_gain_fact(gain))
     if content.rounds:
         device = sum(row.device_seconds for row in content.rounds)
-        simulated = "simulated device time" if content.simulated else "device time"
-        facts.append((duration(device), f"{simulated} used by the loop"))
+        facts.append((duration(device), _DEVICE_TIMES.get(content.mark, "device time used by the loop")))
     spread = content.accuracy_spread
     if spread is not None and spread.best_over_chance > 2 * spread.measurement_se > 0:
         ratio = spread.between_backbones_sd / spread.measurement_se

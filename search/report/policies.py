@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ...datasets.records import Statistic
 from ...measurement.accuracy.policies import FinalOnly
-from .charts import MARK, Axis, Chart, LegendEntry, Panel, Series, Symbol, cost_axis
+from .charts import Axis, Chart, LegendEntry, Panel, Series, Symbol, cost_axis
 from .content import PolicyNetwork, PolicyRow, ReportContent
 from .markup import escaped, figure, section, table
 from .wording import percent, quantity_label, with_error
@@ -70,7 +70,8 @@ def policy_finding(networks: Mapping[str, PolicyNetwork]) -> str:
         f"on the {place} network ({network.backbone}) {_verdict(network)}"
         for place, network in networks.items()
     ]
-    mark = f" by {MARK} costs" if any(network.simulated for network in networks.values()) else ""
+    marks = {network.mark for network in networks.values() if network.mark}
+    mark = f" by {' and '.join(sorted(marks))} costs" if marks else ""
     return (
         f"Cheapest causal policy{mark} whose accuracy is at most one standard error below that of the same network "
         f"run to the end: {'; '.join(verdicts)}."

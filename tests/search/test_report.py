@@ -39,7 +39,7 @@ from hadas.spaces import CLOCK_TABLES, PINNED, Exits, mini_space
 _HOSTILE = "</script><script>alert(1)</script>"
 
 
-def sample_content(*, simulated: bool = True, energy: bool = True) -> ReportContent:
+def sample_content(*, mark: str = "SIMULATED", energy: bool = True) -> ReportContent:
     """A report of plausible values; ``energy=False`` is a host CPU without a counter."""
     rng = np.random.default_rng(7)
     designs = _sample_designs(rng, energy)
@@ -67,7 +67,7 @@ def sample_content(*, simulated: bool = True, energy: bool = True) -> ReportCont
     )  # fmt: skip
     target = Target("jetson-tx2", "pascal-gpu", "a1b2c3d4", "simulator 1", "fp32", 1)
     return ReportContent(
-        study_name="digits on a TX2", simulated=simulated,
+        study_name="digits on a TX2", mark=mark,
         target=target if energy else Target("host", "cpu", "linux", "torch 2.15", pinned=(("threads", "1"),)),
         data_name="digits", space_name="mini", seed=3, machine="2 cores, 8 GB",
         versions={"torch": "2.15", "botorch": "0.18.1"}, config_yaml=f"study: digits\nnote: '{_HOSTILE}'\n",
@@ -84,7 +84,7 @@ def sample_content(*, simulated: bool = True, energy: bool = True) -> ReportCont
         ),
         accuracy_spread=AccuracySpread(0.031, 0.006, 17, 0.7),
         policies={
-            place: _sample_policies(row, simulated)
+            place: _sample_policies(row, mark)
             for place, row in zip(("cheapest", "most accurate"), _ends(designs), strict=True)
         },
         policy_notes=("oracle: knows which exit is right.",),
@@ -96,7 +96,7 @@ def _ends(designs: tuple[DesignRow, ...]) -> tuple[DesignRow, DesignRow]:
     return front[0], front[-1]
 
 
-def _sample_policies(row: DesignRow, simulated: bool) -> PolicyNetwork:
+def _sample_policies(row: DesignRow, mark: str) -> PolicyNetwork:
     exits = Exits.at(row.exits, first_exit=mini_space().first_exit, n_blocks=18)
 
     def policy(name: str, gain: float, factor: float) -> PolicyRow:
@@ -108,7 +108,7 @@ def _sample_policies(row: DesignRow, simulated: bool) -> PolicyNetwork:
         )  # fmt: skip
 
     rows = (policy("oracle", 0.03, 0.8), policy("final only", 0.004, 1.3), policy("max-softmax", 0.0, 1.0), policy("of others", -0.02, 0.9))  # fmt: skip
-    return PolicyNetwork(row.name, row.arch_id, exits, row.setting, simulated, rows)
+    return PolicyNetwork(row.name, row.arch_id, exits, row.setting, mark, rows)
 
 
 def _sample_designs(rng: np.random.Generator, energy: bool) -> tuple[DesignRow, ...]:
@@ -218,7 +218,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    content = sample_content(simulated=False, energy=False)
+    content = sample_content(mark="", energy=False)
     return write_report(content, tmp_path_factory.mktemp("measured"))
 
 
@@ -356,7 +356,7 @@ def test_measured_costs_are_not_marked(measured: Path) -> None:
 
 
 def test_png_of_a_simulated_study_differs_by_its_mark(simulated: Path, tmp_path: Path) -> None:
-    unmarked = write_report(sample_content(simulated=False), tmp_path)
+    unmarked = write_report(sample_content(mark=""), tmp_path)
     names = {path.name for path in simulated.parent.glob("*.png")}
     assert names == {f"{chart.key}.png" for chart in all_charts(sample_content())}
     for name in names:
@@ -399,7 +399,7 @@ def test_csv_keeps_every_value_exactly(simulated: Path) -> None:
 
 
 def test_without_energy_latency_is_the_cost(measured: Path) -> None:
-    front, policies = all_charts(sample_content(simulated=False, energy=False))[:2]
+    front, policies = all_charts(sample_content(mark="", energy=False))[:2]
     assert "latency" in front.panels[0].x.title
     assert (policies.key, ["latency" in panel.x.title for panel in policies.panels]) == (
         "policies",
@@ -434,7 +434,7 @@ def test_same_content_gives_same_files(simulated: Path, tmp_path: Path) -> None:
 def _network(*rows: tuple[str, float, float, float]) -> PolicyNetwork:
     """One network from (policy, accuracy, energy, its error); every accuracy has a standard error of 0.02."""
     return PolicyNetwork(
-        "m0", "mini-0", Exits(3, (1, 0)), None, True,
+        "m0", "mini-0", Exits(3, (1, 0)), None, "SIMULATED",
         tuple(
             PolicyRow(
                 name, name != "oracle", Statistic(accuracy, 0.02, 100), {"energy_mj": Statistic(mj, error, 100)}, (0.5, 0.5)

@@ -160,7 +160,7 @@ def test_the_ledger_by_hand(tmp_path):
     path.write_text(template("study.yaml", "smoke"))
     study = Study.open(path)
     with pytest.raises(StudyError, match=r"no accuracy is measured yet.*run first: hadas measure"):
-        Ledger(study)
+        Ledger(study).splits(1000.0)
     study.store.put_study("smoke", study.config.model_dump(mode="json"))
     times = [
         ("cpu x1 thread", 4, 4, 2),
@@ -199,7 +199,7 @@ def test_the_ledger_by_hand(tmp_path):
     ("device", "seconds", "what", "a_day"),
     [
         ({"kind": "cuda", "name": "gpu"}, 0.5 + 3 + 4 * 0.3 + 5 + 5 * (10.56 + 0.4224), "cost row of 2 exits", "1,337"),
-        ({"kind": "host-cpu", "name": "host", "protocol": "full"}, 0.5 + 3 + 4 * 0.3 + 5 * 2.4, "cost row of 2 exits, latency alone", "5,174"),
+        ({"kind": "host-cpu", "name": "host", "protocol": "full"}, 0.5 + 3 + 4 * 0.3 + 5 * 3.4, "cost row of 2 exits, latency alone", "3,982"),
     ],
 )  # fmt: skip
 def test_a_device_that_has_measured_nothing_is_priced_by_its_protocol(tmp_path, device, seconds, what, a_day):
@@ -218,6 +218,19 @@ def test_a_device_that_has_measured_nothing_is_priced_by_its_protocol(tmp_path, 
     assert price.source == f"protocol 'full', not measured: {a_day} a day"
     n_days = 86_400.0
     assert ledger.splits(n_days)[-1].n_points == int(n_days / seconds)
+
+
+def test_a_plan_shows_what_is_known_before_it_says_what_lacks(tmp_path):
+    """The price of a point by its protocol needs neither an accuracy nor the device."""
+    devices = {"lab": {"kind": "jetson", "transport": {"ssh": "nowhere.invalid"}}}
+    (tmp_path / "lab.yaml").write_text(yaml.safe_dump(devices))
+    path = tmp_path / "study.yaml"
+    device = {"kind": "jetson", "name": "lab", "devices": "lab.yaml"}
+    path.write_text(yaml.safe_dump({**yaml.safe_load(template("study.yaml", "smoke")), "device": device}))
+    run = CliRunner().invoke(app, ["plan", str(path), "--budget", "24h"], env={"COLUMNS": "200"})
+    assert "protocol 'full', not measured: 1,337 a day" in " ".join(run.output.split())
+    assert isinstance(run.exception, StudyError)
+    assert "--accuracy" in str(run.exception)
 
 
 def test_another_study_of_the_store_lends_its_unit_costs(measured):
@@ -254,7 +267,7 @@ def test_rows_of_other_heads_or_images_are_no_unit_costs(measured, change):
     other = measured.parent / "other.yaml"
     other.write_text(yaml.safe_dump(document))
     with pytest.raises(StudyError, match=r"rows of study 'smoke' are of other images or another space"):
-        Ledger(Study.open(other))
+        Ledger(Study.open(other)).backbone_s()
 
 
 def test_the_plan_on_the_command_line(measured):

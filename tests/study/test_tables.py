@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hadas.datasets.records import Truth
 from hadas.search.report import AccuracySpread
 from hadas.study.journal import Check, RoundSummary
 from hadas.study.reporting import _spread_in_words
@@ -46,7 +47,7 @@ def test_a_round_counts_what_fell_inside_and_on_which_side():
     assert summary.bias["energy_mj"] == pytest.approx((0.0 + 1.0 - 1.0 + 2.5) / 4)
     assert summary.n_checked == {"energy_mj": 4, "accuracy": 1}
     assert RoundSummary.from_json(summary.to_json()) == summary
-    line = round_line(summary, simulated=True)
+    line = round_line(summary, truth=Truth.SIMULATOR)
     assert "energy_mj 75% of 4 (bias +0.6 sd)" in line
     assert "60 s of SIMULATED device" in line
 
