@@ -19,9 +19,9 @@ FloatArray = NDArray[np.float64]
 Z95 = 1.959964
 """Half-width of a normal distribution's central 95 %, in standard deviations."""
 
-_T975 = {2: 4.3027, 3: 3.1824, 4: 2.7764, 5: 2.5706, 11: 2.2010}
+_T975 = {2: 4.3027, 3: 3.1824, 7: 2.3646, 15: 2.1314}
 """97.5 % quantiles of Student's t, by degrees of freedom."""
-_BATCHES = (6, 12)  # runs of consecutive values whose scatter tells how far neighbours go together
+_BATCHES = (4, 8, 16)  # runs of consecutive values whose scatter tells how far neighbours go together
 _N_PARTS = 25  # of an energy window, at most: their scatter is its standard error
 
 
@@ -54,16 +54,15 @@ def batch_half_width(values: FloatArray) -> float:
     """Half-width of a 95 % interval of the centre of values of which neighbours may go together.
 
     The values are cut into a few runs of consecutive ones; their medians scatter as slow phases make them, and
-    Student's t allows for their being few (batch means: Schmeiser, Operations Research 30 (1982)).  Six long runs see
-    slow phases, twelve shorter ones are seldom alike by chance: the wider counts, which matters most to a caller
-    that stops as soon as the interval is narrow.
+    Student's t allows for their being few (batch means: Schmeiser, Operations Research 30 (1982)).  Few long runs
+    see slow phases, many short ones are seldom alike by chance: the widest of several counts, which matters most
+    to a caller that stops as soon as the interval is narrow.
 
     Args:
         values: (n,) n >= 3, in order of time.
     """
-    few, many = _BATCHES
     widths = []
-    for n_batches in (min(len(values), few), many) if len(values) >= 2 * many else (min(len(values), few),):
+    for n_batches in [min(len(values), _BATCHES[0]), *(k for k in _BATCHES[1:] if len(values) >= 2 * k)]:
         centres = [float(np.median(batch)) for batch in np.array_split(values, n_batches)]
         widths.append(_T975[n_batches - 1] * float(np.std(centres, ddof=1)) / math.sqrt(n_batches))
     return max(widths)
