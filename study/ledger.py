@@ -299,7 +299,7 @@ class Ledger:
         protocol = PROTOCOLS[device.measuring_protocol]
         seconds = protocol.expected_seconds(2 * _TYPICAL_EXITS + 1, counts_energy)
         what = f"cost row of {_TYPICAL_EXITS} exits{'' if counts_energy else ', latency alone'}"
-        source = f"protocol '{protocol.name}', not measured: {86_400 / seconds:,.0f} a day"
+        source = f"protocol '{protocol.name}', not measured: {86_400 / seconds:,.0f} a day, without loading programs"
         return UnitCost(what, str(device.kind), 0, seconds, seconds, seconds, source)
 
     def _device_seconds(self, study_id: str) -> list[float]:

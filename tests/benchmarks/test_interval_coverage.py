@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ def test_blocks_scatter_and_go_together_as_asked_for(rho: float) -> None:
     assert np.std(values) == pytest.approx(0.03, rel=0.1)
     assert np.median(values) == pytest.approx(0.0, abs=0.005)
     assert np.corrcoef(values[1:], values[:-1])[0, 1] == pytest.approx(rho, abs=0.02)
-    assert all(a.end_s == b.start_s for a, b in zip(blocks, blocks[1:], strict=False))
+    assert all(a.end_s == b.start_s for a, b in pairwise(blocks))
 
 
 @pytest.mark.parametrize("form", FORMS)

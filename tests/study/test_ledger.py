@@ -215,7 +215,7 @@ def test_a_device_that_has_measured_nothing_is_priced_by_its_protocol(tmp_path, 
     price = ledger.point_cost()
     assert (price.what, price.n) == (what, 0)
     assert price.median_s == pytest.approx(seconds)
-    assert price.source == f"protocol 'full', not measured: {a_day} a day"
+    assert price.source == f"protocol 'full', not measured: {a_day} a day, without loading programs"
     n_days = 86_400.0
     assert ledger.splits(n_days)[-1].n_points == int(n_days / seconds)
 
@@ -228,7 +228,9 @@ def test_a_plan_shows_what_is_known_before_it_says_what_lacks(tmp_path):
     device = {"kind": "jetson", "name": "lab", "devices": "lab.yaml"}
     path.write_text(yaml.safe_dump({**yaml.safe_load(template("study.yaml", "smoke")), "device": device}))
     run = CliRunner().invoke(app, ["plan", str(path), "--budget", "24h"], env={"COLUMNS": "200"})
-    assert "protocol 'full', not measured: 1,337 a day" in " ".join(run.output.split())
+    assert "protocol 'full', not measured: 1,337 a day, without loading programs" in " ".join(
+        run.output.split()
+    )
     assert isinstance(run.exception, StudyError)
     assert "--accuracy" in str(run.exception)
 
