@@ -1,6 +1,8 @@
 """Fields of requests, and the workload's replies to them."""
 
-from typing import Optional
+import json
+import os
+from typing import List, Optional, Tuple
 
 from .problems import AgentError
 from .wire import Message
@@ -11,6 +13,19 @@ _ENVELOPE = ("id", "deadline_s")
 def without_envelope(request: Message) -> Message:
     """A request as the workload gets it."""
     return {key: value for key, value in request.items() if key not in _ENVELOPE}
+
+
+def programs_key(request: Message) -> str:
+    """Tells two loads apart: by the engine and all its settings, and by the files as they are now."""
+    files: List[Optional[Tuple[int, ...]]] = []
+    for program in request.get("programs") or []:
+        try:
+            found = os.stat(str(program["path"]))
+        except (OSError, KeyError, TypeError):
+            files.append(None)  # the workload says what is wrong
+            continue
+        files.append((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+    return json.dumps([without_envelope(request), files], sort_keys=True)
 
 
 def seconds_of(request: Message, field: str, default: Optional[float]) -> Optional[float]:

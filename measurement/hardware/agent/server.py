@@ -16,7 +16,7 @@ from .describe import agent_version, describe, journal_flags, now
 from .journal import Journal, Restored
 from .lock import BoardLock
 from .problems import AgentError
-from .requests import result_of, seconds_of, without_envelope
+from .requests import programs_key, result_of, seconds_of, without_envelope
 from .sysfs import SysFs
 from .wire import BAD_LINE, ENDED, REQUEST, Inbox, LineReader, LineWriter, Message
 from .worker import GONE, QUIT_S, REPLY, Worker, unended
@@ -64,6 +64,9 @@ class Server:
         self.journal = Journal(fs, options.journal)
         self.restored = Restored((), ())
         self.worker: Optional[Worker] = None
+        self.loaded: Optional[Tuple[str, Message]] = None
+        self.in_use = False
+        self.looping = False
         self.gone_reason = ""
         self.stuck: List[Worker] = []
         self.flags: List[str] = []
@@ -292,25 +295,37 @@ class Server:
     # --- workload
 
     def _op_load(self, request: Message, until_s: Optional[float]) -> Message:
+        """Start a process and load programs, unless the one of before has just these loaded.
+
+        An engine is imported and set up once for all the clocks that a network is measured at in a row.
+        """
+        key = programs_key(request)
+        if self.worker is not None and self.loaded is not None and self.loaded[0] == key and not self.looping:
+            self.in_use = True
+            return self.loaded[1]
         self._stop_worker()
         stuck = unended(self.stuck)
         if stuck:  # it may still hold the GPU, and no measurement beside it would be worth anything
             raise AgentError("workload", stuck, remedy="see what it waits for (dmesg), or reboot the board")
         self.gone_reason = ""
         self.worker = Worker(self.inbox, self.out.send)
-        return self._ask_worker(without_envelope(request), until_s)
+        self.in_use, self.looping, self.loaded = True, False, None
+        self.loaded = (key, self._ask_worker(without_envelope(request), until_s))
+        return self.loaded[1]
 
     def _op_loop_start(self, request: Message, _: Optional[float]) -> Message:
         worker = self._loaded()
         self._stop_sampler()
         if request.get("sample", False):
             self._start_sampler()
+        self.looping = True
         worker.send({**without_envelope(request), "op": "loop"})
         return {}
 
     def _op_loop_stop(self, _: Message, until_s: Optional[float]) -> Message:
         try:
             self._ask_worker({"op": "stop"}, until_s)
+            self.looping = False
         finally:
             sampler = self._stop_sampler()
         return {"trace": None if sampler is None else sampler.trace()}
@@ -333,7 +348,9 @@ class Server:
 
     def _op_unload(self, _: Message, __: Optional[float]) -> Message:
         self._stop_sampler()
-        self._stop_worker()
+        if self.loaded is None or self.looping:  # of no use to the next load
+            self._stop_worker()
+        self.in_use = False
         return {}
 
     def _op_quit(self, _: Message, __: Optional[float]) -> Message:
@@ -346,7 +363,7 @@ class Server:
         return {}
 
     def _loaded(self) -> Worker:
-        if self.worker is None:
+        if self.worker is None or not self.in_use:
             reason = "nothing is loaded" + (
                 ": the workload ended, " + self.gone_reason if self.gone_reason else ""
             )

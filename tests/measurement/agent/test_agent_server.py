@@ -409,6 +409,47 @@ def test_the_tool_that_a_workload_runs_does_not_outlive_an_agent_that_is_killed(
         os.kill(child, signal.SIGKILL)  # a child of the tool's own, which TensorRT's has not
 
 
+def test_a_process_is_kept_for_the_next_row_while_its_programs_are_the_same(tree, tmp_path, monkeypatch):
+    stand_in = Path(__file__).parents[1] / "remote"  # of TensorRT's command
+    monkeypatch.setenv("PATH", f"{stand_in}:{os.environ['PATH']}")
+    model = tmp_path / "a.onnx"
+    model.write_bytes(b"a network")
+    program = {"name": "a", "path": str(model), "format": "onnx", "inputs": [[1]], "dtype": "fp32"}
+    load = {"engine": "trtexec", "programs": [program]}
+    loop = {"program": "a", "runs_per_block": 1, "expected_s": 60}
+
+    def worker_of(host: Host, **changes) -> int:
+        assert host.ask("load", **{**load, **changes})["engine"].startswith("trtexec")
+        (worker,) = children(host.process.pid)
+        return worker
+
+    with Host(tree) as host:
+        first = worker_of(host)
+        host.ask("loop_start", **loop)
+        host.ask("loop_stop")
+        host.ask("unload")
+        assert "nothing is loaded" in host.refused("decision", n_classes=10, runs=1)["message"]
+        host.ask("set_clocks", clocks_hz=CLOCKS)
+        assert worker_of(host) == first
+        assert host.ask("decision", n_classes=10, runs=1)["seconds"] >= 0
+        host.ask("unload")
+        second = worker_of(host, programs=[{**program, "dtype": "fp16"}])
+        assert second != first
+        host.ask("unload")
+        model.write_bytes(b"another network")
+        third = worker_of(host, programs=[{**program, "dtype": "fp16"}])
+        assert third != second
+        # One that was not told to stop its loop may still be in it.
+        host.ask("loop_start", **loop)
+        host.ask("unload")
+        assert children(host.process.pid) == []
+        assert host.refused("load", engine="torch", programs=[])["type"] == "workload"
+        host.ask("unload")
+        assert children(host.process.pid) == []
+        host.ask("quit")
+        assert host.ended() == 0
+
+
 PTRACE_SEIZE, WAIT_ALL = 0x4206, 0x40000000
 
 
