@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -108,10 +109,10 @@ def test_stopping_loses_no_block(workload: Workload, onnx: ProgramFile) -> None:
     for start_s, end_s, run_s in blocks:
         assert len(run_s) == 5
         assert sum(run_s) == pytest.approx(end_s - start_s, abs=1e-6)
-    for earlier, later in pairwise(blocks):
-        assert later[0] >= earlier[1]
-    inside = sum(end - start for start, end, _ in blocks)
-    assert inside > 0.8 * (blocks[-1][1] - blocks[0][0]), "it runs nearly all the time"
+    gaps = [later[0] - earlier[1] for earlier, later in pairwise(blocks)]
+    assert min(gaps) >= 0
+    # By medians: a busy machine may take the process off its core at any moment.
+    assert median(gaps) < 0.1 * median(end - start for start, end, _ in blocks), "it runs nearly all the time"
 
 
 def test_errors_are_replies_and_loops_that_fail_end_the_process(
