@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -20,9 +20,9 @@ from ...errors import ConfigError
 from ...spaces import ClockTable, MBConvSpace
 from ..hardware.device import Device, MeasurementPlan
 from ..hardware.measuring.protocol import MeasuringProtocol
-from .devices import CudaConfig, DeviceConfig, HostCpuConfig, load_devices
-from .parallel import check_same_target, measure_in_parallel
-from .reserving import ReservedDevice, reserve
+from .devices import CudaConfig, DeviceConfig, HostCpuConfig, JetsonConfig, load_devices
+from .parallel import FarmDevice, check_same_target, measure_in_parallel
+from .reserving import owner_name, reserve
 
 LOCAL_DEVICES: dict[str, DeviceConfig] = {
     "host": HostCpuConfig(kind="host-cpu"),
@@ -84,8 +84,11 @@ def hold_devices(
         HadasError: a device that is in quarantine or cannot be opened.
     """
     chosen = chosen_devices(names, devices_file)
-    leases = leases_of(devices_file)
+    leases, own_leases = leases_of(devices_file), leases_of(None)
+    parts = _own_parts(chosen)
     with ExitStack() as held:
+        for part in sorted(set(parts.values())):
+            held.enter_context(own_leases.hold(part, owner=owner_name(purpose), wait_s=wait_s))
         devices = [
             held.enter_context(
                 reserve(
@@ -98,6 +101,26 @@ def hold_devices(
         yield devices[0].device if len(devices) == 1 else SeveralDevices(devices, leases)
 
 
+def _own_parts(chosen: Mapping[str, DeviceConfig]) -> dict[str, str]:
+    """Which part of this machine each device is: it has one lease, whatever files call it.
+
+    Raises:
+        ConfigError: two devices that are the same part.
+    """
+    parts: dict[str, str] = {}
+    for name, config in chosen.items():
+        if isinstance(config, JetsonConfig):
+            continue  # its agent sees to it that a board has one master
+        part = (
+            f"this machine's GPU {config.index}" if isinstance(config, CudaConfig) else "this machine's CPU"
+        )
+        for other, taken in parts.items():
+            if taken == part:
+                raise ConfigError(f"devices '{other}' and '{name}' are both {part}; name one of them")
+        parts[name] = part
+    return parts
+
+
 class SeveralDevices:
     """Devices of one kind as one: they share the queue of every plan.
 
@@ -107,7 +130,7 @@ class SeveralDevices:
         ConfigError: their targets or clocks differ.
     """
 
-    def __init__(self, devices: Sequence[ReservedDevice], leases: Leases) -> None:
+    def __init__(self, devices: Sequence[FarmDevice], leases: Leases) -> None:
         check_same_target(devices)
         self._devices = devices
         self._leases = leases
