@@ -1,29 +1,7 @@
 """Column maps: what the columns of a user's CSV file mean, and in which units.
 
-A map is a YAML file.  Every field is a constant or ``{column: NAME}``; every quantity names its unit::
-
-    series: tx2-sweep                     # what the log is called; default: the file's name
-    truth: device                         # device | replay | simulator
-    target:
-      board: {column: board}
-      processor: pascal-gpu
-      release: unknown
-      runtime: tensorrt
-      dtype: fp16                         # default fp32; batch: default 1
-      pinned: {cpu: max, cores: {column: n_cores}}
-    network:                              # one of a space of ours ...
-      space: attentivenas
-      preset: {column: model}             # or arch_id: ..., or genes: {resolution: {column: r}, ...}
-      n_classes: 1000
-      heads: {column: exits}              # "5:1 9:1", or "5+9" for type 1; default: none
-    network:                              # ... or any other, kept apart
-      name: {column: model}
-      features: {flops: {column: flops}}  # numbers
-    latency: {column: time_s, unit: s, error: {column: sd}, runs: 50}
-    energy: {column: energy_mj, unit: mJ}
-    power: {column: power_mw, unit: mW}   # only where the network is no one of ours
-    clocks: {gpu: {column: gpu_mhz, unit: MHz}, emc: {column: emc_mhz, unit: MHz}}
-    keep: [fps, engine]                   # further columns, as text; not for networks of ours
+A map is a YAML file.  Every field is a constant or ``{column: NAME}``; every quantity names its unit; see
+:data:`EXAMPLE` and :data:`EXAMPLE_OF_OTHERS`, which the command line and ``docs/devices.md`` show.
 """
 
 from __future__ import annotations
@@ -43,6 +21,7 @@ from ...errors import ConfigError
 from ...spaces import SPACES, MBConvSpace, space_by_name
 from ...spaces.userfile import read_user_text
 from ..records import Truth
+from ..userfiles import load_yaml
 
 _UNITS: Mapping[str, Mapping[str, Decimal]] = {
     "ms": {"s": Decimal(1000), "ms": Decimal(1), "us": Decimal("0.001"), "ns": Decimal("0.000001")},
@@ -50,6 +29,46 @@ _UNITS: Mapping[str, Mapping[str, Decimal]] = {
     "mW": {"W": Decimal(1000), "mW": Decimal(1), "uW": Decimal("0.001")},
     "Hz": {"Hz": Decimal(1), "kHz": Decimal(1000), "MHz": Decimal(10**6), "GHz": Decimal(10**9)},
 }
+EXAMPLE = """\
+series: tx2-sweep                  # what the log is called; default: the file's name
+truth: device                      # device, replay or simulator
+target:
+  board: {column: board}           # every field: a constant, or {column: NAME}
+  processor: pascal-gpu
+  release: L4T 32.7.5
+  runtime: tensorrt 8.2
+  dtype: fp16                      # default: fp32
+  batch: 1                         # default: 1
+  pinned: {cpu: max, cores: {column: n_cores}}
+network:                           # of a space of ours: rows that studies can use
+  space: attentivenas
+  preset: {column: model}          # or arch_id: ..., or genes: {resolution: {column: r}, ...}
+  n_classes: 1000
+  heads: {column: exits}           # "5:1 9:1" (position:type), or "5+9" for type 1; default: none
+latency: {column: time_s, unit: s, error: {column: se_s}, runs: 50}   # units: s, ms, us, ns
+energy: {column: energy, unit: mJ, noise: 0.03}                       # units: J, mJ, uJ
+clocks:                                                               # units: Hz, kHz, MHz, GHz
+  gpu: {column: gpu_mhz, unit: MHz}
+  emc: {value: 1866, unit: MHz}
+"""
+"""A map for networks of a space of ours."""
+
+EXAMPLE_OF_OTHERS = """\
+truth: device
+target: {board: jetson-tx2, processor: pascal-gpu, release: unknown, runtime: tensorrt, dtype: fp16}
+network:                           # any other: kept apart, for other tools
+  name: {column: model}
+  features: {flops: {column: flops}}
+latency: {column: latency_ms, unit: ms}
+power: {column: power_w, unit: W}  # units: W, mW, uW
+clocks: {gpu: {column: gpu_mhz, unit: MHz}}
+keep: [fps, engine]                # further columns, as text
+"""
+"""A map for networks of no space of ours."""
+
+ASSUMED_NOISE = 0.02
+"""Relative standard error of a cost of a network of ours that neither states an error nor a noise."""
+
 _TOP = ("series", "truth", "target", "network", "latency", "energy", "power", "clocks", "keep")
 _TARGET = ("board", "processor", "release", "runtime", "dtype", "batch", "pinned")
 _OWN = ("space", "preset", "arch_id", "genes", "n_classes", "heads")
@@ -77,6 +96,7 @@ class Quantity:
         field, unit, base: as messages call it; the unit of the column, and the one of the record.
         factor: from the one to the other.
         error, runs: its standard error, in the same unit, and number of runs; ``None`` if not known.
+        noise: relative standard error where a row states none; ``None`` if not known.
     """
 
     field: str
@@ -86,6 +106,7 @@ class Quantity:
     factor: Decimal
     error: Cell | None = None
     runs: Cell | None = None
+    noise: float | None = None
 
 
 @dataclass(frozen=True)
@@ -143,8 +164,8 @@ def load_column_map(path: Path) -> ColumnMap:
         ConfigError: unreadable, no YAML, or a field that does not fit; names it.
     """
     try:
-        document = yaml.safe_load(read_user_text(path, "column map"))
-    except yaml.YAMLError as error:
+        document = load_yaml(read_user_text(path, "column map"))
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"column map {path}: not YAML ({' '.join(str(error).split())})") from error
     return column_map(document, str(path))
 
@@ -159,6 +180,11 @@ def column_map(document: Any, source: str = "column map") -> ColumnMap:
         ConfigError: a field that does not fit; names it.
     """
     return _Parser(source).parse(document)
+
+
+def likely_clock_unit(number: Decimal) -> str:
+    """The unit in which a number is a clock, 10 MHz to 10 GHz; at most one is, and empty if none."""
+    return next((unit for unit, factor in _UNITS["Hz"].items() if 10**7 <= number * factor < 10**10), "")
 
 
 class _Parser:
@@ -236,24 +262,28 @@ class _Parser:
 
     def _clock(self, name: str, value: Any) -> Quantity:
         clock = self._quantity(value, f"clocks.{name}", "Hz")
-        if clock.error is not None or clock.runs is not None:
-            self._refuse(f"clocks.{name}", "a clock has no 'error' and no 'runs'")
+        if (clock.error, clock.runs, clock.noise) != (None, None, None):
+            self._refuse(f"clocks.{name}", "a clock has no 'error', no 'noise' and no 'runs'")
         return clock
 
     def _quantity(self, value: Any, field: str, base: str) -> Quantity:
-        given = self._mapping(value, field, ("column", "value", "unit", "error", "runs"), needed=("unit",))
+        given = self._mapping(
+            value, field, ("column", "value", "unit", "error", "noise", "runs"), needed=("unit",)
+        )
         units = _UNITS[base]
         unit = given.pop("unit")
         if unit not in units:
             self._refuse(f"{field}.unit", f"{unit!r}: must be one of {list(units)}")
-        error, runs = given.pop("error", None), given.pop("runs", None)
+        error, runs, noise = given.pop("error", None), given.pop("runs", None), given.pop("noise", None)
+        if noise is not None and (type(noise) is not float or not 0 < noise < 1):
+            self._refuse(f"{field}.noise", f"{noise!r}: must be a share of the value, such as 0.02")
         if len(given) != 1:
             self._refuse(field, "needs exactly one of 'column' and 'value'")
         cell = self._cell(given if "column" in given else given["value"], field)
         return Quantity(
             field, cell, unit, base, units[unit],
             None if error is None else self._cell(error, f"{field}.error"),
-            None if runs is None else self._cell(runs, f"{field}.runs"),
+            None if runs is None else self._cell(runs, f"{field}.runs"), noise,
         )  # fmt: skip
 
     def _cell(self, value: Any, field: str) -> Cell:

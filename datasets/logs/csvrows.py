@@ -18,28 +18,32 @@ import sqlalchemy as sa
 from ...errors import ConfigError, RecordError, SpaceError
 from ...spaces import Backbone, genome_from_values
 from .. import rows, schema
+from ..evidence import Evidence
 from ..records import Target
 from ..store import Store
-from .checking import check_clock_hz
-from .columns import Cell, ColumnMap, Quantity
+from .columns import ASSUMED_NOISE, Cell, ColumnMap, Quantity, likely_clock_unit
 from .lines import Line
+from .plausibility import error_slip, power_slip, total_slip
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 _HEAD = re.compile(r"([0-9]{1,4})(?::([0-9]{1,4}))?", re.ASCII)
 _NO_HEADS = ("", "none")
+ASSUMED_ERROR = "assumed-error"
+"""Flag of rows whose standard error nobody stated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A quantity in the unit of records; ``error`` and ``runs`` are ``None`` where the log has none."""
+    """A quantity in the unit of records; ``error`` and ``runs`` are ``None`` where neither log nor map has them."""
 
     value: float
     error: float | None
     runs: int | None
 
     def statistic(self) -> dict[str, Any]:
-        """As rows keep it; one run without a known error is all that can be said of a bare number."""
-        return {"value": self.value, "standard_error": self.error or 0.0, "n": self.runs or 1}
+        """As rows keep it: an error that is not known is assumed (predictors weigh rows by it), runs are one."""
+        error = ASSUMED_NOISE * self.value if self.error is None else self.error
+        return {"value": self.value, "standard_error": error, "n": self.runs or 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,16 @@ class CsvRow:
     power_mw: float | None
     kept: dict[str, str]
 
+    @property
+    def assumes_error(self) -> bool:
+        """Whether the standard error of its latency or energy is assumed."""
+        return self.latency_ms.error is None or (self.energy_mj is not None and self.energy_mj.error is None)
+
+    def _evidence(self) -> dict[str, Any] | None:
+        if not self.assumes_error:
+            return None
+        return asdict(Evidence(self.target["runtime"], "column map", "", (), flags=(ASSUMED_ERROR,)))
+
     def cost_columns(self, session: str, row_no: int) -> dict[str, Any]:
         """Columns of ``schema.costs``, for a network of ours."""
         assert isinstance(self.network, Backbone)
@@ -67,7 +81,7 @@ class CsvRow:
             "heads": self.heads, "requested": {"clocks_hz": self.clocks_hz}, "actual": {"clocks_hz": self.clocks_hz},
             "truth": self.truth, "stages": [], "latency_ms": self.latency_ms.statistic(),
             "energy_mj": self.energy_mj and self.energy_mj.statistic(), "device_seconds": 0.0, "program": "stages",
-            "valid": True, "reason": "", "evidence": None,
+            "valid": True, "reason": "", "evidence": self._evidence(),
         }  # fmt: skip
         return {
             "session": session, "row_no": row_no, "arch_id": self.network.arch_id, "target_id": self.target_id,
@@ -147,6 +161,7 @@ class CsvReader:
         target_id, target = self._target(cells)
         energy = self._measured(mapped.energy, cells) if mapped.energy else None
         power = self._measured(mapped.power, cells) if mapped.power else None
+        self._check_plausible(latency, energy, power)
         network = self._network(cells)
         return CsvRow(
             truth=str(mapped.truth),
@@ -190,9 +205,23 @@ class CsvReader:
                 self._refuse(
                     f"{quantity.field}.error", quantity.unit, said, "must be a finite number, not negative"
                 )
+        elif quantity.noise is not None:
+            error = quantity.noise * value
         if quantity.runs is not None and self._text(quantity.runs, cells):
             runs = self._integer(quantity.runs, cells, f"{quantity.field}.runs", 1)
         return Measured(value, error, runs)
+
+    def _check_plausible(self, latency: Measured, energy: Measured | None, power: Measured | None) -> None:
+        """Refuse what is most likely a wrong unit in the map."""
+        slip = total_slip(latency.value, energy and energy.value)
+        slip = slip or (power and power_slip(latency.value, energy and energy.value, 1e-3 * power.value))
+        for name, unit, found in (("latency_ms", "ms", latency), ("energy_mj", "mJ", energy)):
+            if slip is None and found is not None and found.error is not None:
+                slip = error_slip(name, unit, found.value, found.error)
+        if slip:
+            quantity = slip.field.partition("_")[0]
+            remedy = f"If the whole column is so, correct 'unit' of '{quantity}' in the column map"
+            self._refuse(slip.field, slip.unit, slip.value, f"{slip.reason} {remedy}")
 
     def _clock(self, clock: Quantity, cells: Cells) -> int:
         text = self._text(clock.cell, cells)
@@ -201,7 +230,11 @@ class CsvReader:
             self._refuse(
                 clock.field, clock.unit, text, f"{hz:g} Hz is no whole number of Hz that a clock may have"
             )
-        check_clock_hz(int(hz), source=self._where, field=f"{clock.field} = {text} {clock.unit}")
+        unit = likely_clock_unit(hz / clock.factor)
+        if unit != clock.unit:
+            looks = f"so the column looks like {unit}; correct 'unit' of '{clock.field}' in the column map"
+            known = looks if unit else f"and {float(hz):g} Hz is none in any unit"
+            self._refuse(clock.field, clock.unit, text, f"clocks run between 10 MHz and 10 GHz, {known}")
         return int(hz)
 
     def _integer(self, cell: Cell, cells: Cells, field: str, least: int) -> int:

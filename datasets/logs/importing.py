@@ -1,9 +1,9 @@
 """Logs into the store: every row once, however often and however far a file was imported before.
 
 A file is read in batches, each one transaction: after a kill, a batch is in the store whole or not at all, and
-importing the file again adds what is missing.  A row of our own log is known by its session and number; a
-line of tegrastats or CSV by its content (:func:`.tables.content_digest`), so that equal lines within a file
-stay repeats.  A bad row is kept aside with its reason.
+importing the file again adds what is missing.  A row of our own log is known by all that it says but its
+session's name, its number included; a line of tegrastats or CSV by its content (:func:`.tables.content_digest`)
+and its series.  So equal lines of one file stay repeats.  A bad row is kept aside with its reason.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .columns import ColumnMap
 from .lines import Line, LogFile, LogKind
 from .rejects import Rejects
 from .series import series_of
-from .sinks import CsvRows, OwnRows, Sink, Telemetry
+from .sinks import CsvRows, Holds, OwnRows, Sink, Telemetry
 
 _BATCH = 2000
 
@@ -48,6 +48,8 @@ class ImportSummary:
         unfinished: whether the last line is cut, as a killed writer leaves it; it is no row.
         rejects: the file with the bad rows and their reasons, ``None`` if there is none.
         into: sessions of cost rows, or the series of what is kept in tables of its own.
+        holds: what was put there: ``costs``, ``foreign`` costs, or ``telemetry``.
+        assumed_errors: imported rows that state no standard error, so that one was assumed.
     """
 
     path: Path
@@ -58,6 +60,8 @@ class ImportSummary:
     unfinished: bool
     rejects: Path | None
     into: tuple[str, ...]
+    holds: Holds
+    assumed_errors: int
     seconds: float
 
 
@@ -156,7 +160,7 @@ class _Import:
         return ImportSummary(
             self._log.path, self._kind, self._imported, self._known, self._rejects.count, unfinished,
             self._rejects.path if self._rejects.count else None, tuple(sorted(self._sink.into)),
-            time.monotonic() - self._began,
+            self._sink.holds, self._sink.assumed_errors, time.monotonic() - self._began,
         )  # fmt: skip
 
     def _read(self, line: Line) -> Any:

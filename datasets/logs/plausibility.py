@@ -15,8 +15,9 @@ from typing import Any
 
 SHORTEST_MS, LONGEST_MS = 1e-3, 3.6e6
 """Latency of one inference: a microsecond to an hour."""
-LEAST_W, MOST_W = 1e-3, 1e4
-"""Mean power, which is energy over latency (mJ / ms = W)."""
+LEAST_W, MOST_W = 0.02, 2e3
+"""Mean power, which is energy over latency (mJ / ms = W): what runs these networks draws more than a
+microcontroller and less than a server, and a board of 2 to 20 W is out of bounds if off by a thousand."""
 LARGEST_RELATIVE_ERROR = 10.0
 """Of a standard error to its value."""
 _SUM_SHARE = (
@@ -24,6 +25,7 @@ _SUM_SHARE = (
 )
 _SUM_ERRORS = 4.0  # standard errors
 _SUM_LIMIT = 0.5  # however large the errors are, twice as much is no rounding
+_POWER_FACTOR = 30.0  # power may be of another rail, or net of the idle device; a wrong unit is a thousand
 _EVIDENCE_FACTOR = 2.0  # a log may give a mean beside a median
 
 _UNIT = "is the unit right?"
@@ -48,8 +50,8 @@ def total_slip(latency_ms: float, energy_mj: float | None) -> Slip | None:
     if energy_mj is not None and not LEAST_W <= energy_mj / latency_ms <= MOST_W:
         return Slip(
             "energy_mj", "mJ", energy_mj,
-            f"in {latency_ms:g} ms that is a mean power of {energy_mj / latency_ms:.3g} W; devices draw between 1 mW "
-            f"and 10 kW; {_UNIT}",
+            f"in {latency_ms:g} ms that is a mean power of {energy_mj / latency_ms:.3g} W; devices draw between 20 "
+            f"mW and 2 kW; {_UNIT}",
         )  # fmt: skip
     return None
 
@@ -78,6 +80,24 @@ def row_slip(row: Mapping[str, Any], n_blocks: int) -> Slip | None:
         slip = slip or _stage_slip(i, stage)
     evidence = row.get("evidence")
     return slip or (None if evidence is None else _evidence_slip(evidence, stages))
+
+
+def power_slip(latency_ms: float, energy_mj: float | None, power_w: float) -> Slip | None:
+    """A power that stands beside latency and energy, ``None`` if it can be theirs."""
+    if not LEAST_W <= power_w <= MOST_W:
+        return Slip("power_mw", "mW", 1e3 * power_w, f"devices draw between 20 mW and 2 kW; {_UNIT}")
+    implied_w = None if energy_mj is None else energy_mj / latency_ms
+    if implied_w is not None and not 1 / _POWER_FACTOR <= power_w / implied_w <= _POWER_FACTOR:
+        return Slip(
+            "power_mw", "mW", 1e3 * power_w,
+            f"energy over latency is {1e3 * implied_w:.3g} mW; is the unit of one of the three right?",
+        )  # fmt: skip
+    return None
+
+
+def error_slip(field: str, unit: str, value: float, standard_error: float) -> Slip | None:
+    """A standard error, ``None`` if it can be the value's."""
+    return _error_slip(field, unit, {"value": value, "standard_error": standard_error})
 
 
 def _error_slip(field: str, unit: str, statistic: Mapping[str, Any]) -> Slip | None:
@@ -123,8 +143,8 @@ def _stage_slip(i: int, stage: Mapping[str, Any]) -> Slip | None:
         if slip is None and not LEAST_W <= power_w <= MOST_W:
             return Slip(
                 f"stages[{i}].energy_mj", "mJ", energy["value"],
-                f"in {latency['value']:g} ms that is a mean power of {power_w:.3g} W; devices draw between 1 mW and "
-                f"10 kW; {_UNIT}",
+                f"in {latency['value']:g} ms that is a mean power of {power_w:.3g} W; devices draw between 20 mW "
+                f"and 2 kW; {_UNIT}",
             )  # fmt: skip
     return slip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -14,15 +15,17 @@ _COLUMNS = ("file", "line", "field", "unit", "reason", "text")
 
 
 class Rejects:
-    """``FILE.rejects.csv`` beside a log, written when the first bad row comes; none if there is none.
+    """``FILE.rejects.csv`` beside a log; none if there is no bad row.
 
-    An import reads a log from its beginning, so the file always lists every bad row of it.
+    An import reads a log from its beginning, so the file always lists every bad row of it.  It is written under
+    a name of its own and takes its place when the import ends: another import of the same log may be running.
     """
 
     def __init__(self, log: Path) -> None:
         self.log = log
         self.path = log.with_name(f"{log.name}.rejects.csv")
         self.count = 0
+        self._written = log.with_name(f".{self.path.name}.{os.getpid()}")
         self._file: TextIO | None = None
         self._writer: Any = None
 
@@ -34,6 +37,10 @@ class Rejects:
     ) -> None:
         if self._file is not None:
             self._file.close()
+            try:
+                os.replace(self._written, self.path)
+            except OSError as failed:
+                raise self._unwritable(failed) from failed
         elif kind is None:
             with suppress(OSError):  # of an earlier import, before the log was mended
                 self.path.unlink(missing_ok=True)
@@ -47,14 +54,16 @@ class Rejects:
         self.count += 1
         try:
             if self._file is None:
-                self._file = self.path.open("w", newline="", encoding="utf-8")
+                self._file = self._written.open("w", newline="", encoding="utf-8")
                 self._writer = csv.writer(self._file)
                 self._writer.writerow(_COLUMNS)
             said = str(error)
             reason = said.partition(f"= {error.value!r}: ")[2] or said
             self._writer.writerow((self.log, line, error.field, error.unit, reason, text))
-            self._file.flush()
         except OSError as failed:
-            raise DataError(
-                f"rejects {self.path}: cannot be written ({failed.strerror}); copy the log to a folder of yours"
-            ) from failed
+            raise self._unwritable(failed) from failed
+
+    def _unwritable(self, error: OSError) -> DataError:
+        return DataError(
+            f"rejects {self.path}: cannot be written ({error.strerror}); copy the log to a folder of yours"
+        )

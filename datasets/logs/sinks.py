@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -20,11 +21,14 @@ from .csvrows import CsvReader, CsvRow
 from .lines import Line
 from .series import Series
 
-_QUERY = 500  # values in one list of a query; the least that any database takes is 999
+_QUERY = 400  # values, or pairs of them, in one list of a query; the least that any database takes is 999
 
 SESSION_PREFIX = "log:"
 """Sessions of imported cost rows begin with it, so that no study takes them for rows of its own."""
 
+
+Holds = Literal["costs", "foreign", "telemetry"]
+"""Cost rows; costs of networks of no space of ours; lines of tegrastats."""
 
 Fate = Literal["imported", "known"] | RecordError
 """What became of a row: it is in the store now, was there before, or cannot be, and why."""
@@ -35,9 +39,13 @@ class Sink(Protocol):
 
     Attributes:
         into: sessions or series that rows were put into.
+        holds: what they are.
+        assumed_errors: how many of them had no standard error, so that one was assumed.
     """
 
     into: set[str]
+    holds: Holds
+    assumed_errors: int
 
     def read(self, line: Line) -> Any:
         """The row of a line, ``None`` if it has none (a header).
@@ -63,29 +71,35 @@ class OwnRows:
         self._reader = RowReader(str(path))
         self._targets: set[str] = set()
         self.into: set[str] = set()
+        self.holds: Holds = "costs"
+        self.assumed_errors = 0
 
     def read(self, line: Line) -> CheckedRow:
         return self._reader.read(line.number, line.text)
 
     def write(self, batch: Sequence[tuple[Line, CheckedRow]]) -> list[Fate]:
         fates: list[Fate] = []
-        with self._store.transaction() as connection:
-            # Rows of the log as they were measured here, and rows imported before.
+        with writing(self._store) as connection:
+            # A row is known by what it says, whatever its session is called here or there.
+            known = _rows_like(connection, {_likeness(row.columns) for _, row in batch})
             keys = {(row.columns["session"], row.columns["row_no"]) for _, row in batch}
-            stored = {} if self._series is not None else _stored_rows(connection, keys)
-            imported = _stored_rows(connection, {(self._session(s), n) for s, n in keys})
+            measured = set() if self._series is not None else _taken(connection, keys)
+            taken = _taken(connection, {(self._session(session), row_no) for session, row_no in keys})
             new: list[dict[str, Any]] = []
             for line, checked in batch:
                 columns = checked.columns
-                measured_as = (columns["session"], columns["row_no"])
                 session = self._session(columns["session"])
                 key = (session, columns["row_no"])
                 said = (columns["target_id"], checked.row)
-                taken = stored.get(measured_as) or imported.get(key)
-                if taken is not None:
-                    fates.append("known" if _same(taken, said) else self._conflict(line, measured_as))
+                like = known.setdefault(_likeness(columns), [])
+                if any(_same(stored, said) for stored in like):
+                    fates.append("known")
                     continue
-                imported[key] = said
+                if key in taken or (columns["session"], columns["row_no"]) in measured:
+                    fates.append(self._conflict(line, (columns["session"], columns["row_no"])))
+                    continue
+                like.append(said)
+                taken.add(key)
                 new.append({**columns, "session": session, "row": checked.row_as(session)})
                 fates.append("imported")
                 self.into.add(session)
@@ -103,29 +117,56 @@ class OwnRows:
 
     def _conflict(self, line: Line, key: tuple[str, int]) -> RecordError:
         return RecordError(
-            f"the store has another row {key[1]} of session '{key[0]}'; if both are right, import this file under "
-            "another --series",
+            f"the store has a row {key[1]} of session '{key[0]}' that says something else; if both are right (two "
+            "devices whose sessions are called the same), import this file under another --series",
             source=f"{self._source}, line {line.number}", row=None, field="session, row_no", value=key,
         )  # fmt: skip
 
 
+@contextmanager
+def writing(store: Store) -> Iterator[sa.Connection]:
+    """A transaction that nobody else writes beside: what it reads first is still so when it writes."""
+    with store.transaction() as connection:
+        if connection.dialect.name == "sqlite":  # whose driver begins by itself only at the first write
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.execute(sa.select(schema.meta).with_for_update())
+        yield connection
+
+
 _Stored = tuple[str, dict[str, Any]]
+_Likeness = tuple[int, str]
 
 
-def _stored_rows(connection: sa.Connection, keys: set[tuple[str, int]]) -> dict[tuple[str, int], _Stored]:
-    """(session, row_no) -> (target_id, row) of those that the store has."""
+def _likeness(columns: Mapping[str, Any]) -> _Likeness:
+    """What equal rows have in common, and few others; :data:`.tables.cost_likeness` finds it."""
+    return columns["row_no"], columns["arch_id"]
+
+
+def _rows_like(connection: sa.Connection, wanted: set[_Likeness]) -> dict[_Likeness, list[_Stored]]:
+    """likeness -> (target_id, row) of those that the store has under any session."""
+    costs = schema.costs.c
+    found: dict[_Likeness, list[_Stored]] = {}
+    for chunk in _chunks(sorted(wanted)):
+        query = sa.select(costs.row_no, costs.arch_id, costs.target_id, costs.row).where(
+            sa.tuple_(costs.row_no, costs.arch_id).in_(chunk)
+        )
+        for row_no, arch_id, target_id, row in connection.execute(query):
+            found.setdefault((row_no, arch_id), []).append((target_id, row))
+    return found
+
+
+def _taken(connection: sa.Connection, keys: set[tuple[str, int]]) -> set[tuple[str, int]]:
+    """(session, row_no) of those that the store has."""
     costs = schema.costs.c
     by_session: dict[str, list[int]] = {}
     for session, row_no in keys:
         by_session.setdefault(session, []).append(row_no)
-    found: dict[tuple[str, int], _Stored] = {}
+    found: set[tuple[str, int]] = set()
     for session, numbers in by_session.items():
         for chunk in _chunks(sorted(numbers)):
-            query = sa.select(costs.row_no, costs.target_id, costs.row).where(
-                costs.session == session, costs.row_no.in_(chunk)
-            )
-            for row_no, target_id, row in connection.execute(query):
-                found[session, row_no] = (target_id, row)
+            query = sa.select(costs.row_no).where(costs.session == session, costs.row_no.in_(chunk))
+            found.update((session, row_no) for row_no in connection.execute(query).scalars())
     return found
 
 
@@ -133,9 +174,11 @@ def _same(stored: _Stored, said: _Stored) -> bool:
     """Whether two rows are one, whatever their sessions are called."""
     if stored[0] != said[0]:
         return False
-    rows = [{**row, "session": ""} for _, row in (stored, said)]
+    rows = [{"evidence": None, **row, "session": ""} for _, row in (stored, said)]
+    if rows[0] == rows[1]:
+        return True
     # As text only where a NaN, which equals nothing, could stand.
-    return rows[0] == rows[1] or json.dumps(rows[0], sort_keys=True) == json.dumps(rows[1], sort_keys=True)
+    return not rows[0]["valid"] and json.dumps(rows[0], sort_keys=True) == json.dumps(rows[1], sort_keys=True)
 
 
 def _add_target(connection: sa.Connection, target_id: str, fields: dict[str, Any]) -> None:
@@ -168,6 +211,8 @@ class Telemetry:
         self._store, self._path, self._series = store, path, series
         self._ordinals = _Ordinals(series.name)
         self.into: set[str] = set()
+        self.holds: Holds = "telemetry"
+        self.assumed_errors = 0
 
     def read(self, line: Line) -> dict[str, Any]:
         reading = tegrastats.parse_line(line.text, source=str(self._path), row=line.number)
@@ -184,7 +229,7 @@ class Telemetry:
         }
 
     def write(self, batch: Sequence[tuple[Line, dict[str, Any]]]) -> list[Fate]:
-        with self._store.transaction() as connection:
+        with writing(self._store) as connection:
             known = _known_digests(connection, tables.log_telemetry, [row["digest"] for _, row in batch])
             new = [row for _, row in batch if row["digest"] not in known]
             if new:
@@ -205,6 +250,8 @@ class CsvRows:
         self._session = SESSION_PREFIX + series.name
         self._targets: set[str] = set()
         self.into: set[str] = set()
+        self.holds: Holds = "costs" if column_map.is_own else "foreign"
+        self.assumed_errors = 0
 
     def read(self, line: Line) -> CsvRow | None:
         row = self._reader.read(line)
@@ -215,7 +262,7 @@ class CsvRows:
     def write(self, batch: Sequence[tuple[Line, CsvRow]]) -> list[Fate]:
         table = tables.log_rows if self._map.is_own else tables.log_costs
         digests = [self._digests.pop(line.number) for line, _ in batch]
-        with self._store.transaction() as connection:
+        with writing(self._store) as connection:
             known = _known_digests(connection, table, digests)
             new = [
                 (line, digest, row)
@@ -257,6 +304,7 @@ class CsvRows:
             )
         connection.execute(schema.costs.insert(), rows)
         connection.execute(tables.log_rows.insert(), names)
+        self.assumed_errors += sum(row.assumes_error for _, _, row in new)
 
     def _insert_foreign(self, connection: sa.Connection, new: Sequence[tuple[Line, str, CsvRow]]) -> None:
         given = {"map_id": self._map.map_id, "series": self._series.name, "source": Path(self._source).name}

@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from .. import schema
 from ..records import Target, Truth
 from ..store import Store
 from . import tegrastats
@@ -72,6 +73,9 @@ log_files = sa.Table(
     sa.Column("n_bytes", sa.BigInteger, nullable=False),
 )
 
+cost_likeness = sa.Index("cost_likeness", schema.costs.c.row_no, schema.costs.c.arch_id)
+"""Finds cost rows that may say the same, whatever their session; stores from before it get it at their next import."""
+
 
 @dataclass(frozen=True, slots=True)
 class ForeignCost:
@@ -110,6 +114,8 @@ def prepare(store: Store) -> None:
         StoreError: the database cannot be written.
     """
     store.create_tables(metadata)
+    with store.transaction() as connection:
+        connection.execute(sa.schema.CreateIndex(cost_likeness, if_not_exists=True))
 
 
 def series_names(store: Store) -> tuple[str, ...]:

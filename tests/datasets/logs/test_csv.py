@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hadas.datasets.logs import tables
-from hadas.datasets.logs.columns import column_map, load_column_map
-from hadas.datasets.logs.csvrows import CsvReader
+from hadas.datasets.logs.columns import EXAMPLE, EXAMPLE_OF_OTHERS, column_map, load_column_map
+from hadas.datasets.logs.csvrows import ASSUMED_ERROR, CsvReader
 from hadas.datasets.logs.importing import import_log
 from hadas.datasets.logs.lines import Line
 from hadas.datasets.records import Statistic, Truth
@@ -92,7 +92,8 @@ def test_units_are_converted_and_the_row_is_one_of_ours(store, tmp_path):
     assert first.heads == ((5, 1), (9, 1))
     assert second.heads == ()
     assert first.latency_ms == Statistic(2.5005, 0.012, 50)
-    assert first.energy_mj == Statistic(12.5, 0.0, 1)
+    assert first.energy_mj == Statistic(12.5, 0.02 * 12.5, 1), "no error is stated, so one is assumed ..."
+    assert first.evidence.flags == (ASSUMED_ERROR,), "... and the row says so"
     assert first.requested.clocks_hz == (("gpu", 114_750_000), ("emc", 665_600_000))
     assert (first.target.board, first.target.pinned) == ("tx2", (("cores", "4"),))
     assert first.truth is Truth.DEVICE
@@ -110,10 +111,27 @@ def test_repeats_stay_and_the_same_file_again_adds_nothing(store, tmp_path):
 SLIPS = {
     "kHz in a column of MHz": (
         LINE.replace("114.75", "114750000"),
-        "clocks.gpu = 114750000 MHz",
-        "above 10 GHz",
+        "clocks.gpu",
+        "the column looks like Hz; correct 'unit' of 'clocks.gpu'",
     ),
-    "MHz in a column of kHz": (LINE.replace("665600", "665.6"), "clocks.emc = 665.6 kHz", "looks like kHz"),
+    "MHz in a column of kHz": (
+        LINE.replace("665600", "665.6"),
+        "clocks.emc",
+        "the column looks like MHz; correct 'unit'",
+    ),
+    "a clock in no unit at all": (
+        LINE.replace("114.75", "0.001"),
+        "clocks.gpu",
+        "1000 Hz is none in any unit",
+    ),
+    "latency in ns": (LINE.replace("2500.5,12", "0.0005,0"), "latency", "between a microsecond and an hour"),
+    "energy in mJ": (LINE.replace("0.0125", "12.5"), "energy", "mean power of 5e+03 W"),
+    "energy in kJ": (LINE.replace("0.0125", "0.0000125"), "energy", "correct 'unit' of 'energy'"),
+    "error of another unit": (
+        LINE.replace(",12,", ",120000000,"),
+        "latency_ms.standard_error",
+        "10 times the value",
+    ),
     "no whole Hz": (LINE.replace("114.75", "114.75000001"), "clocks.gpu", "no whole number of Hz"),
     "latency nan": (LINE.replace("2500.5", "nan"), "latency", "finite"),
     "latency inf": (LINE.replace("2500.5", "inf"), "latency", "finite"),
@@ -126,7 +144,7 @@ SLIPS = {
     "energy negative": (LINE.replace("0.0125", "-0.0125"), "energy", "positive"),
     "error negative": (LINE.replace(",12,", ",-12,"), "latency.error", "not negative"),
     "clock empty": (LINE.replace("114.75", ""), "clocks.gpu", "number"),
-    "clock zero": (LINE.replace("114.75", "0"), "clocks.gpu", "positive"),
+    "clock zero": (LINE.replace("114.75", "0"), "clocks.gpu", "between 10 MHz"),
     "no such preset": (LINE.replace("m1", "a7"), "network.preset", "names ['m0'"),
     "exit off the network": (LINE.replace("5:1 9", "2:1"), "network.heads", "ascend from 3"),
     "exits in words": (LINE.replace("5:1 9", "five"), "network.heads", "must read like"),
@@ -149,16 +167,18 @@ def test_a_slip_is_refused_by_row_with_field_and_reason(store, tmp_path, slip):
 
 
 @given(
-    value=st.floats(1e-3, 1e6), unit=st.sampled_from([("s", 1e3), ("ms", 1.0), ("us", 1e-3), ("ns", 1e-6)])
+    latency_ms=st.floats(1e-2, 3e6),
+    unit=st.sampled_from([("s", 1e3), ("ms", 1.0), ("us", 1e-3), ("ns", 1e-6)]),
 )
-def test_any_number_in_any_unit_of_time_is_the_same_time(value, unit):
+def test_any_number_in_any_unit_of_time_is_the_same_time(latency_ms, unit):
     name, factor = unit
-    document = changed(OWN, latency__unit=name)
+    value = latency_ms / factor
+    document = changed(OWN, latency__unit=name, latency__error={"column": "us"}, energy=None)
     reader = CsvReader(Path("a.csv"), column_map(document), None)  # no network is looked up in a store
     reader.read(Line(1, HEADER, True))
     row = reader.read(Line(2, LINE.replace("2500.5", repr(value)), True))
     assert row.latency_ms.value == pytest.approx(value * factor, rel=1e-12)
-    assert row.latency_ms.error == pytest.approx(12 * factor, rel=1e-12)
+    assert row.latency_ms.error == row.latency_ms.value
 
 
 @given(
@@ -219,14 +239,54 @@ def test_a_network_that_only_the_store_knows_is_found_by_its_arch_id(store, tmp_
 
 def test_a_changed_map_does_not_pass_for_the_rows_it_would_have_made(store, tmp_path):
     imported(store, tmp_path, LINE)
-    mended = changed(OWN, latency__unit="ns")
+    mended = changed(OWN, latency__runs=60)
     summary = imported(store, tmp_path, LINE, document=mended)
     assert (summary.imported, summary.known, summary.rejected) == (0, 0, 1)
     assert "another column map" in reasons(tmp_path)[0]["reason"]
     assert imported(store, tmp_path, LINE, document={**mended, "series": "mended"}).imported == 1
 
 
+def test_noise_of_the_map_stands_in_where_a_row_states_no_error(store, tmp_path):
+    document = changed(OWN, latency__noise=0.1, energy__noise=0.05)
+    silent = LINE.replace(",12,", ",,")
+    imported(store, tmp_path, LINE, silent, document=document)
+    first, second = store.costs()
+    assert (first.latency_ms.standard_error, first.energy_mj.standard_error) == (0.012, 0.05 * 12.5)
+    assert second.latency_ms.standard_error == pytest.approx(0.25005)
+    assert (first.evidence, second.evidence) == (None, None), "nothing is assumed"
+
+
+def test_rows_whose_noise_is_assumed_are_counted_and_are_no_exact_measurements(store, tmp_path):
+    document = changed(OWN, energy=None)
+    summary = imported(store, tmp_path, LINE, LINE.replace(",12,", ",,"), document=document)
+    assert summary.assumed_errors == 1
+    assert [row.latency_ms.standard_error for row in store.costs()] == [0.012, pytest.approx(0.02 * 2.5005)]
+
+
+def test_power_beside_energy_must_be_of_its_size(store, tmp_path):
+    document = changed(FOREIGN, keep=["exits"])
+    document["power"] = {"column": "sd", "unit": "W"}  # 12 W; energy over latency is 5 W
+    assert imported(store, tmp_path, LINE, document=document).imported == 1
+    document["power"] = {"column": "sd", "unit": "mW"}
+    assert imported(store, tmp_path, LINE, document=document, name="b.csv").rejected == 1
+    assert reasons(tmp_path, "b.csv")[0]["field"] == "power_mw"
+
+
+@pytest.mark.parametrize("example", [EXAMPLE, EXAMPLE_OF_OTHERS])
+def test_the_examples_that_users_are_shown_are_maps_that_read_rows(tmp_path, store, example):
+    (tmp_path / "map.yaml").write_text(example)
+    mapped = load_column_map(tmp_path / "map.yaml")
+    cells = {
+        "board": "tx2", "n_cores": "4", "model": "a0", "exits": "", "time_s": "0.02", "se_s": "0.0001", "energy": "150",
+        "gpu_mhz": "1300.5", "flops": "3", "latency_ms": "2", "power_w": "7", "fps": "50", "engine": "x",
+    }  # fmt: skip
+    path = tmp_path / "a.csv"
+    path.write_text(",".join(cells) + "\n" + ",".join(cells.values()) + "\n")
+    assert import_log(store, path, column_map=mapped).imported == 1
+
+
 BAD_MAPS = {
+    "latency.noise": changed(OWN, latency__noise=2),
     "latency.unit": changed(OWN, latency__unit="sec"),
     "energy.unit": changed(OWN, energy__unit="mW"),
     "clocks.gpu": changed(OWN, clocks__gpu={"column": "mhz", "value": 3, "unit": "MHz"}),
@@ -255,6 +315,12 @@ def test_a_map_whose_column_is_not_there_says_which_one_is_near(store, tmp_path)
 
 def test_maps_that_are_no_yaml_or_have_near_misses_are_named(tmp_path):
     (tmp_path / "map.yaml").write_text("latency: [")
+    with pytest.raises(ConfigError, match="not YAML"):
+        load_column_map(tmp_path / "map.yaml")
+    (tmp_path / "map.yaml").write_text(yaml.safe_dump(OWN) + "truth: simulator\n")
+    with pytest.raises(ConfigError, match="'truth' stands there twice"):
+        load_column_map(tmp_path / "map.yaml")
+    (tmp_path / "map.yaml").write_text("latency: 2026-13-01")
     with pytest.raises(ConfigError, match="not YAML"):
         load_column_map(tmp_path / "map.yaml")
     (tmp_path / "map.yaml").write_text(yaml.safe_dump({**OWN, "latencies": 1}))

@@ -123,7 +123,9 @@ def test_the_commands_take_a_study_for_its_store_and_its_own_rows(tmp_path):
     run("export", study, "-o", tmp_path / "mine.jsonl")
     assert [row.session for row in read_records(tmp_path / "mine.jsonl")] == ["mine/0"]
     run("import", tmp_path / "mine.jsonl", "--store", study, "--series", "again")
-    assert [row.session for row in Store(str(database)).costs()] == ["log:again/mine/0", "mine/0", "others/0"]
+    assert [row.session for row in Store(str(database)).costs()] == ["mine/0", "others/0"], (
+        "its own rows are known"
+    )
 
 
 def test_a_column_map_is_for_the_csv_files_among_others(tmp_path):

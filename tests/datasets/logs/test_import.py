@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import os
 import signal
 import subprocess
@@ -76,6 +77,98 @@ def test_rows_that_were_measured_here_are_known(store, tmp_path):
     write_records(tmp_path / "a.jsonl", [measured_row(), measured_row(row_no=1)])
     assert counts(import_log(store, tmp_path / "a.jsonl")) == (1, 1, 0)
     assert [row.session for row in store.costs()] == ["log:rig/0", "rig/0"]
+
+
+def renamed(rows, session):
+    return [replace(row, session=session) for row in rows]
+
+
+@pytest.mark.parametrize("series", [None, "again"])
+@pytest.mark.parametrize("session", ["rig/0", "log:rig/0", "renamed"])
+def test_rows_are_known_by_what_they_say_whatever_their_session_is_called(store, tmp_path, series, session):
+    rows, path = [*simulated_rows(60), failed_row(row_no=60)], tmp_path / "a.jsonl"
+    for row in rows[:10]:
+        store.add_cost(row)  # measured here
+    write_records(tmp_path / "first.jsonl", rows[10:50])
+    import_log(store, tmp_path / "first.jsonl", series="first")
+    write_records(path, renamed(rows, session))
+    assert counts(import_log(store, path, series=series)) == (11, 50, 0)
+    assert counts(import_log(store, path, series="once more")) == (0, 61, 0)
+    assert sorted(row.row_no for row in store.costs()) == list(range(61))
+
+
+def test_equal_measurements_of_one_session_stay_repeats(store, tmp_path):
+    repeats = [measured_row(row_no=row_no) for row_no in range(5)]
+    write_records(tmp_path / "a.jsonl", repeats)
+    assert counts(import_log(store, tmp_path / "a.jsonl")) == (5, 0, 0)
+    write_records(tmp_path / "b.jsonl", renamed(repeats, "b"))
+    assert counts(import_log(store, tmp_path / "b.jsonl")) == (0, 5, 0)
+
+
+def test_numbers_written_otherwise_are_the_same_numbers(store, tmp_path):
+    """Tools that read JSON and write it again change the order of fields and write 2.0 as 2."""
+    document = json.loads(record_line(measured_row(device_seconds=51.0)))
+    store.add_cost(measured_row(device_seconds=51.0))
+    document["device_seconds"] = 51
+    (tmp_path / "a.jsonl").write_text(json.dumps(document, sort_keys=True) + "\n")
+    assert counts(import_log(store, tmp_path / "a.jsonl", series="other")) == (0, 1, 0)
+
+
+def test_a_store_from_before_finds_its_rows_as_fast(store, tmp_path):
+    write_records(tmp_path / "a.jsonl", simulated_rows(3))
+    import_log(store, tmp_path / "a.jsonl")
+    with store.transaction() as connection:
+        connection.exec_driver_sql("DROP INDEX cost_likeness")
+    assert counts(import_log(store, tmp_path / "a.jsonl", series="other")) == (0, 3, 0)
+    query = "SELECT row FROM cost_rows WHERE (row_no, arch_id) IN (VALUES (1, 'x'))"
+    with store.transaction() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}").all()
+    assert any("cost_likeness" in str(step) for step in plan)
+
+
+_IMPORT = """
+import sys
+from pathlib import Path
+from hadas.datasets.logs import importing
+from hadas.datasets.logs.columns import column_map
+from hadas.datasets.store import Store
+importing._BATCH = 40
+for _ in sys.stdin:  # until the other is ready, too
+    break
+store = Store(sys.argv[1])
+summary = importing.import_log(store, Path(sys.argv[2]), series=sys.argv[3] or None)
+print(summary.imported, summary.known, summary.rejected)
+"""
+
+
+@pytest.mark.parametrize("series", ["", "second"])
+def test_two_imports_of_one_file_at_once_store_every_row_once(tmp_path, series):
+    path, database = tmp_path / "rig.jsonl", tmp_path / "store.sqlite"
+    bad = record_line(measured_row(latency_ms=Statistic(-1.0, 0.0, 1)))
+    path.write_text("".join(map(record_line, simulated_rows(400))) + bad)
+    pipe = subprocess.PIPE
+    imports = [
+        subprocess.Popen(
+            [sys.executable, "-c", _IMPORT, database, path, name],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+        )
+        for name in ("", series)
+    ]
+    for process in imports:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=120) for process in imports]
+    assert [process.returncode for process in imports] == [0, 0], said
+    fates = [tuple(map(int, output.split())) for output, _ in said]
+    assert sum(imported for imported, _, _ in fates) == 400
+    assert all(imported + known == 400 and rejects == 1 for imported, known, rejects in fates)
+    store = Store(str(database))
+    assert sorted(row.row_no for row in store.costs()) == list(range(400))
+    store.close()
+    assert len(rejected(path)) == 1
 
 
 def test_rows_with_nan_are_known_again(store, tmp_path):
