@@ -259,11 +259,15 @@ class Leases:
         condition = self._health(connection, device)
         if condition.quarantined:
             raise DeviceError(
-                f"device '{device}' is in quarantine ({condition.reason}); release it once it works again"
+                f"device '{device}' is in quarantine ({condition.reason}); once it works again: hadas devices --release {device}, "
+                "with the --devices file that names it"
             )
         held = self._active(connection, device, now)
         if held is not None:
-            return None, f"device '{device}' is held by {held.owner} until {held.expires_utc} at the least"
+            return None, (
+                f"device '{device}' is held by {held.owner} until {held.expires_utc} at the least; if that process has "
+                "ended, the lease runs out by itself then (hadas measure --wait 60 waits for it)"
+            )
         query = (
             sa.select(tickets.c.ticket, tickets.c.owner)
             .where(tickets.c.device == device)
