@@ -37,7 +37,7 @@ def main(argv: List[str], fs: Optional[SysFs] = None) -> int:
     journal = os.path.abspath(arguments.journal) if arguments.journal else default_journal(files)
     options = Options(arguments.allow_dvfs, journal, arguments.watchdog_s)
     if arguments.command == "serve":
-        sys.stderr = cast(TextIO, Log(sys.stderr.fileno()))
+        sys.stderr = cast(TextIO, Log(2))
         return Server(files, options).serve()
     try:
         return restore(files, options) if arguments.command == "restore" else discover(files, options)
