@@ -101,7 +101,7 @@ def test_the_idle_device_is_read_again_in_every_batch():
     requests = tuple(a_request(f"m{i}", positions=()) for i in range(7))
     rows = list(device(rig, protocol).measure(MeasurementPlan("s", requests)))
     assert [row.row_no for row in rows if is_anchor(row)] == [5, 8]
-    assert rig.log.count("idle") == 3  # before rows 0, 5 and 8, all at one setting
+    assert rig.log.count("idle") == 6  # before and after rows 0, 5 and 8, all at one setting
 
 
 # --- drift ------------------------------------------------------------------------------------------

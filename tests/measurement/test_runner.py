@@ -100,6 +100,16 @@ def test_a_row_finds_the_truth(energy):
     assert Evidence.from_json(json.loads(json.dumps(dataclasses.asdict(row.evidence)))) == row.evidence
 
 
+def test_energies_hold_the_truth_as_often_as_they_say_where_runs_scatter():
+    """Power is steady, but blocks take longer or shorter by 3 %: so does what an inference draws."""
+    truth_mj = 5.0 * 4.0 * np.exp(0.03**2)  # of runs and of blocks, both lognormal
+    rows = [measure(VirtualRig(noise=0.03, seed=seed), a_request(positions=()))[0] for seed in range(40)]
+    errors = [row.energy_mj.standard_error for row in rows]
+    inside = [abs(r.energy_mj.value - truth_mj) <= 1.96 * e for r, e in zip(rows, errors, strict=True)]
+    assert np.mean(inside) >= 0.9
+    assert np.mean(errors) <= 2.0 * np.std([row.energy_mj.value for row in rows])
+
+
 def test_energy_needs_the_first_averaging_interval_dropped():
     """A loop that follows an idle device: the sensor, averaging over 2 s, still shows it for 2 s."""
     sensor = replace(JETSON_SENSOR, averaging_s=2.0)

@@ -149,7 +149,7 @@ def sampled(power, end_s, source=SENSOR):
 
 def test_the_trapezoid_is_exact_for_a_ramp_also_between_readings():
     trace = sampled((lambda t: 1 + t, lambda t: 2.0, lambda t: 9.0), 12.0)
-    found = window_energy(trace, SENSOR, 1.013, 11.027, 100)
+    found = window_energy(trace, SENSOR, 1.013, 11.027)
     duration = 11.027 - 1.013
     assert found.duration_s == pytest.approx(duration)
     assert found.rail_j == pytest.approx([duration + (11.027**2 - 1.013**2) / 2, 2 * duration, 9 * duration])

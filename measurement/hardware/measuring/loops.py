@@ -232,8 +232,7 @@ def loop_energy(result: LoopResult, source: EnergySource) -> WindowEnergy:
     if not inside:
         begins_s = max(first.start_s + source.averaging_s, from_s)
         return window_energy(trace, source, begins_s, max(last.end_s, begins_s + source.update_s))
-    n_runs = sum(len(block.run_s) for block in inside)
-    return window_energy(trace, source, inside[0].start_s, inside[-1].end_s, n_runs)
+    return window_energy(trace, source, inside[0].start_s, inside[-1].end_s, inside)
 
 
 def _stretches(blocks: Sequence[Block]) -> list[list[Block]]:

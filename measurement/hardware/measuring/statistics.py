@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,20 +51,21 @@ def bootstrap_interval(
     return float(ends[0]), float(ends[1])
 
 
-def batch_half_width(values: FloatArray) -> float:
+def batch_half_width(values: FloatArray, centre: Callable[[FloatArray], Any] = np.median) -> float:
     """Half-width of a 95 % interval of the centre of values of which neighbours may go together.
 
-    The values are cut into a few runs of consecutive ones; their medians scatter as slow phases make them, and
+    The values are cut into a few runs of consecutive ones; their centres scatter as slow phases make them, and
     Student's t allows for their being few (batch means: Schmeiser, Operations Research 30 (1982)).  Few long runs
     see slow phases, many short ones are seldom alike by chance: the widest of several counts, which matters most
     to a caller that stops as soon as the interval is narrow.
 
     Args:
         values: (n,) n >= 3, in order of time.
+        centre: ``np.median`` or ``np.mean``.
     """
     widths = []
     for n_batches in [min(len(values), _BATCHES[0]), *(k for k in _BATCHES[1:] if len(values) >= 2 * k)]:
-        centres = [float(np.median(batch)) for batch in np.array_split(values, n_batches)]
+        centres = [float(centre(batch)) for batch in np.array_split(values, n_batches)]
         widths.append(_T975[n_batches - 1] * float(np.std(centres, ddof=1)) / math.sqrt(n_batches))
     return max(widths)
 
@@ -131,6 +133,7 @@ class WindowEnergy:
         n_samples: readings in the window.
         n_distinct: different values among the readings of the rails that count.
         error_w: standard error of the mean power of the rails that count.
+        run_error: relative standard error of the mean duration of a run.
     """
 
     duration_s: float
@@ -139,10 +142,11 @@ class WindowEnergy:
     n_samples: int
     n_distinct: int
     error_w: float
+    run_error: float = 0.0
 
 
 def window_energy(
-    trace: PowerTrace, source: EnergySource, start_s: float, end_s: float, n_runs: int = 0
+    trace: PowerTrace, source: EnergySource, start_s: float, end_s: float, blocks: Sequence[Block] = ()
 ) -> WindowEnergy:
     """Energy between two moments.
 
@@ -153,6 +157,7 @@ def window_energy(
     Args:
         start_s, end_s: on the clock of the trace.  A sensor that averages still shows what was before a
             load for one averaging interval: the caller starts that much later.
+        blocks: that were run in just this window; none = an idle device.
 
     Raises:
         RecordError: readings that do not cover the window, that are no powers, or that are all zero.
@@ -178,13 +183,15 @@ def window_energy(
     part_w = np.diff(cumulative[rows].sum(axis=0)) / np.diff(edges)
     n_distinct = len(np.unique(scope_w[inside]))
     variance = _mean_error(part_w) ** 2 + _rounding_variance(power[rows][:, inside])
+    means_ms = block_means_ms(blocks)
     return WindowEnergy(
         duration_s,
-        n_runs,
+        sum(len(block.run_s) for block in blocks),
         cumulative[:, -1] - cumulative[:, 0],
         n_samples,
         n_distinct,
         float(np.sqrt(variance)),
+        _mean_error(means_ms) / float(means_ms.mean()) if len(means_ms) > 1 else 0.0,
     )
 
 
@@ -213,7 +220,7 @@ def _n_parts(source: EnergySource, duration_s: float, n_samples: int) -> int:
 def _mean_error(parts: FloatArray) -> float:
     """Standard error of the mean of parts of a window, whose neighbours may go together."""
     error = float(parts.std(ddof=1)) / math.sqrt(len(parts))
-    return max(error, batch_half_width(parts) / Z95) if len(parts) > 2 else error
+    return max(error, batch_half_width(parts, np.mean) / Z95) if len(parts) > 2 else error
 
 
 def _cumulative(times: FloatArray, power: FloatArray, is_counter: bool, at: FloatArray) -> FloatArray:
@@ -250,8 +257,8 @@ def energy_result(
 ) -> tuple[Statistic, EnergyEvidence]:
     """Energy per inference of one program, in mJ: the mean over its windows.
 
-    Its standard error joins the scatter within windows and, where there are several, between them:
-    the larger counts.
+    Its standard error joins the scatter within windows, of power and of the runs' durations, and, where there are
+    several windows, between them: the larger counts.
 
     Args:
         idle: readings of the idle device, before and after; none = no net energy.
@@ -260,7 +267,9 @@ def energy_result(
     rails = np.mean([1e3 * window.rail_j / window.n_runs for window in windows], axis=0)
     gross = np.array([1e3 * window.rail_j[rows].sum() / window.n_runs for window in windows])
     run_s = np.array([window.duration_s / window.n_runs for window in windows])
-    within = np.sqrt(np.mean([(1e3 * w.error_w * t) ** 2 for w, t in zip(windows, run_s, strict=True)]))
+    power_mj = 1e3 * run_s * np.array([window.error_w for window in windows])
+    duration_mj = gross * np.array([window.run_error for window in windows])
+    within = np.sqrt(np.mean(power_mj**2 + duration_mj**2))
     errors = [float(within)]
     if len(windows) > 1:
         errors.append(float(gross.std(ddof=1)))
