@@ -39,15 +39,18 @@ class Assessment:
     Attributes:
         quantity: ``latency`` or ``energy``, of the whole network.
         old: errors of the older predictors.
-        new: errors of predictors that were given the new rows of other networks, the older rows brought to
-            their level if they showed a drift; ``None`` for rows of one network, which teach nothing.
+        new: errors of predictors that were given the rows of other networks alone, new ones, and older ones
+            brought to their level if they showed a drift; ``None`` for rows of one network, which teach nothing.
         drift: whether the older predictors still hold.
+        old_unseen: what ``new`` is to be compared with where older rows knew some of the networks: errors of
+            predictors that were given the older rows of other networks alone.
     """
 
     quantity: str
     old: PredictionErrors
     new: PredictionErrors | None
     drift: DriftTest
+    old_unseen: PredictionErrors | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready mapping."""
@@ -56,12 +59,13 @@ class Assessment:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """The inverse of :meth:`to_json`."""
-        new = document["new"]
+        new, unseen = document["new"], document.get("old_unseen")
         return cls(
             document["quantity"],
             PredictionErrors(**document["old"]),
             None if new is None else PredictionErrors(**new),
             DriftTest(**document["drift"]),
+            None if unseen is None else PredictionErrors(**unseen),
         )
 
 
@@ -82,35 +86,58 @@ def assess(
     judged = [new_rows[int(i)] for i in subset]
     networks = network_index(judged)
     old = _Judged(judged, networks, row_draws(space, older, judged, seed=seed))
+    new = old_unseen = None
     n_networks = int(networks.max()) + 1
-    new: list[FloatArray] | None = None
     if n_networks > 1:
-        new = [np.empty((N_DRAWS, len(judged))) for _ in QUANTITIES]
         folds = group_folds(networks, min(N_FOLDS, n_networks), rng)
-        n_folds = int(folds.max()) + 1
-        for fold in range(n_folds):
-            progress("judging the new rows", fold, n_folds)
-            held = np.flatnonzero(folds == fold)
-            unseen = {judged[int(i)].backbone.arch_id for i in held}
-            seen = [row for row in new_rows if row.backbone.arch_id not in unseen]
+
+        def before(fold: int) -> list[CostRecord]:
+            # A held-out network's rows tell of it whenever they came: neither old nor new ones are trained on.
+            return _without(old_rows, judged, folds == fold)
+
+        def now(fold: int) -> list[CostRecord]:
             factors = level_factors(old.tests(folds != fold))
-            levelled = [at_level(row, factors) for row in old_rows]
-            training = cost_rows(space, older.table, [*levelled, *seen])
-            model, _ = CostModel.fit(older.table, training, candidates=KINDS, seed=seed, chosen=chosen)
-            drawn = row_draws(space, model, [judged[int(i)] for i in held], seed=seed)
-            for values, found in zip(new, drawn, strict=True):
-                values[:, held] = found
-        progress("judging the new rows", n_folds, n_folds)
+            levelled = [at_level(row, factors) for row in before(fold)]
+            return levelled + _without(new_rows, judged, folds == fold)
+
+        def draws_of(training: Callable[[int], list[CostRecord]], phase: str) -> list[FloatArray] | None:
+            drawn = [np.empty((N_DRAWS, len(judged))) for _ in QUANTITIES]
+            n_folds = int(folds.max()) + 1
+            for fold in range(n_folds):
+                progress(phase, fold, n_folds)
+                held, records = np.flatnonzero(folds == fold), training(fold)
+                if not records:
+                    return None
+                rows = cost_rows(space, older.table, records)
+                model, _ = CostModel.fit(older.table, rows, candidates=KINDS, seed=seed, chosen=chosen)
+                found = row_draws(space, model, [judged[int(i)] for i in held], seed=seed)
+                for values, of_held in zip(drawn, found, strict=True):
+                    values[:, held] = of_held
+            progress(phase, n_folds, n_folds)
+            return drawn
+
+        new = draws_of(now, "judging the new rows")
+        if {row.backbone for row in old_rows} & {row.backbone for row in judged}:
+            old_unseen = draws_of(before, "judging the older rows")
     return tuple(
         Assessment(
             quantity,
             PredictionErrors.of(measured, old_draws),
-            None if new is None else PredictionErrors.of(measured, new[i][:, rows]),
+            PredictionErrors.of(measured, new[i][:, rows]) if new is not None else None,
             drift_test(measured, old_draws, networks[rows]),
+            PredictionErrors.of(measured, old_unseen[i][:, rows]) if old_unseen is not None else None,
         )
         for i, quantity in enumerate(QUANTITIES)
         for rows, measured, old_draws in old.rows_of(i)
     )
+
+
+def _without(
+    rows: Sequence[CostRecord], judged: Sequence[CostRecord], held: NDArray[np.bool_]
+) -> list[CostRecord]:
+    """Rows of other networks than the held-out ones."""
+    unseen = {judged[int(i)].backbone for i in np.flatnonzero(held)}
+    return [row for row in rows if row.backbone not in unseen]
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,22 @@ def test_no_row_is_predicted_by_a_model_that_has_seen_its_network(toy, fitted):
     assert latency.new.mape > 25
 
 
+def test_older_rows_of_a_held_out_network_are_no_help(toy, fitted):
+    """The same networks again: each has a factor that its older rows have, too, and no other network can tell."""
+    rng = np.random.default_rng(2)
+    own = list(dict.fromkeys(row.backbone for row in toy.cost_records))
+    factors = {backbone: float(np.exp(rng.choice([-0.5, 0.5]))) for backbone in own}
+    older, fresh = (
+        [scaled(row, factors[row.backbone], factors[row.backbone]) for row in rows]
+        for rows in (toy.cost_records, toy.costs(own[:6], 11, 3))
+    )
+    latency = assess(toy.space, fitted.cost_model, older, fresh, chosen=KINDS, seed=0)[0]
+    assert latency.new is not None
+    assert latency.old_unseen is not None
+    assert min(latency.new.mape, latency.old_unseen.mape) > 20
+    assert Assessment.from_json(latency.to_json()) == latency
+
+
 def test_rows_of_one_network_are_judged_by_old_predictors_alone(toy, fitted):
     latency, _ = judged(toy, fitted, toy.costs(toy.unseen[:1], 12, 3))
     assert latency.new is None
