@@ -167,27 +167,77 @@ def fit(
             "device), fit again, and say what they changed and whether the device has drifted.",
         ),
     ] = False,
+    accept_drift: Annotated[
+        bool,
+        typer.Option(
+            "--accept-drift",
+            help="With --new-only: adopt rows even if they are several times what was predicted (a wrong unit, mostly).",
+        ),
+    ] = False,
+    forget: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Take back the adoption of this number (see `hadas status`) and what it changed."
+        ),
+    ] = None,
+    leave_out: Annotated[
+        str | None, typer.Option(help="Never adopt the rows of this session that have arrived so far.")
+    ] = None,
     adopt: Adopt = False,
 ) -> None:
     """Fit the predictors to all valid rows; show the cross-validated choice per quantity."""
     from ..study.tables import model_rows
 
+    if sum((new_only, forget is not None, leave_out is not None)) > 1 or (accept_drift and not new_only):
+        raise ConfigError(
+            "--new-only (with or without --accept-drift), --forget and --leave-out exclude each other"
+        )
     opened = open_study(study, adopt)
     if new_only:
-        _fit_new(opened)
+        _fit_new(opened, accept_drift)
         return
+    if leave_out is not None:
+        _leave_out(opened, leave_out)
+        return
+    if forget is not None:
+        _forget(opened, forget)
     with showing_progress() as progress:
         opened.fit(progress)
     columns = ("quantity", "model", "rows", "cross-validated scores")
     print_table(f"predictors{cost_mark(opened)}", columns, model_rows(opened))
 
 
-def _fit_new(study: Study) -> None:
+def _leave_out(study: Study, session: str) -> None:
+    from ..study.arrivals import leave_out
+
+    n = leave_out(study, session)
+    console.print(escape(f"{n} rows of {session} will not be adopted."), soft_wrap=True, highlight=False)
+
+
+def _forget(study: Study, number: int) -> None:
+    from ..study.arrivals import forget
+
+    with showing_progress() as progress:
+        undone = forget(study, number, progress)
+    console.print(
+        f"adoption {number} is taken back: its {undone[0].n_rows} rows are trained on no more, and nothing is "
+        "brought to their level",
+        soft_wrap=True, highlight=False,
+    )  # fmt: skip
+    if later := ", ".join(str(adoption.number) for adoption in undone[1:]):
+        console.print(
+            f"so are the later ones ({later}), which were judged by it; adopt them anew: "
+            f"hadas fit {escape(str(study.path))} --new-only",
+            soft_wrap=True, highlight=False,
+        )  # fmt: skip
+
+
+def _fit_new(study: Study, accept_drift: bool) -> None:
     from ..study.arrivals import fit_new
     from ..study.tables import CHANGE_COLUMNS, change_rows, change_verdicts
 
     with showing_progress() as progress:
-        change, arrivals = fit_new(study, progress)
+        change, arrivals = fit_new(study, progress, accept_drift=accept_drift)
     for reason, n in arrivals.refused.items():
         console.print(escape(f"not used: {n} cost rows {reason}"), soft_wrap=True, highlight=False)
     if change is None:
@@ -199,7 +249,7 @@ def _fit_new(study: Study) -> None:
         )
         return
     print_table(f"{change.target_id}{cost_mark(study)}", CHANGE_COLUMNS, change_rows(change))
-    for line in change_verdicts(change):
+    for line in change_verdicts(change, study.path):
         console.print(escape(f"- {line}"), soft_wrap=True, highlight=False)
 
 

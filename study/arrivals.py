@@ -2,22 +2,22 @@
 
 Rows arrive in the store by ``hadas logs import``, or because another study measured the same device.
 A study adopts them once, by name, in its journal; from then on its cost predictors are trained on them,
-too.  They are nobody's proposals, so they are no points of its fronts, and no accuracy follows from them.
+too, unless the adoption is taken back.  They are nobody's proposals, so they are no points of its fronts, and no accuracy follows from them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from ..datasets.believable import judged
 from ..datasets.records import CostRecord
-from ..errors import SpaceError
+from ..errors import SpaceError, StudyError
 from ..spaces import exits_from_heads
 from .assembly import ProgressCallback
-from .journal import Adoption
+from .journal import Adoption, Forgetting
 
 if TYPE_CHECKING:
     from ..surrogates.assessment import Assessment
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .loop import Study
 
 StageNames = list[tuple[str, int]]
+_N_SHOWN = 4  # suspect sessions that a message names
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,14 @@ class Change:
     """What one adoption changed.
 
     Attributes:
+        number: of the adoption.
         target_id: the device.
         n_rows, n_networks: adopted.
         assessments: per quantity, errors before and after, and whether the device has drifted.
         factors: per quantity, what rows from before are multiplied by from now on, to train on them.
     """
 
+    number: int
     target_id: str
     n_rows: int
     n_networks: int
@@ -66,23 +69,19 @@ class Change:
         }  # fmt: skip
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`to_json`."""
+    def from_json(cls, number: int, document: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`; the number stands in the journal's key."""
         from ..surrogates.assessment import Assessment
 
-        return cls(**{**document, "assessments": tuple(map(Assessment.from_json, document["assessments"]))})
+        assessments = tuple(map(Assessment.from_json, document["assessments"]))
+        return cls(number, **{**document, "assessments": assessments})
 
 
 def find_arrivals(findings: Findings) -> Arrivals:
     """Look through the store for rows that the study has not seen."""
     identity = findings.parts.device_identity
     target_id, own = identity.target.target_id, f"{findings.study_id}/"
-    known = {
-        (session, row_no)
-        for adoption in findings.adoptions(findings.n_measured_rounds)
-        for session, row_numbers in adoption.rows.items()
-        for row_no in row_numbers
-    }
+    known = findings.decided_rows()
     refused: Counter[str] = Counter()
     for other, n in findings.store.count_costs().items():
         if other != target_id:
@@ -140,56 +139,129 @@ def _expected_stages(findings: Findings, row: CostRecord) -> StageNames | str:
     return [(stage.kind, stage.position) for stage in stages]
 
 
-def fit_new(study: Study, progress: ProgressCallback) -> tuple[Change | None, Arrivals]:
+def fit_new(
+    study: Study, progress: ProgressCallback, *, accept_drift: bool = False
+) -> tuple[Change | None, Arrivals]:
     """Adopt what has arrived, fit the predictors anew, and say what changed.
 
     An adoption that a killed process left without its result is finished first, instead of looking for
     more rows.
 
+    Args:
+        accept_drift: adopt rows however far they are from what was predicted.
+
     Returns:
         What changed, ``None`` if nothing usable has arrived; and what was found in the store.
 
     Raises:
-        StudyError: the study has measured nothing yet, so there is nothing to compare with.
+        StudyError: the study has measured nothing yet, so there is nothing to compare with; or rows are
+            so far from what was predicted that their unit is suspect (nothing is adopted then).
     """
     r, findings = study.latest_round(), study.findings
     arrivals = find_arrivals(findings)
-    if not _is_unfinished(findings, r):
+    adoption = _unfinished(findings, r)
+    if adoption is None:
         if not arrivals.usable:
             return None, arrivals
-        study.journal(f"logs:{findings.n_adoptions + 1}", Adoption.of(r, arrivals.usable).to_json())
-    k = findings.n_adoptions
-    event = findings.event(f"drift:{k}")
+        adoption = Adoption.of(findings.n_adoptions + 1, r, arrivals.usable)
+        if not accept_drift:
+            _refuse_wrong_units(study, arrivals.usable, progress)
+        study.journal(f"logs:{adoption.number}", adoption.to_json())
+    key = f"drift:{adoption.number}"
+    event = findings.event(key)
     if event is None:
-        event = _change(study, k, progress).to_json()
-        study.journal(f"drift:{k}", event)
+        event = _change(study, adoption, progress).to_json()
+        study.journal(key, event)
     study.fitted(progress)
-    return Change.from_json(event), arrivals
+    return Change.from_json(adoption.number, event), arrivals
 
 
-def _is_unfinished(findings: Findings, r: int) -> bool:
-    """Whether the latest adoption was left without its result, or without predictors that know of it."""
+def leave_out(study: Study, session: str) -> int:
+    """Never adopt the rows of a session (or of all sessions below that name) that have arrived so far.
+
+    Returns:
+        How many rows.
+
+    Raises:
+        StudyError: no usable row has arrived under that name; names those there are.
+    """
+    usable = find_arrivals(study.findings).usable
+    rows = [row for row in usable if row.session == session or row.session.startswith(f"{session}/")]
+    if not rows:
+        known = ", ".join(sorted({row.session for row in usable})) or "none"
+        raise StudyError(
+            f"study '{study.config.study}': no rows of '{session}' wait to be adopted; sessions that do: {known}"
+        )
+    adoption = Adoption.of(study.findings.n_adoptions + 1, study.latest_round(), rows, used=False)
+    study.journal(f"logs:{adoption.number}", adoption.to_json())
+    return len(rows)
+
+
+def forget(study: Study, number: int, progress: ProgressCallback) -> tuple[Adoption, ...]:
+    """Take an adoption back: its rows are trained on no more, and what they changed is undone.
+
+    Later adoptions were judged by predictors that knew it, so they are taken back, too; their rows can be
+    adopted anew by :func:`fit_new`, its own never.
+
+    Returns:
+        Every adoption taken back, the asked for first.
+
+    Raises:
+        StudyError: no such adoption is in use; names those there are.
+    """
+    r, findings = study.latest_round(), study.findings
+    in_use = findings.adoptions(r + 1)
+    undone = tuple(adoption for adoption in in_use if adoption.number >= number)
+    if not undone or undone[0].number != number:
+        known = ", ".join(str(adoption.number) for adoption in in_use) or "none"
+        raise StudyError(f"study '{study.config.study}': no adoption {number} is in use; in use: {known}")
+    k = len(findings.forgettings()) + 1
+    study.journal(f"forgotten:{k}", asdict(Forgetting(number, findings.n_adoptions, r)))
+    study.fitted(progress)
+    return undone
+
+
+def _unfinished(findings: Findings, r: int) -> Adoption | None:
+    """The latest adoption, if it was left without its result, or without predictors that know of it."""
     adoptions = findings.adoptions(r + 1)
     if not adoptions:
-        return False
-    is_fitted = adoptions[-1].after_round < r or findings.event(f"fit:{findings.fit_label(r)}") is not None
-    return findings.event(f"drift:{len(adoptions)}") is None or not is_fitted
+        return None
+    latest = adoptions[-1]
+    is_fitted = (
+        latest.after_round < r
+        or latest.number < findings.n_adoptions
+        or findings.event(f"fit:{findings.fit_label(r)}") is not None
+    )
+    return None if is_fitted and findings.event(f"drift:{latest.number}") is not None else latest
 
 
-def _change(study: Study, k: int, progress: ProgressCallback) -> Change:
-    """Judge the predictors before the k-th adoption on its rows, and what those rows improve."""
-    from ..surrogates.assessment import assess, level_factors, network_index
+def _refuse_wrong_units(study: Study, rows: Sequence[CostRecord], progress: ProgressCallback) -> None:
+    from ..surrogates.units import unit_slips
 
-    findings, r = study.findings, study.latest_round()
-    new_rows = findings.adopted_rows(findings.adoptions(r + 1)[k - 1])
-    older = study.fitted(progress, k - 1)
+    slips = unit_slips(study.parts.space, study.fitted(progress).cost_model, rows)
+    if slips:
+        shown = "; ".join(str(slip) for slip in slips[:_N_SHOWN])
+        more = f"; and {len(slips) - _N_SHOWN} more" if len(slips) > _N_SHOWN else ""
+        raise StudyError(
+            f"study '{study.config.study}': {shown}{more}. No device drifts so far: their unit is suspect, and nothing "
+            f"was adopted. If it is wrong, leave these rows out (hadas fit {study.path} --leave-out "
+            f"{slips[0].session}), correct the log and import it as another series; if it is right: "
+            f"hadas fit {study.path} --new-only --accept-drift"
+        )
+
+
+def _change(study: Study, adoption: Adoption, progress: ProgressCallback) -> Change:
+    """Judge the predictors before an adoption on its rows, and what those rows improve."""
+    from ..surrogates.assessment import assess, level_factors
+
+    findings, r, k = study.findings, study.latest_round(), adoption.number
+    new_rows, older = findings.adopted_rows(adoption), study.fitted(progress, k)
     assessments = assess(
-        study.parts.space, older.cost_model, findings.cost_records(r + 1, k - 1), new_rows,
+        study.parts.space, older.cost_model, findings.cost_records(r + 1, k), new_rows,
         chosen={summary.quantity: summary.chosen for summary in older.summary},
         seed=study.seed_for(9, k), progress=progress,
     )  # fmt: skip
     return Change(
-        findings.parts.device_identity.target.target_id, len(new_rows),
-        len(set(network_index(new_rows).tolist())), assessments,
-        level_factors({item.quantity: item.drift for item in assessments}),
+        k, findings.parts.device_identity.target.target_id, len(new_rows), len({row.backbone for row in new_rows}),
+        assessments, level_factors({item.quantity: item.drift for item in assessments}),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from ..datasets.store import Store
 from ..errors import StudyError
 from ..spaces import Backbone, exits_from_heads
 from .assembly import Assembly
-from .journal import Adoption, Check, MeasuredPoint, RoundSummary, design_from_json
+from .journal import Adoption, Check, Forgetting, MeasuredPoint, RoundSummary, design_from_json
 
 if TYPE_CHECKING:
     from ..measurement.accuracy.meter import AccuracyMeter
@@ -103,22 +103,24 @@ class Findings:
         """Cost rows of rounds 0 .. n_rounds - 1, baselines excluded."""
         return tuple(self._rows_of_rounds(0, n_rounds))
 
-    def cost_records(self, n_rounds: int, n_adoptions: int | None = None) -> tuple[CostRecord, ...]:
+    def cost_records(self, n_rounds: int, before: int | None = None) -> tuple[CostRecord, ...]:
         """What cost predictors after n_rounds rounds are trained on: rows of the rounds and adopted ones, as they came.
 
         Where adopted rows showed that the device had drifted, all rows before them are brought to their level.
 
         Args:
-            n_adoptions: only the first so many of the adoptions after those rounds; by default all.
+            before: without the adoption of this number and those after it; by default with all.
         """
         from ..surrogates.assessment import at_level
 
         rows: list[CostRecord] = []
         done = 0
-        for k, adoption in enumerate(self.adoptions(n_rounds)[:n_adoptions], start=1):
+        for adoption in self.adoptions(n_rounds):
+            if before is not None and adoption.number >= before:
+                break
             rows += self._rows_of_rounds(done, adoption.after_round + 1)
             done = adoption.after_round + 1
-            factors = (self.event(f"drift:{k}") or {}).get("factors", {})
+            factors = (self.event(f"drift:{adoption.number}") or {}).get("factors", {})
             rows = [at_level(row, factors) for row in rows]
             rows += self.adopted_rows(adoption)
         return (*rows, *self._rows_of_rounds(done, n_rounds))
@@ -128,14 +130,39 @@ class Findings:
 
     @property
     def n_adoptions(self) -> int:
-        """How often rows from elsewhere were adopted."""
+        """How often rows from elsewhere were adopted or left out, also where that was taken back."""
         return self._n_rounds("logs")
 
     def adoptions(self, n_rounds: int) -> list[Adoption]:
-        """Adoptions of rows from elsewhere after one of the rounds 0 .. n_rounds - 1, oldest first."""
-        events = (self.event(f"logs:{k}") for k in range(1, self.n_adoptions + 1))
-        found = [Adoption.from_json(event) for event in events if event is not None]
-        return [adoption for adoption in found if adoption.after_round < n_rounds]
+        """Adoptions that are trained on, after one of the rounds 0 .. n_rounds - 1, oldest first."""
+        return [
+            adoption
+            for adoption in self._journalled_adoptions()
+            if adoption.used and adoption.after_round < n_rounds and not self._is_forgotten(adoption.number)
+        ]
+
+    def decided_rows(self) -> set[tuple[str, int]]:
+        """(session, row number) of rows from elsewhere that are adopted, or never will be."""
+        refused = {forgetting.adoption for forgetting in self.forgettings()}
+        return {
+            (session, row_no)
+            for adoption in self._journalled_adoptions()
+            if not (adoption.used and self._is_forgotten(adoption.number)) or adoption.number in refused
+            for session, row_numbers in adoption.rows.items()
+            for row_no in row_numbers
+        }
+
+    def forgettings(self) -> list[Forgetting]:
+        """Adoptions taken back, in order."""
+        events = (self.event(f"forgotten:{k}") for k in range(1, self._n_rounds("forgotten") + 1))
+        return [Forgetting(**event) for event in events if event is not None]
+
+    def _journalled_adoptions(self) -> list[Adoption]:
+        events = ((k, self.event(f"logs:{k}")) for k in range(1, self.n_adoptions + 1))
+        return [Adoption.from_json(k, event) for k, event in events if event is not None]
+
+    def _is_forgotten(self, number: int) -> bool:
+        return any(forgetting.covers(number) for forgetting in self.forgettings())
 
     def adopted_rows(self, adoption: Adoption) -> list[CostRecord]:
         """Cost rows that an adoption names, as they stand in the store."""
@@ -146,8 +173,10 @@ class Findings:
         return rows
 
     def fit_label(self, r: int) -> str:
-        """How fits and searches after round ``r`` are journalled: rows adopted since make new ones."""
-        n = sum(adoption.after_round == r for adoption in self.adoptions(r + 1))
+        """How fits and searches after round ``r`` are journalled: rows adopted or forgotten since make new ones."""
+        changes: list[Adoption | Forgetting] = [*(item for item in self._journalled_adoptions() if item.used)]
+        changes += self.forgettings()
+        n = sum(change.after_round == r for change in changes)
         return f"{r}+{n}" if n else f"{r}"
 
     def training_accuracy(self, n_rounds: int) -> tuple[AccuracyRecord, ...]:

@@ -67,32 +67,61 @@ class Adoption:
     """Cost rows from elsewhere (logs, other studies) that a study trains on from some round on.
 
     Attributes:
+        number: of the adoption, from 1.
         after_round: the latest measured round when they were adopted.
         rows: row numbers by session.
+        used: false for rows that the user left out for good.
     """
 
+    number: int
     after_round: int
     rows: Mapping[str, tuple[int, ...]]
+    used: bool = True
 
     @classmethod
-    def of(cls, after_round: int, records: Sequence[CostRecord]) -> Self:
+    def of(cls, number: int, after_round: int, records: Sequence[CostRecord], *, used: bool = True) -> Self:
         """The adoption of some rows."""
         rows: dict[str, list[int]] = defaultdict(list)
         for record in records:
             rows[record.session].append(record.row_no)
-        return cls(after_round, {session: tuple(numbers) for session, numbers in rows.items()})
+        return cls(number, after_round, {session: tuple(found) for session, found in rows.items()}, used)
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows it names."""
+        return sum(map(len, self.rows.values()))
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready mapping."""
         return {
-            "after_round": self.after_round, "rows": {name: list(rows) for name, rows in self.rows.items()}
+            "after_round": self.after_round, "rows": {name: list(rows) for name, rows in self.rows.items()},
+            "used": self.used,
         }  # fmt: skip
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`to_json`."""
+    def from_json(cls, number: int, document: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`; the number stands in the journal's key."""
         rows = {name: tuple(numbers) for name, numbers in document["rows"].items()}
-        return cls(document["after_round"], rows)
+        return cls(number, document["after_round"], rows, document.get("used", True))
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """An adoption taken back, and with it those after it, which were judged by predictors that knew it.
+
+    Attributes:
+        adoption: the number of the first; its rows are never adopted again.
+        last: of the last that there was; rows of those after the first may be adopted anew.
+        after_round: the latest measured round at the time.
+    """
+
+    adoption: int
+    last: int
+    after_round: int
+
+    def covers(self, number: int) -> bool:
+        """Whether an adoption is taken back."""
+        return self.adoption <= number <= self.last
 
 
 @dataclass(frozen=True)

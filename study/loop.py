@@ -8,8 +8,9 @@ Journal keys: ``supernet`` (its weights, what training cost), ``device`` (whose 
 ``reference`` (of the hypervolume),
 ``plan:r`` (what round r measures, and why), ``measured:r`` (what round r found), ``fit:r`` and
 ``search:r`` (on the rows of rounds 0..r), ``plan:NAME`` and ``measured:NAME`` of each baseline,
-``logs:k`` (rows from elsewhere that are trained on after some round) and ``drift:k`` (what they changed);
-what is fitted and searched after the n-th adoption that followed round r is ``fit:r+n``, ``search:r+n``.
+``logs:k`` (rows from elsewhere that are trained on after some round, or left out), ``drift:k`` (what they changed)
+and ``forgotten:j`` (an adoption taken back); what is fitted and searched after the n-th such change that followed
+round r is ``fit:r+n``, ``search:r+n``.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from .journal import (
     search_to_json,
 )
 from .measuring import measure_accuracies, measure_costs
-from .seeds import seed_designs
+from .seeds import seed_backbones, seed_designs
 from .worlds import Worlds
 
 if TYPE_CHECKING:
@@ -178,30 +179,46 @@ class Study:
         self.journal(f"measured:{r}", self.findings.summarise(r).to_json())
 
     def measure_accuracy(self, progress: ProgressCallback = _silent) -> tuple[AccuracyRecord, ...]:
-        """Measure only the accuracies that the latest plan asks for; :meth:`measure` closes the round later.
+        """Measure only the accuracies that the latest plan asks for, or the seeds; :meth:`measure` does the costs.
+
+        The device is not needed: neither accuracies nor the seed backbones depend on it.
 
         Returns:
-            The rows of the plan's backbones, whoever measured them; none if no round is open.
+            The rows of these backbones, whoever measured them; none if no round is open.
         """
-        r = self._open_round(progress)
-        if r is None:
+        self._begin(progress)
+        r = max(0, self.findings.n_planned_rounds - 1)
+        if self.findings.n_measured_rounds > r:
             return ()
-        backbones = [design.backbone for design in self._designs(r)]
+        backbones = self.planned_backbones([r])
         measure_accuracies(self.findings, backbones, f"accuracy, {_round_name(r)}", progress)
-        return tuple(self.findings.accuracy_records(list(dict.fromkeys(backbones))).values())
+        return tuple(self.findings.accuracy_records(backbones).values())
 
     def _open_round(self, progress: ProgressCallback) -> int | None:
         """The round that is planned and not closed, the seeds' planned here; everything is checked first."""
         if self.findings.event("supernet") is None:
-            # Before hours of training, and before the study begins and its file may not change any more.
-            self.parts.check_places()
-        self.train(progress)
+            self._device_now()  # it may be taken, in quarantine or out of reach: before hours of training, too
+        self._begin(progress)
         self._check_device()
         if self.findings.n_planned_rounds == 0:
             seeds = seed_designs(self.parts, self.seed_for(0))
             self.journal("plan:0", {"designs": seeds, "predictions": []})
         r = self.findings.n_planned_rounds - 1
         return None if self.findings.n_measured_rounds > r else r
+
+    def planned_backbones(self, labels: Sequence[int | str]) -> list[Backbone]:
+        """Distinct backbones of some plans; the seeds' are known before they are planned."""
+        if 0 in labels and self.findings.event("plan:0") is None:
+            return seed_backbones(self.parts, self.seed_for(0))
+        planned = [label for label in labels if self.findings.event(f"plan:{label}") is not None]
+        return list(dict.fromkeys(design.backbone for label in planned for design in self._designs(label)))
+
+    def _begin(self, progress: ProgressCallback) -> None:
+        """Have a supernet."""
+        if self.findings.event("supernet") is None:
+            # Before hours of training, and before the study begins and its file may not change any more.
+            self.parts.check_places()
+        self.train(progress)
 
     def _check_weights(self, trained: TrainedSupernet) -> None:
         begun = self.findings.event("supernet")
@@ -215,18 +232,31 @@ class Study:
             )
 
     def _check_device(self) -> None:
-        """Rows of another board, release, engine or clock table never mix with those the study has."""
+        device = self._device_now()
+        if self.findings.event("device") is None:
+            self.journal("device", device.to_json())
+            self.parts.known_device = device
+
+    def _device_now(self) -> DeviceIdentity:
+        """The device, held for a moment.
+
+        Rows of another board, release, engine or clock table never mix with those the study has.
+
+        Raises:
+            StudyError: it is not the one that the study began on.
+            HadasError: it cannot be held; says why.
+        """
         with self.parts.held_device() as held:
             device = DeviceIdentity.of(held)
         begun = self.findings.event("device")
         if begun is None:
-            self.journal("device", device.to_json())
-            self.parts.known_device = device
-        elif changed := DeviceIdentity.from_json(begun).differences(device):
+            return device
+        if changed := DeviceIdentity.from_json(begun).differences(device):
             raise StudyError(
                 f"study '{self.config.study}' began on another device than '{self.config.device.name}' is "
                 f"now: {'; '.join(changed)}. Restore it, or give a new study a new name."
             )
+        return device
 
     def measure_designs(self, label: int | str, name: str, progress: ProgressCallback) -> None:
         """Measure whatever of ``plan:label`` is not in the store yet."""
@@ -269,11 +299,11 @@ class Study:
             self._worlds = (label, Worlds.build(self.parts, predictors, accuracy))
         return self._worlds[1]
 
-    def fitted(self, progress: ProgressCallback = _silent, n_adoptions: int | None = None) -> PredictorSet:
+    def fitted(self, progress: ProgressCallback = _silent, before: int | None = None) -> PredictorSet:
         """Predictors of the latest round, without all the rest of what the search sees.
 
         Args:
-            n_adoptions: as if only the first so many adoptions of rows from elsewhere had been made.
+            before: as they were before the adoption of this number.
 
         Raises:
             StudyError: nothing is measured.
@@ -282,7 +312,7 @@ class Study:
 
         r = self.latest_round()
         accuracy = self.findings.training_accuracy(r + 1)
-        costs = self.findings.cost_records(r + 1, n_adoptions)
+        costs = self.findings.cost_records(r + 1, before)
         seed, candidates = self.seed_for(3, r), self.config.surrogates.candidates
         # Models are found again by what they were fitted to, not by whose they are.
         fit_id = content_digest(accuracy, costs, seed, candidates)
@@ -298,7 +328,7 @@ class Study:
             predictors.save(directory)
             progress("fitting the predictors", 1, 1)
         key = f"fit:{self.findings.fit_label(r)}"
-        if n_adoptions is None and self.findings.event(key) is None:
+        if before is None and self.findings.event(key) is None:
             models = [asdict(summary) for summary in predictors.summary]
             self.journal(key, {"models": models, "n_cost_rows": len(costs)})
         return predictors

@@ -19,7 +19,7 @@ def seed_designs(parts: Assembly, seed: int) -> list[dict[str, Any]]:
     table, learning = parts.table, parts.config.learning
     rng = np.random.default_rng(seed)
     designs = []
-    for backbone in _seed_backbones(parts, rng):
+    for backbone in _backbones(parts, rng):
         exits = Exits.everywhere(first_exit=parts.space.first_exit, n_blocks=backbone.n_blocks)
         n_more = min(learning.seed_settings, len(table)) - 1
         more = [int(i) for i in rng.permutation(len(table) - 1)[:n_more]]
@@ -28,7 +28,12 @@ def seed_designs(parts: Assembly, seed: int) -> list[dict[str, Any]]:
     return designs
 
 
-def _seed_backbones(parts: Assembly, rng: np.random.Generator) -> list[Backbone]:
+def seed_backbones(parts: Assembly, seed: int) -> list[Backbone]:
+    """The backbones of :func:`seed_designs`; they do not depend on the device, which need not be there."""
+    return _backbones(parts, np.random.default_rng(seed))
+
+
+def _backbones(parts: Assembly, rng: np.random.Generator) -> list[Backbone]:
     """Ends of the space, presets, random backbones.
 
     The smallest and the largest backbone are trained in every step of a sandwich and bound

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..datasets.records import Truth
@@ -13,7 +14,6 @@ from .loop import Study
 
 if TYPE_CHECKING:
     from ..search.designs import Design
-    from ..spaces import Backbone
     from .arrivals import Change
     from .ledger import Ledger, Split
 
@@ -157,18 +157,29 @@ def change_rows(change: Change) -> list[list[str]]:
     """How adopted rows are predicted without them and with them, one row of text per quantity and predictor."""
     rows = []
     for item in change.assessments:
-        for name, errors in (("before", item.old), ("now, networks held out", item.new)):
+        shown_errors = (
+            ("before", item.old),
+            ("before, their networks held out", item.old_unseen),
+            ("now, their networks held out", item.new),
+        )
+        for name, errors in shown_errors:
             if errors is not None:
                 shown = f"{errors.mape:.1f} %", f"{errors.bias:+.1f} %", f"{errors.coverage_90:.0%}"
                 rows.append([item.quantity, f"{errors.n_rows} of {change.n_rows}", name, *shown])
     return rows
 
 
-def change_verdicts(change: Change) -> list[str]:
+def change_verdicts(change: Change, study_file: Path) -> list[str]:
     """Whether the device has drifted, and what to do then."""
     lines = [
-        f"{change.n_rows} rows of {change.n_networks} networks adopted: the predictors are trained on them from now on"
+        f"adoption {change.number}: {change.n_rows} rows of {change.n_networks} networks, which the predictors are "
+        f"trained on from now on (taken back by: hadas fit {study_file} --forget {change.number})"
     ]
+    if any(item.old_unseen is not None for item in change.assessments):
+        lines.append(
+            "some of the networks were known from older rows; held out, a network is predicted by predictors that have "
+            "seen no row of it, old or new"
+        )
     lines += [item.drift.verdict(item.quantity) for item in change.assessments]
     changed = ", ".join(
         f"{quantity} x {factor:.3f}" for quantity, factor in change.factors.items() if factor != 1.0
@@ -223,29 +234,28 @@ def status_rows(study: Study) -> list[tuple[str, str]]:
     trained = findings.event("supernet")
     if trained is not None:
         rows.append(("supernet", f"trained in {trained['seconds']:.0f} s"))
-    sessions: list[int | str] = [*range(planned), *BASELINES]
+    sessions: list[int | str] = [*range(max(1, planned)), *BASELINES]
     costs = [row for label in sessions for row in findings.cost_rows(label)]
     failed = [row for row in costs if not row.valid]
     rows.append(("cost rows", f"{len(costs)} with the baselines', {len(failed)} of them invalid"))
     rows += [(f"  row {row.row_no} of {row.session}", row.reason) for row in failed]
     adopted = findings.adoptions(measured)
     if adopted:
-        n = sum(len(rows) for adoption in adopted for rows in adoption.rows.values())
+        n = sum(adoption.n_rows for adoption in adopted)
         rows.append(("cost rows from elsewhere", f"{n}, adopted by `hadas fit --new-only`"))
+    rows += [
+        (f"  adoption {adoption.number}", f"{adoption.n_rows} of {', '.join(adoption.rows)}")
+        for adoption in adopted
+    ]
     if trained is not None:
-        accuracy = findings.accuracy_records(_planned_backbones(study, sessions)).values()
+        # Accuracies may be measured long before a cost is, those of the seeds before anything is planned.
+        accuracy = findings.accuracy_records(study.planned_backbones(sessions)).values()
         bad = [record for record in accuracy if not record.valid]
         rows.append(("accuracy rows", f"{len(accuracy)}, {len(bad)} of them invalid"))
         rows += [(f"  {record.backbone.arch_id}", record.reason) for record in bad]
     rows += [("", round_line(summary, truth=study.truth)) for summary in findings.summaries()]
     rows.append(("next", _next_step(study)))
     return rows
-
-
-def _planned_backbones(study: Study, sessions: Sequence[int | str]) -> list[Backbone]:
-    """Backbones of all plans: their accuracies may be measured long before a cost is."""
-    plans = [study.findings.event(f"plan:{label}") or {"designs": []} for label in sessions]
-    return [design_from_json(document).backbone for plan in plans for document in plan["designs"]]
 
 
 def _next_step(study: Study) -> str:

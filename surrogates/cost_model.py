@@ -156,6 +156,14 @@ class CostModel:
         x = cost_features(self._features[stage], work, clocks_ghz, self.roles, shares)
         return x, np.log(self.baseline(work, clocks_ghz, self.roles))
 
+    def medians(self, stages: Sequence[Stage], settings: Sequence[Setting]) -> tuple[FloatArray, FloatArray]:
+        """Latency (n,) in ms and energy (n,) in mJ of n (stage, setting) pairs; energy NaN without a counter."""
+        x, log_baseline, pair = self.paired_rows(stages, settings)
+        latency_ms = np.exp(log_baseline + self.latency.mean(x)[:, 0])
+        if self.power is None:
+            return latency_ms[pair], np.full(len(pair), np.nan)
+        return latency_ms[pair], (latency_ms * np.exp(self.power.mean(x)[:, 0]))[pair]
+
     def paired_rows(
         self, stages: Sequence[Stage], settings: Sequence[Setting]
     ) -> tuple[FloatArray, FloatArray, IntArray]:

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from hadas.cli import app
 from hadas.datasets.records import AccuracyRecord
 from hadas.datasets.store import Store
-from hadas.errors import ConfigError, StudyError
+from hadas.errors import ConfigError, DeviceError, StudyError
+from hadas.measurement.farm.opening import leases_of
 from hadas.spaces import mini_space
 from hadas.study import Study
 from hadas.study.config import template, with_places
@@ -144,6 +145,32 @@ def test_accuracies_come_first_and_costs_close_the_round(measured):
     by_threads.measure()
     outcomes = [[point.outcome for point in s.findings.points(0)] for s in (study, by_threads)]
     assert outcomes[0] == outcomes[1]
+
+
+def test_accuracies_need_no_device_and_no_device_costs_no_training(measured, tmp_path):
+    """A board out of reach: `measure` says so before it trains, `--accuracy` does all that it can do."""
+    devices = {"lab": {"kind": "jetson", "transport": {"ssh": "nowhere.invalid"}}}
+    (tmp_path / "lab.yaml").write_text(yaml.safe_dump(devices))
+    path = tmp_path / "study.yaml"
+    device = {"kind": "jetson", "name": "lab", "devices": "lab.yaml"}
+    path.write_text(yaml.safe_dump({**yaml.safe_load(template("study.yaml", "smoke")), "device": device}))
+    leases = leases_of(tmp_path / "lab.yaml")
+    leases.quarantine("lab", "it smokes")
+    with pytest.raises(DeviceError, match="it smokes"):
+        Study.open(path).measure()
+    assert not (tmp_path / "weights").exists()
+    assert Study.open(path).store.study_config("smoke") is None
+
+    study = Study.open(path)
+    assert len(study.measure_accuracy()) == 4
+    assert ("accuracy rows", "4, 0 of them invalid") in status_rows(study)
+    assert ("next", "hadas measure") in status_rows(study)
+    assert len(Ledger(study).splits(86_400.0)) == 4  # priced by the protocol
+    # They are the backbones that the seeds of any device are of.
+    on_simulator = Study.open(measured)
+    on_simulator.measure()
+    seeds = {point.design.backbone for point in on_simulator.findings.points(0)}
+    assert set(study.planned_backbones([0])) == seeds
 
 
 def a_row(study, row_no, hardware, **seconds):
