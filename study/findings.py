@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.believable import is_anchor, judged
-from ..datasets.records import AccuracyRecord, CostRecord
+from ..datasets.records import AccuracyRecord, CostRecord, Truth
 from ..datasets.store import Store
 from ..errors import StudyError
 from ..spaces import Backbone, exits_from_heads
@@ -189,7 +189,12 @@ class Findings:
         price of an accuracy job (its measured seconds depend on the host, and so would the run)."""
         from ..search.acquisition import UnitCosts
 
-        rows = self.loop_rows(self.n_measured_rounds)
+        # What a log does not have took no time, which says nothing of a row that it has.
+        rows = [
+            row
+            for row in self.loop_rows(self.n_measured_rounds)
+            if row.valid or row.truth is not Truth.REPLAY
+        ]
         return UnitCosts(
             device_s=float(np.mean([row.device_seconds for row in rows])),
             accuracy_s=self.parts.config.learning.accuracy_job_s,
