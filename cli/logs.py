@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
+from ..datasets.logs.examples import ASSUMED_NOISE, EXAMPLE
 from ..errors import ConfigError
-from .printing import console, print_table
+from .printing import console
 
 if TYPE_CHECKING:
     from ..datasets.logs.importing import ImportProgress, ImportSummary
@@ -28,7 +31,8 @@ _STUDY_SUFFIXES = (".yaml", ".yml")
 @logs_app.command(
     "import",
     epilog="Examples:  hadas logs import rig.jsonl --store my/study.yaml;  hadas logs import board.log --series tx2;  "
-    "hadas logs import sweep.csv.gz --map sweep.yaml",
+    "hadas logs import sweep.csv.gz --map sweep.yaml\n\nA column map (--map) for networks of a space of ours (for others "
+    f"see docs/devices.md):\n\n```yaml\n{EXAMPLE}```",
 )
 def import_files(
     files: Annotated[
@@ -47,6 +51,7 @@ def import_files(
     """Import device logs: every row once, however often a file is imported or was cut short.
 
     Units are checked row by row; what cannot be believed goes to FILE.rejects.csv with its reason.
+    Ends with 1 if a file was of no use at all.
     """
     from ..datasets.logs.columns import load_column_map
     from ..datasets.logs.importing import import_log
@@ -64,24 +69,54 @@ def import_files(
         opened.close()
         if summaries:
             _print_summaries(summaries, store)
+    useless = [s.path.name for s in summaries if not s.imported and not s.known]
+    if useless:
+        _say(f"nothing of {', '.join(useless)} came in")
+        raise typer.Exit(1)
 
 
 def _print_summaries(summaries: list[ImportSummary], store: str) -> None:
-    columns = ("file", "kind", "imported", "known already", "rejected", "seconds")
-    table = [
-        (str(s.path), s.kind, f"{s.imported:,}", f"{s.known:,}", f"{s.rejected:,}", f"{s.seconds:.1f}")
-        for s in summaries
-    ]
-    print_table(f"imported into {store}", columns, table)
+    from rich.table import Table
+
+    columns = ("kind", "imported", "known already", "rejected", "seconds")
+    table = Table("file", *columns, title=escape(f"imported into {store}"))
+    table.columns[0].overflow = "fold"  # the ends of paths are what tells them apart
+    folder = _common_folder([summary.path for summary in summaries])
+    for s in summaries:
+        shown = str(s.path.absolute().relative_to(folder))
+        counts = (f"{s.imported:,}", f"{s.known:,}", f"{s.rejected:,}", f"{s.seconds:.1f}")
+        table.add_row(escape(shown), s.kind, *counts)
+    console.print(table)
     for summary in summaries:
         if summary.into:
-            _say(f"- {summary.path} went into {', '.join(summary.into)}")
+            _say(f"- {summary.path} went into {', '.join(summary.into)}{_reader(summary, store)}")
+        if summary.assumed_errors:
+            _say(
+                f"- {summary.path}: {summary.assumed_errors:,} rows state no standard error; {100 * ASSUMED_NOISE:g} % of "
+                "the value is assumed (say 'error' or 'noise' in the column map)"
+            )
         if summary.rejects is not None:
             _say(f"- {summary.path}: rejected rows and their reasons are in {summary.rejects}")
         if summary.unfinished:
             _say(
                 f"- {summary.path}: its last line is cut and was left out; import the file again when it is whole"
             )
+
+
+def _common_folder(paths: list[Path]) -> Path:
+    return Path(os.path.commonpath([path.absolute().parent for path in paths]))
+
+
+def _reader(summary: ImportSummary, store: str) -> str:
+    """What reads what was imported; cost rows are for studies."""
+    if summary.holds == "costs":
+        return "; `hadas fit STUDY --new-only` adopts the rows of a study's own device"
+    option = f"--{summary.holds}"
+    lines = [
+        f"hadas logs export {shlex.quote(store)} {option} --series {shlex.quote(name)} -o {shlex.quote(name)}.csv"
+        for name in summary.into
+    ]
+    return f", which no study reads; for other tools:  {'; '.join(lines)}"
 
 
 @logs_app.command(
@@ -101,19 +136,39 @@ def export(
     truth: Annotated[
         str | None, typer.Option(help="Only rows of this truth: device, replay, simulator.")
     ] = None,
+    telemetry: Annotated[
+        bool, typer.Option("--telemetry", help="Imported lines of tegrastats instead, as CSV.")
+    ] = False,
+    foreign: Annotated[
+        bool,
+        typer.Option("--foreign", help="Imported costs of networks of no space of ours instead, as CSV."),
+    ] = False,
+    series: Annotated[str | None, typer.Option(help="Only this series of --telemetry or --foreign.")] = None,
 ) -> None:
-    """Write the cost rows of a store, or of a study, valid and invalid."""
-    from ..datasets.logs.exporting import export_rows
+    """Write the cost rows of a store, or of a study, valid and invalid; or what else logs brought into it."""
+    from ..datasets.logs.exporting import export_foreign, export_rows, export_telemetry
     from ..datasets.records import Truth
+
+    if telemetry and foreign:
+        raise ConfigError("--telemetry, --foreign: one at a time, each into a file of its own")
+    is_other = telemetry or foreign
+    if is_other and (session or target or truth):
+        raise ConfigError("--session, --target, --truth: choose among cost rows; use --series here")
+    if series is not None and not is_other:
+        raise ConfigError("--series: is of --telemetry and --foreign; choose cost rows by --session")
 
     if truth is not None and truth not in list(Truth):
         raise ConfigError(f"--truth {truth}: must be one of {', '.join(Truth)}")
     opened, prefix = _open_store(store, must_exist=True)
     try:
-        n_rows = export_rows(
-            opened, output, session=session, target_id=target, truth=None if truth is None else Truth(truth),
-            prefix="" if session is not None else prefix,
-        )  # fmt: skip
+        if is_other:
+            write = export_telemetry if telemetry else export_foreign
+            n_rows = write(opened, output, series=series)
+        else:
+            n_rows = export_rows(
+                opened, output, session=session, target_id=target, truth=None if truth is None else Truth(truth),
+                prefix="" if session is not None else prefix,
+            )  # fmt: skip
     finally:
         opened.close()
     _say(f"{n_rows:,} rows are in {output}")

@@ -1,7 +1,7 @@
 """Column maps: what the columns of a user's CSV file mean, and in which units.
 
 A map is a YAML file.  Every field is a constant or ``{column: NAME}``; every quantity names its unit; see
-:data:`EXAMPLE` and :data:`EXAMPLE_OF_OTHERS`, which the command line and ``docs/devices.md`` show.
+:mod:`.examples`, which the command line and ``docs/devices.md`` show.
 """
 
 from __future__ import annotations
@@ -29,46 +29,6 @@ _UNITS: Mapping[str, Mapping[str, Decimal]] = {
     "mW": {"W": Decimal(1000), "mW": Decimal(1), "uW": Decimal("0.001")},
     "Hz": {"Hz": Decimal(1), "kHz": Decimal(1000), "MHz": Decimal(10**6), "GHz": Decimal(10**9)},
 }
-EXAMPLE = """\
-series: tx2-sweep                  # what the log is called; default: the file's name
-truth: device                      # device, replay or simulator
-target:
-  board: {column: board}           # every field: a constant, or {column: NAME}
-  processor: pascal-gpu
-  release: L4T 32.7.5
-  runtime: tensorrt 8.2
-  dtype: fp16                      # default: fp32
-  batch: 1                         # default: 1
-  pinned: {cpu: max, cores: {column: n_cores}}
-network:                           # of a space of ours: rows that studies can use
-  space: attentivenas
-  preset: {column: model}          # or arch_id: ..., or genes: {resolution: {column: r}, ...}
-  n_classes: 1000
-  heads: {column: exits}           # "5:1 9:1" (position:type), or "5+9" for type 1; default: none
-latency: {column: time_s, unit: s, error: {column: se_s}, runs: 50}   # units: s, ms, us, ns
-energy: {column: energy, unit: mJ, noise: 0.03}                       # units: J, mJ, uJ
-clocks:                                                               # units: Hz, kHz, MHz, GHz
-  gpu: {column: gpu_mhz, unit: MHz}
-  emc: {value: 1866, unit: MHz}
-"""
-"""A map for networks of a space of ours."""
-
-EXAMPLE_OF_OTHERS = """\
-truth: device
-target: {board: jetson-tx2, processor: pascal-gpu, release: unknown, runtime: tensorrt, dtype: fp16}
-network:                           # any other: kept apart, for other tools
-  name: {column: model}
-  features: {flops: {column: flops}}
-latency: {column: latency_ms, unit: ms}
-power: {column: power_w, unit: W}  # units: W, mW, uW
-clocks: {gpu: {column: gpu_mhz, unit: MHz}}
-keep: [fps, engine]                # further columns, as text
-"""
-"""A map for networks of no space of ours."""
-
-ASSUMED_NOISE = 0.02
-"""Relative standard error of a cost of a network of ours that neither states an error nor a noise."""
-
 _TOP = ("series", "truth", "target", "network", "latency", "energy", "power", "clocks", "keep")
 _TARGET = ("board", "processor", "release", "runtime", "dtype", "batch", "pinned")
 _OWN = ("space", "preset", "arch_id", "genes", "n_classes", "heads")

@@ -21,7 +21,8 @@ from .. import rows, schema
 from ..evidence import Evidence
 from ..records import Target
 from ..store import Store
-from .columns import ASSUMED_NOISE, Cell, ColumnMap, Quantity, likely_clock_unit
+from .columns import Cell, ColumnMap, Quantity, likely_clock_unit
+from .examples import ASSUMED_NOISE
 from .lines import Line
 from .plausibility import error_slip, power_slip, total_slip
 
@@ -213,8 +214,10 @@ class CsvReader:
 
     def _check_plausible(self, latency: Measured, energy: Measured | None, power: Measured | None) -> None:
         """Refuse what is most likely a wrong unit in the map."""
-        slip = total_slip(latency.value, energy and energy.value)
-        slip = slip or (power and power_slip(latency.value, energy and energy.value, 1e-3 * power.value))
+        energy_mj = None if energy is None else energy.value
+        slip = total_slip(latency.value, energy_mj)
+        if slip is None and power is not None:
+            slip = power_slip(latency.value, energy_mj, 1e-3 * power.value)
         for name, unit, found in (("latency_ms", "ms", latency), ("energy_mj", "mJ", energy)):
             if slip is None and found is not None and found.error is not None:
                 slip = error_slip(name, unit, found.value, found.error)

@@ -120,11 +120,13 @@ class LogFile:
         """By its first lines: ``{`` begins a row of our own log, tegrastats prints ``RAM``, all else is CSV.
 
         Raises:
-            DataError: an empty file.
+            DataError: an empty file, or one that is no text.
         """
         looked_at = 0
         for line in self.lines():
             text = line.text.strip()
+            if "\0" in text:
+                raise DataError(f"log {self.path}: is no text in UTF-8; name a log, or save it as UTF-8")
             if text.startswith("{"):
                 return "jsonl"
             if _MEMORY.search(text):

@@ -11,7 +11,8 @@ from enum import StrEnum
 
 _AGX_XAVIER_RAILS = ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V")
 _AGX_ORIN_RAILS = ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")
-_TOTAL_RAILS = ("VDD_IN", "POM_5V_IN")  # one rail that carries everything
+TOTAL_RAILS = ("VDD_IN", "POM_5V_IN")
+"""Of one of them a board draws everything."""
 
 
 class SensorState(StrEnum):
@@ -153,7 +154,7 @@ class TegrastatsRecord:
         The input rail where there is one (never a sum that would count it twice); on AGX Xavier all six
         rails; on AGX Orin the three that nothing else of the three feeds.
         """
-        for label in _TOTAL_RAILS:
+        for label in TOTAL_RAILS:
             if (rail := self.rail(label)) is not None:
                 return rail
         for labels in (_AGX_XAVIER_RAILS, _AGX_ORIN_RAILS):
@@ -168,3 +169,18 @@ class TegrastatsRecord:
         """Temperature of the hottest live sensor."""
         live = [t.celsius for t in self.temperatures if t.state is SensorState.LIVE]
         return max(live, default=None)
+
+    def differs_from(self, other: TegrastatsRecord) -> str:
+        """What shows that two lines are of different boards; empty if nothing does.
+
+        Memory and cores of a board stay (a core that is off keeps its place), and so do its rails, though not
+        every user is shown all of them.
+        """
+        if self.ram.total_kib != other.ram.total_kib:
+            return f"{self.ram.total_kib // 1024} MB of memory, not {other.ram.total_kib // 1024} MB"
+        if self.cores and other.cores and len(self.cores) != len(other.cores):
+            return f"{len(self.cores)} cores, not {len(other.cores)}"
+        own, others = ({rail.label for rail in record.rails} for record in (self, other))
+        if own - others and others - own:
+            return f"rails {', '.join(sorted(own - others))}, not {', '.join(sorted(others - own))}"
+        return ""

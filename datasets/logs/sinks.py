@@ -210,12 +210,20 @@ class Telemetry:
     def __init__(self, store: Store, path: Path, series: Series) -> None:
         self._store, self._path, self._series = store, path, series
         self._ordinals = _Ordinals(series.name)
+        self._first = tables.first_reading(store, series.name)
         self.into: set[str] = set()
         self.holds: Holds = "telemetry"
         self.assumed_errors = 0
 
     def read(self, line: Line) -> dict[str, Any]:
         reading = tegrastats.parse_line(line.text, source=str(self._path), row=line.number)
+        self._first = self._first or reading
+        if difference := reading.differs_from(self._first):
+            raise RecordError(
+                f"is of another board than series '{self._series.name}' ({difference}); import the log of each board "
+                "by itself, under a --series of its own",
+                source=f"{self._path}, line {line.number}", row=None, field="line", value=line.text[:60],
+            )  # fmt: skip
         total = reading.total
         return {
             "digest": self._ordinals.digest(line.text),

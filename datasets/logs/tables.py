@@ -118,12 +118,12 @@ def prepare(store: Store) -> None:
         connection.execute(sa.schema.CreateIndex(cost_likeness, if_not_exists=True))
 
 
-def series_names(store: Store) -> tuple[str, ...]:
-    """Every series of foreign costs and of telemetry."""
+def series_names(store: Store, *of: sa.Table) -> tuple[str, ...]:
+    """Every series of some of :data:`log_costs` and :data:`log_telemetry`, by default of both."""
     prepare(store)
     found: set[str] = set()
     with store.transaction() as connection:
-        for table in (log_costs, log_telemetry):
+        for table in of or (log_costs, log_telemetry):
             found.update(connection.execute(sa.select(table.c.series).distinct()).scalars())
     return tuple(sorted(found))
 
@@ -151,18 +151,32 @@ def _foreign_cost(row: Any) -> ForeignCost:
     )
 
 
-def telemetry(store: Store, series: str) -> Iterator[TegrastatsRecord]:
-    """Lines of tegrastats of one series, in their order."""
+def first_reading(store: Store, series: str) -> TegrastatsRecord | None:
+    """The first line of tegrastats of one series."""
+    return next(telemetry(store, series, limit=1), None)
+
+
+def telemetry(store: Store, series: str, *, limit: int | None = None) -> Iterator[TegrastatsRecord]:
+    """Lines of tegrastats of one series, in their order; the first of them if there is a limit."""
+    for _, reading in numbered_telemetry(store, series, limit=limit):
+        yield reading
+
+
+def numbered_telemetry(
+    store: Store, series: str, *, limit: int | None = None
+) -> Iterator[tuple[tuple[int, str], TegrastatsRecord]]:
+    """The same, each with its line number and the file that it came from."""
     prepare(store)
     query = (
         sa.select(log_telemetry.c.line, log_telemetry.c.line_no, log_telemetry.c.source)
         .where(log_telemetry.c.series == series)
         .order_by(log_telemetry.c.line_no, log_telemetry.c.digest)
+        .limit(limit)
     )
     with store.transaction() as connection:
         found = connection.execute(query).all()
     for line, line_no, source in found:
-        yield tegrastats.parse_line(line, source=source, row=line_no)
+        yield (line_no, source), tegrastats.parse_line(line, source=source, row=line_no)
 
 
 def content_digest(series: str, ordinal: int, text: str) -> str:

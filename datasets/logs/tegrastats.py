@@ -24,11 +24,12 @@ from datetime import datetime
 from typing import NoReturn
 
 from ...errors import RecordError
-from .readings import Core, Engine, Memory, RailPower, SensorState, TegrastatsRecord, Temperature
+from .readings import TOTAL_RAILS, Core, Engine, Memory, RailPower, SensorState, TegrastatsRecord, Temperature
 
 _MHZ = 1_000_000
 _HIGHEST_MHZ = 10_000  # a larger number is one in kHz or Hz
 _HIGHEST_MW = 1_000_000  # no module draws a kilowatt; a larger number is one in another unit
+_PART_FACTOR, _PART_SLACK_MW = 2, 100  # a rail may read so much more than the input rail that carries it
 _HIGHEST_C = 150.0
 _ABSENT_C = -40.0  # below what any board works at
 _KIB = {"kB": 1, "MB": 1024}
@@ -108,6 +109,7 @@ class _Reader:
         if "RAM" not in self._memory:
             self._at = 0
             self._refuse("RAM", "", line.strip()[:40], "is missing: this is not a whole line of tegrastats")
+        self._check_total()
         return TegrastatsRecord(
             epoch_s, local_time, self._memory["RAM"], self._memory.get("SWAP"), self._memory.get("IRAM"),
             self._cores, tuple(self._engines.values()), tuple(self._temperatures.values()),
@@ -214,6 +216,19 @@ class _Reader:
             self._refuse("MTS", "%", found.group(31), "is there twice")
         foreground, background = found.group(32, 33)
         self._mts = self._percent("MTS", foreground), self._percent("MTS", background)
+
+    def _check_total(self) -> None:
+        """The input rail carries all others; read one after another, they may differ by a change of load."""
+        for label in TOTAL_RAILS:
+            if (total := self._rails.get(label)) is None:
+                continue
+            for rail in self._rails.values():
+                if rail.instant_mw > _PART_FACTOR * total.instant_mw + _PART_SLACK_MW:
+                    self._at = self._line.find(label)
+                    self._refuse(
+                        label, "mW", str(total.instant_mw),
+                        f"carries all other rails, but '{rail.label}' is at {rail.instant_mw} mW",
+                    )  # fmt: skip
 
     # -- numbers -------------------------------------------------------------------------------
 

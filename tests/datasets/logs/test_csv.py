@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hadas.datasets.logs import tables
-from hadas.datasets.logs.columns import EXAMPLE, EXAMPLE_OF_OTHERS, column_map, load_column_map
+from hadas.datasets.logs.columns import column_map, load_column_map
 from hadas.datasets.logs.csvrows import ASSUMED_ERROR, CsvReader
+from hadas.datasets.logs.examples import EXAMPLE, EXAMPLE_OF_OTHERS
 from hadas.datasets.logs.importing import import_log
 from hadas.datasets.logs.lines import Line
 from hadas.datasets.records import Statistic, Truth

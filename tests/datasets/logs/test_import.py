@@ -325,9 +325,9 @@ def test_killed_in_the_middle_and_repeated_nothing_is_lost_or_doubled(tmp_path, 
 
 
 def test_lines_of_tegrastats_are_kept_by_series_and_repeats_stay_repeats(store, tmp_path):
-    path = tmp_path / "board.log.gz"
+    path, orin = tmp_path / "board.log.gz", LINES["orin jp5"]
     text = (
-        "".join(f"{LINES[name]}\n" for name in ("orin jp5", "orin jp6", "orin jp5"))
+        "".join(f"{line}\n" for line in (orin, orin.replace("VDD_IN 5299", "VDD_IN 12377"), orin))
         + "VDD_IN 5W/5W RAM 1/2MB\n"
     )
     path.write_bytes(gzip.compress(text.encode()))
@@ -350,6 +350,37 @@ def test_a_line_of_tegrastats_that_does_not_end_is_left_out(store, tmp_path):
     assert (*counts(summary), summary.unfinished) == (1, 0, 0, True)
 
 
+OTHER_BOARDS = {
+    "tx1 jp3": "rails", "nano user": "rails", "tx2 jp3": "memory", "xavier jp4": "memory", "orin jp6": "memory",
+    "one core more": "3 cores, not 4", "as a user": "", "a core off": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("other", OTHER_BOARDS)
+@pytest.mark.parametrize("where", ["same file", "later file"])
+def test_lines_of_another_board_do_not_go_into_one_series(store, tmp_path, other, where):
+    path, first = tmp_path / "board.log", LINES["tx1 jp3"].replace("/3983MB", "/3964MB")
+    line = LINES.get(other, first)
+    if other == "tx1 jp3":
+        line = first.replace("VDD_", "VDDQ_").replace("VDDQ_IN", "POM_5V_IN")
+    elif other == "one core more":
+        first, line = first, first.replace("CPU [1%@102,", "CPU [")
+    elif other == "as a user":
+        line = first.partition(" VDD_IN")[0]
+    elif other == "a core off":
+        line = first.replace("CPU [1%@102", "CPU [off")
+    path.write_text(f"{first}\n{line}\n" if where == "same file" else f"{first}\n")
+    summary = import_log(store, path)
+    if where == "later file":
+        path.write_text(f"{line}\n")
+        summary = import_log(store, path, series="board")
+    reason = OTHER_BOARDS[other]
+    assert summary.rejected == bool(reason)
+    if reason:
+        assert "another board" in rejected(path)[0]["reason"]
+        assert reason in rejected(path)[0]["reason"]
+
+
 def test_another_log_of_the_same_name_is_not_taken_for_a_longer_version(store, tmp_path):
     """Undated idle lines are equal every day: a second log under the same name would lose them as known."""
     idle, busy = LINES["xavier jp4"], LINES["xavier jp4"].replace("GPU 10/20", "GPU 900/20")
@@ -366,7 +397,7 @@ def test_another_log_of_the_same_name_is_not_taken_for_a_longer_version(store, t
 
 
 def test_a_copy_under_another_name_is_known(store, tmp_path):
-    text = f"{LINES['xavier jp4']}\n{LINES['nano user']}\n"
+    text = f"{LINES['xavier jp4']}\n{LINES['xavier jp4'].replace('GPU 10/20', 'GPU 12/20')}\n"
     (tmp_path / "board.log").write_text(text)
     (tmp_path / "copy.log.gz").write_bytes(gzip.compress(text.encode()))
     assert counts(import_log(store, tmp_path / "board.log")) == (2, 0, 0)
@@ -385,6 +416,9 @@ def test_files_that_cannot_be_read_are_named(store, tmp_path):
     (tmp_path / "empty.log").write_text("\n\n")
     with pytest.raises(DataError, match="is empty"):
         import_log(store, tmp_path / "empty.log")
+    (tmp_path / "binary.log").write_bytes(b"\x00\x01\x02RAM{")
+    with pytest.raises(DataError, match="is no text"):
+        import_log(store, tmp_path / "binary.log")
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ConfigError, match="--map"):
         import_log(store, tmp_path / "a.csv")

@@ -140,6 +140,7 @@ REFUSED = {
     "one number with a unit, one without, cannot be told": ("VDD_IN 5299mW/5299", "VDD_IN"),
     "a rail nobody knows, without a unit": ("FOO_RAIL 12/12", "FOO_RAIL"),
     "a rail that lost its slash would be a clock": ("VDD_IN 25322698", "VDD_IN"),
+    "an input rail below what it carries": ("POM_5V_IN 1/1 POM_5V_GPU 0/0 POM_5V_CPU 204/204", "POM_5V_IN"),
     "a kilowatt": ("VDD_IN 3056000/3056000", "VDD_IN"),
     "fahrenheit": ("GPU@99F", "GPU"),
     "a temperature without a unit": ("GPU@37.5", "GPU"),
