@@ -42,6 +42,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from ...datasets.userfiles import load_yaml
 from ...errors import ConfigError
 from ...spaces.dvfs import unit_hint
 from ...spaces.userfile import read_user_text
@@ -223,30 +224,9 @@ def _did_you_mean(word: str, known: list[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key may stand once: of two devices of one name, the first would vanish in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping.
-
-        Raises:
-            ConstructorError: a key that stands there twice, with its line.
-        """
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str | int | float | bool | None) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"'{key}' stands there twice", key_node.start_mark
-                )
-            if isinstance(key, str | int | float | bool | None):
-                seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
 def _parse(text: str, what: str) -> Any:
     try:
-        return yaml.load(text, _Loader)  # a subclass of the safe loader
+        return load_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
