@@ -69,11 +69,6 @@ class CsvRow:
         """Whether the standard error of its latency or energy is assumed."""
         return self.latency_ms.error is None or (self.energy_mj is not None and self.energy_mj.error is None)
 
-    def _evidence(self) -> dict[str, Any] | None:
-        if not self.assumes_error:
-            return None
-        return asdict(Evidence(self.target["runtime"], "column map", "", (), flags=(ASSUMED_ERROR,)))
-
     def cost_columns(self, session: str, row_no: int) -> dict[str, Any]:
         """Columns of ``schema.costs``, for a network of ours."""
         assert isinstance(self.network, Backbone)
@@ -82,7 +77,7 @@ class CsvRow:
             "heads": self.heads, "requested": {"clocks_hz": self.clocks_hz}, "actual": {"clocks_hz": self.clocks_hz},
             "truth": self.truth, "stages": [], "latency_ms": self.latency_ms.statistic(),
             "energy_mj": self.energy_mj and self.energy_mj.statistic(), "device_seconds": 0.0, "program": "stages",
-            "valid": True, "reason": "", "evidence": self._evidence(),
+            "valid": True, "reason": "", "evidence": _assumed_evidence(self.target["runtime"]) if self.assumes_error else None,
         }  # fmt: skip
         return {
             "session": session, "row_no": row_no, "arch_id": self.network.arch_id, "target_id": self.target_id,
@@ -341,6 +336,11 @@ class CsvReader:
 @lru_cache(maxsize=4096)
 def _backbone_fields(backbone: Backbone) -> dict[str, Any]:
     return asdict(backbone)
+
+
+@lru_cache(maxsize=64)
+def _assumed_evidence(runtime: str) -> dict[str, Any]:
+    return asdict(Evidence(runtime, "column map", "", (), flags=(ASSUMED_ERROR,)))
 
 
 def _stored_backbone(store: Store, arch_id: str) -> Backbone | None:
