@@ -42,11 +42,11 @@ from .journal import (
 )
 from .measuring import measure_accuracies, measure_costs
 from .seeds import seed_backbones, seed_designs
+from .suggesting import suggestions_of
 from .worlds import Worlds
 
 if TYPE_CHECKING:
     from ..measurement.accuracy.training import TrainedSupernet
-    from ..search.acquisition import Suggestion
     from ..search.designs import Design
     from ..search.outer import SearchResult
     from ..search.world import PredictedWorld
@@ -341,14 +341,14 @@ class Study:
         if event is None:
             # Measured backbones are known exactly; the search starts from all of them.
             initial = [point.design.backbone for point in self.findings.loop_points()]
-            result = self._search_in(
+            result = self.search_in(
                 self.worlds(progress).mean, self.seed_for(4, r), "nested search", progress, initial
             )
             event = search_to_json(result)
             self.journal(key, event)
         return search_from_json(event)
 
-    def _search_in(
+    def search_in(
         self,
         world: PredictedWorld,
         seed: int,
@@ -356,6 +356,7 @@ class Study:
         progress: ProgressCallback,
         initial: Sequence[Backbone],
     ) -> SearchResult:
+        """Nested search in one predicted world, from some backbones on."""
         from ..search.outer import nested_search
 
         settings = self.parts.search_settings
@@ -377,38 +378,9 @@ class Study:
             if n is not None:
                 self._refuse_second_plan(r + 1)
             return
-        suggestions = self._suggestions(n or self.config.learning.batch, progress)
+        suggestions = suggestions_of(self, n or self.config.learning.batch, progress)
         why = [{"expected_gain": s.expected_gain, "cost_s": s.cost_s, "why": s.why} for s in suggestions]
         self._plan(r + 1, [s.design for s in suggestions], why)
-
-    def _suggestions(self, n: int, progress: ProgressCallback) -> Sequence[Suggestion]:
-        from ..search.acquisition import candidate_pool, suggest
-
-        r, learning = self.latest_round(), self.config.learning
-        found, worlds = self.search(progress), self.worlds(progress)
-        draws = worlds.predictors.draws(learning.draws, self.seed_for(5, r))
-        results = [found]
-        for i in range(learning.searches_on_draws):
-            phase = f"nested search on draw {i + 1}"
-            world = worlds.drawn(draws, i)
-            results.append(self._search_in(world, self.seed_for(6, r, i), phase, progress, found.population))
-        points = self.findings.loop_points()
-        measured, _ = self.findings.objectives(points)
-        pool = candidate_pool(results, exclude={point.design for point in points})
-        columns = [column.name for column in self.findings.columns]
-        return suggest(
-            pool,
-            worlds.design_draws(pool, draws).objectives(columns),
-            measured=measured,
-            reference=self.findings.reference,
-            measured_backbones={point.design.backbone.arch_id for point in points},
-            costs=self.findings.unit_costs(),
-            batch=n,
-            # What the last round learns no later round can use.
-            information_share=0.0
-            if self.findings.n_suggested_rounds() + 1 >= learning.rounds
-            else learning.information_share,
-        )
 
     def _plan(
         self, r: int, designs: Sequence[Design], why: Sequence[dict[str, Any]], *, asked_for: bool = False

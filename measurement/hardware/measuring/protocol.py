@@ -36,7 +36,7 @@ class MeasuringProtocol:
     all the same: within a window by its parts, between windows by the anchor that comes every 20 rows.
 
     A stage that is looped alone may find its weights in the caches, where a whole pass would not.  It is
-    suspected, not established, that sums of stages are 5 to 8 % below the same network run whole for that reason:
+    suspected, not established, that sums of stages are somewhat below the same network run whole for that reason:
     so it looked on one CPU (``benchmarks/program_gap.py``).
 
     Attributes:
