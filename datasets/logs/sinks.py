@@ -148,8 +148,12 @@ def _rows_like(connection: sa.Connection, wanted: set[_Likeness]) -> dict[_Liken
     costs = schema.costs.c
     found: dict[_Likeness, list[_Stored]] = {}
     for chunk in _chunks(sorted(wanted)):
-        query = sa.select(costs.row_no, costs.arch_id, costs.target_id, costs.row).where(
-            sa.tuple_(costs.row_no, costs.arch_id).in_(chunk)
+        # Joined, so that the index is used: SQLite looks through the whole table for pairs in a list.
+        pairs = sa.values(costs.row_no, costs.arch_id, name="wanted").data(list(chunk)).cte()
+        query = sa.select(costs.row_no, costs.arch_id, costs.target_id, costs.row).join_from(
+            pairs,
+            schema.costs,
+            sa.and_(costs.row_no == pairs.c.row_no, costs.arch_id == pairs.c.arch_id),
         )
         for row_no, arch_id, target_id, row in connection.execute(query):
             found.setdefault((row_no, arch_id), []).append((target_id, row))

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from hadas.datasets.logs import importing, tables
 from hadas.datasets.logs.columns import load_column_map
@@ -120,10 +121,21 @@ def test_a_store_from_before_finds_its_rows_as_fast(store, tmp_path):
     with store.transaction() as connection:
         connection.exec_driver_sql("DROP INDEX cost_likeness")
     assert counts(import_log(store, tmp_path / "a.jsonl", series="other")) == (0, 3, 0)
-    query = "SELECT row FROM cost_rows WHERE (row_no, arch_id) IN (VALUES (1, 'x'))"
-    with store.transaction() as connection:
-        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}").all()
-    assert any("cost_likeness" in str(step) for step in plan)
+    asked: list[tuple[str, object]] = []
+    listen = sa.event.listen
+    listen(
+        store.engine, "before_cursor_execute", lambda _, __, sql, values, *___: asked.append((sql, values))
+    )
+    assert counts(import_log(store, tmp_path / "a.jsonl", series="third")) == (0, 3, 0)
+    with store.engine.connect() as connection:
+        queries = [(sql, values) for sql, values in asked if "WITH wanted" in sql]
+        plans = [
+            connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all() for sql, values in queries
+        ]
+    assert plans
+    assert all(
+        any("SEARCH cost_rows USING INDEX cost_likeness" in str(step) for step in plan) for plan in plans
+    )
 
 
 _IMPORT = """
