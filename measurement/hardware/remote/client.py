@@ -35,6 +35,7 @@ _ANSWER_S = 20.0
 _GRACE_S = 10.0  # past a deadline, for an agent that kills a process and answers
 _STARTING_S = 30.0  # a slow board restores a stale journal first
 _N_LOG_LINES = 40
+_SUDO = ("env", "LC_ALL=C", "sudo", "-n", "--")  # in English, so that a refusal can be told
 # Sudo warns of harmless things as well, such as a host name that it cannot resolve.
 _SUDO_REFUSALS = "a password is required|a terminal is required|not in the sudoers file|not allowed to"
 
@@ -85,7 +86,7 @@ class AgentClient:
         try:
             if program is None:
                 program = (python, install_agent(transport, python))
-            command = [*(("sudo", "-n", "--") if sudo else ()), *program, "serve"]
+            command = [*(_SUDO if sudo else ()), *program, "serve"]
             command += ["--watchdog-s", f"{watchdog_s:g}", *(("--allow-dvfs",) if allow_dvfs else ())]
             command += () if sysroot == "/" else ("--sysroot", sysroot)
             self._process = transport.start(command)

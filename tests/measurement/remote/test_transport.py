@@ -236,8 +236,14 @@ def test_the_version_of_tensorrt_is_found_where_trtexec_does_not_tell(
 def test_sudo_that_asks_for_a_password_says_what_to_set_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where sudo speaks the user's language, as it does by the locale alone."""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    (tmp_path / "sudo").write_text("#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n")
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    (tmp_path / "sudo").write_text(
+        "#!/bin/sh\n"
+        'test "$LC_ALL" = C && echo "sudo: a password is required" >&2 || echo "sudo: Ein Passwort ist notwendig" >&2\n'
+        "exit 1\n"
+    )
     (tmp_path / "sudo").chmod(0o755)
     with pytest.raises(UnreachableDeviceError, match="NOPASSWD") as caught:
         AgentClient(LocalTransport(), sudo=True)
