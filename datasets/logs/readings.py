@@ -13,6 +13,7 @@ _AGX_XAVIER_RAILS = ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V")
 _AGX_ORIN_RAILS = ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")
 TOTAL_RAILS = ("VDD_IN", "POM_5V_IN")
 """Of one of them a board draws everything."""
+_SAME_MEMORY = 1.05  # the kernel takes its part first, a little more or less from boot to boot
 
 
 class SensorState(StrEnum):
@@ -173,10 +174,11 @@ class TegrastatsRecord:
     def differs_from(self, other: TegrastatsRecord) -> str:
         """What shows that two lines are of different boards; empty if nothing does.
 
-        Memory and cores of a board stay (a core that is off keeps its place), and so do its rails, though not
-        every user is shown all of them.
+        Cores of a board stay (one that is off keeps its place), and so do its rails, though not every user is
+        shown all of them.  Its memory stays but for some per cent, which tells apart what is sold in several sizes.
         """
-        if self.ram.total_kib != other.ram.total_kib:
+        sizes_kib = sorted((self.ram.total_kib, other.ram.total_kib))
+        if sizes_kib[1] > _SAME_MEMORY * sizes_kib[0]:
             return f"{self.ram.total_kib // 1024} MB of memory, not {other.ram.total_kib // 1024} MB"
         if self.cores and other.cores and len(self.cores) != len(other.cores):
             return f"{len(self.cores)} cores, not {len(other.cores)}"

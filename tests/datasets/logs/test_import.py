@@ -365,6 +365,7 @@ def test_a_line_of_tegrastats_that_does_not_end_is_left_out(store, tmp_path):
 OTHER_BOARDS = {
     "tx1 jp3": "rails", "nano user": "rails", "tx2 jp3": "memory", "xavier jp4": "memory", "orin jp6": "memory",
     "one core more": "3 cores, not 4", "as a user": "", "a core off": "",
+    "another boot": "", "half the memory": "memory",
 }  # fmt: skip
 
 
@@ -381,6 +382,10 @@ def test_lines_of_another_board_do_not_go_into_one_series(store, tmp_path, other
         line = first.partition(" VDD_IN")[0]
     elif other == "a core off":
         line = first.replace("CPU [1%@102", "CPU [off")
+    elif other == "another boot":
+        line = first.replace("/3964MB", "/3963MB")
+    elif other == "half the memory":
+        line = first.replace("/3964MB", "/1980MB")
     path.write_text(f"{first}\n{line}\n" if where == "same file" else f"{first}\n")
     summary = import_log(store, path)
     if where == "later file":
