@@ -83,6 +83,10 @@ def test_a_row_that_contradicts_itself_is_refused_by_field(case, warm):
 POSSIBLE = {
     "rounded stages": ("stages.0.latency_ms.value", 1.0, None),
     "a whole pass slower than its stages": ("latency_ms.value", 3.8, None),
+    "a whole network that was fused": ("latency_ms.value", 2.4, None),
+    "a whole network slowed by what joins it": ("latency_ms.value", 4.3, None),
+    "a stage that runs faster in its network": ("stages.0.latency_ms.value", 4.0, NO_EVIDENCE),
+    "less energy than its stages": ("energy_mj.value", 15.0, None),
     "a noisy stage": ("stages.2.latency_ms", {"value": 3.0, "standard_error": 0.5, "n": 3}, NO_EVIDENCE),
     "a stage whose energy is not known": ("stages.0.energy_mj", None, None),
     "a median at the end of its interval": ("evidence.stages.0.latency.interval95_ms", [1.05, 1.1], None),
