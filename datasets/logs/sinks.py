@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 
 from ...errors import RecordError
 from .. import schema
+from ..evidence import Evidence
 from ..store import Store
 from . import tables, tegrastats
 from .checking import CheckedRow, RowReader
@@ -179,10 +181,20 @@ def _same(stored: _Stored, said: _Stored) -> bool:
     if stored[0] != said[0]:
         return False
     rows = [{"evidence": None, **row, "session": ""} for _, row in (stored, said)]
+    evidences = [row.pop("evidence") for row in rows]
     if rows[0] == rows[1]:
-        return True
+        if evidences[0] == evidences[1]:
+            return True
+        # Read, because evidence that was written before a field was thought of lacks it.
+        if None not in evidences and Evidence.from_json(evidences[0]) == Evidence.from_json(evidences[1]):
+            return True
     # As text only where a NaN, which equals nothing, could stand.
-    return not rows[0]["valid"] and json.dumps(rows[0], sort_keys=True) == json.dumps(rows[1], sort_keys=True)
+    return not rows[0]["valid"] and _as_text(rows[0], evidences[0]) == _as_text(rows[1], evidences[1])
+
+
+def _as_text(row: Mapping[str, Any], evidence: Mapping[str, Any] | None) -> str:
+    whole = None if evidence is None else asdict(Evidence.from_json(evidence))
+    return json.dumps({**row, "evidence": whole}, sort_keys=True)
 
 
 def _add_target(connection: sa.Connection, target_id: str, fields: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from hadas.datasets.store import Store
 from hadas.errors import ConfigError, DataError
 
 from .lines_of_boards import LINES
-from .rows import failed_row, measured_row, simulated_rows
+from .rows import EVIDENCE, failed_row, measured_row, simulated_rows
 
 N_BATCH = 40  # rows in a batch while testing, so that files of a few rows have several
 
@@ -188,6 +188,41 @@ def test_rows_with_nan_are_known_again(store, tmp_path):
     write_records(tmp_path / "a.jsonl", [seen])
     assert counts(import_log(store, tmp_path / "a.jsonl")) == (1, 0, 0)
     assert counts(import_log(store, tmp_path / "a.jsonl")) == (0, 1, 0)
+
+
+def line_without_net_error(row):
+    """A line from before evidence told the error of net energy."""
+    document = json.loads(record_line(row))
+    for stage in document["evidence"]["stages"]:
+        if stage["energy"] is not None:
+            del stage["energy"]["net_error_mj"]
+    return json.dumps(document) + "\n"
+
+
+@pytest.mark.parametrize("seen", [None, Statistic(float("nan"), 0.0, 1)])
+@pytest.mark.parametrize("older_first", [True, False])
+def test_a_row_from_before_its_evidence_had_every_field_is_known_by_its_own_export(
+    store, tmp_path, older_first, seen
+):
+    row, path = measured_row(), tmp_path / "older.jsonl"
+    if seen is not None:
+        row = replace(row, valid=False, reason="throttled", latency_ms=seen)
+    path.write_text(line_without_net_error(row))
+    write_records(tmp_path / "newer.jsonl", [row])
+    first, second = (path, tmp_path / "newer.jsonl") if older_first else (tmp_path / "newer.jsonl", path)
+    assert counts(import_log(store, first)) == (1, 0, 0)
+    assert counts(import_log(store, second)) == (0, 1, 0)
+    assert counts(import_log(store, second, series="other")) == (0, 1, 0)
+
+
+def test_evidence_that_tells_another_error_of_net_energy_is_another_row(store, tmp_path):
+    told = replace(EVIDENCE.stages[0].energy, net_error_mj=0.3)
+    stages = (replace(EVIDENCE.stages[0], energy=told), *EVIDENCE.stages[1:])
+    other = measured_row(evidence=replace(EVIDENCE, stages=stages))
+    (tmp_path / "older.jsonl").write_text(line_without_net_error(measured_row()))
+    write_records(tmp_path / "other.jsonl", [other, measured_row(evidence=None)])
+    assert counts(import_log(store, tmp_path / "older.jsonl")) == (1, 0, 0)
+    assert counts(import_log(store, tmp_path / "other.jsonl")) == (0, 0, 2)
 
 
 @pytest.mark.parametrize("where", ["imported", "measured here", "same file"])
