@@ -191,9 +191,7 @@ class Findings:
 
         # What a log does not have took no time, which says nothing of a row that it has.
         rows = [
-            row
-            for row in self.loop_rows(self.n_measured_rounds)
-            if row.valid or row.truth is not Truth.REPLAY
+            row for row in self.loop_rows(self.n_measured_rounds) if row.valid or row.truth is Truth.DEVICE
         ]
         return UnitCosts(
             device_s=float(np.mean([row.device_seconds for row in rows])),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -84,11 +85,10 @@ def hold_devices(
         HadasError: a device that is in quarantine or cannot be opened.
     """
     chosen = chosen_devices(names, devices_file)
-    leases, own_leases = leases_of(devices_file), leases_of(None)
-    parts = _own_parts(chosen)
+    leases, parts = leases_of(devices_file), _own_parts(chosen)
     with ExitStack() as held:
         for part in sorted(set(parts.values())):
-            held.enter_context(own_leases.hold(part, owner=owner_name(purpose), wait_s=wait_s))
+            held.enter_context(leases_of(None).hold(part, owner=owner_name(purpose), wait_s=wait_s))
         devices = [
             held.enter_context(
                 reserve(
@@ -108,11 +108,14 @@ def _own_parts(chosen: Mapping[str, DeviceConfig]) -> dict[str, str]:
         ConfigError: two devices that are the same part.
     """
     parts: dict[str, str] = {}
+    machine = socket.gethostname()  # several machines may share one home
     for name, config in chosen.items():
         if isinstance(config, JetsonConfig):
             continue  # its agent sees to it that a board has one master
         part = (
-            f"this machine's GPU {config.index}" if isinstance(config, CudaConfig) else "this machine's CPU"
+            f"the GPU {config.index} of {machine}"
+            if isinstance(config, CudaConfig)
+            else f"the CPU of {machine}"
         )
         for other, taken in parts.items():
             if taken == part:

@@ -244,3 +244,9 @@ def test_repeated_rows_agree_or_say_that_they_were_noisy():
     assert agreement(first, dataclasses.replace(slower, evidence=flagged)).honest
     with pytest.raises(RecordError, match="heads"):
         agreement(first, dataclasses.replace(first, heads=()))
+
+
+def test_an_end_that_blocks_pull_to_the_median_moves_out_too():
+    """Seven fast blocks, then five slow ones: nothing says that the truth cannot lie below the median."""
+    low, high = median_interval(np.array([1.0] * 7 + [1.2] * 5))
+    assert low < 1.0 < 1.2 <= high

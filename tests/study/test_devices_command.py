@@ -167,11 +167,11 @@ def test_one_processor_is_measured_on_once_at_a_time(tmp_path):
     path.write_text("left: {kind: host-cpu}\nright: {kind: host-cpu, threads: 2}\n")
     measure = ("measure", "--space", "mini", "--networks", "m0", "--protocol", "quick", "--devices", path)
     both = hadas(*measure, "--device", "left,right")
-    assert "are both this machine's CPU" in both.stderr
+    assert "are both the CPU of" in both.stderr
     with opening.hold_devices(["host"], None, QUICK, space=mini_space(), n_classes=10):
         other = hadas(*measure, "--device", "left")
     assert other.returncode == 2
-    assert "this machine's CPU" in other.stderr
+    assert "device 'the CPU of" in other.stderr
 
 
 def test_a_study_says_what_its_device_lacks():

@@ -185,7 +185,8 @@ class RowMeter:
         try:
             window = _idle_window(trace, source)
         except RecordError:
-            log.flags.append("no-idle")  # gross energies stand without it
+            if not log.idle:
+                log.flags.append("no-idle")  # gross energies stand without it
             return ()
         if trace is not None:
             log.traces.append((phase, trace))
