@@ -2,8 +2,8 @@
 
 A file is read in batches, each one transaction: after a kill, a batch is in the store whole or not at all, and
 importing the file again adds what is missing.  A row of our own log is known by all that it says but its
-session's name, its number included; a line of tegrastats or CSV by its content (:func:`.tables.content_digest`)
-and its series.  So equal lines of one file stay repeats.  A bad row is kept aside with its reason.
+session's name, its number included, and one of which nothing was measured by its session, too; a line of
+tegrastats or CSV by its content (:func:`.tables.content_digest`) and its series.  So equal lines of one file stay repeats.  A bad row is kept aside with its reason.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class OwnRows:
     def write(self, batch: Sequence[tuple[Line, CheckedRow]]) -> list[Fate]:
         fates: list[Fate] = []
         with writing(self._store) as connection:
-            # A row is known by what it says, whatever its session is called here or there.
+            # A row is known by what it says, whatever its session is called here or there, if that is enough.
             known = _rows_like(connection, {_likeness(row.columns) for _, row in batch})
             keys = {(row.columns["session"], row.columns["row_no"]) for _, row in batch}
             measured = set() if self._series is not None else _taken(connection, keys)
@@ -177,8 +177,10 @@ def _taken(connection: sa.Connection, keys: set[tuple[str, int]]) -> set[tuple[s
 
 
 def _same(stored: _Stored, said: _Stored) -> bool:
-    """Whether two rows are one, whatever their sessions are called."""
+    """Whether two rows are one, whatever their sessions are called; one without a figure is its session's only."""
     if stored[0] != said[0]:
+        return False
+    if not _has_figures(said[1]) and not _one_session(stored[1]["session"], said[1]["session"]):
         return False
     rows = [{"evidence": None, **row, "session": ""} for _, row in (stored, said)]
     evidences = [row.pop("evidence") for row in rows]
@@ -190,6 +192,20 @@ def _same(stored: _Stored, said: _Stored) -> bool:
             return True
     # As text only where a NaN, which equals nothing, could stand.
     return not rows[0]["valid"] and _as_text(rows[0], evidences[0]) == _as_text(rows[1], evidences[1])
+
+
+def _has_figures(row: Mapping[str, Any]) -> bool:
+    """Whether anything of a row was measured; what failed before that says the same each time."""
+    return any(row[name] for name in ("latency_ms", "energy_mj", "stages", "evidence"))
+
+
+def _one_session(one: str, other: str) -> bool:
+    """Whether two names may be of one session, one of them as imported, perhaps under a series."""
+    shorter, longer = sorted((one, other), key=len)
+    bare = shorter.removeprefix(SESSION_PREFIX)
+    return longer.removeprefix(SESSION_PREFIX) == bare or (
+        longer.startswith(SESSION_PREFIX) and longer.endswith(f"/{bare}")
+    )
 
 
 def _as_text(row: Mapping[str, Any], evidence: Mapping[str, Any] | None) -> str:

@@ -190,6 +190,37 @@ def test_rows_with_nan_are_known_again(store, tmp_path):
     assert counts(import_log(store, tmp_path / "a.jsonl")) == (0, 1, 0)
 
 
+@pytest.mark.parametrize("where", ["same file", "later file", "measured here"])
+def test_failures_of_which_nothing_was_measured_are_kept_for_every_session(store, tmp_path, where):
+    failed = [failed_row(session=session) for session in ("fa/0", "fb/0")]
+    if where == "measured here":
+        store.add_cost(failed[0])
+    if where == "later file":
+        write_records(tmp_path / "first.jsonl", failed[:1])
+        import_log(store, tmp_path / "first.jsonl")
+    path = tmp_path / "a.jsonl"
+    write_records(path, failed)
+    assert counts(import_log(store, path)) == ((2, 0, 0) if where == "same file" else (1, 1, 0))
+    assert {row.session.removeprefix("log:") for row in store.costs()} == {"fa/0", "fb/0"}
+    assert counts(import_log(store, path, series="again")) == (0, 2, 0)
+
+
+def test_a_failure_imported_under_a_series_is_known_by_its_own_export(store, tmp_path):
+    write_records(tmp_path / "a.jsonl", [failed_row(session="rig/0")])
+    assert import_log(store, tmp_path / "a.jsonl", series="lab").into == ("log:lab/rig/0",)
+    write_records(tmp_path / "export.jsonl", store.costs())
+    for name in ("a.jsonl", "export.jsonl"):
+        for series in (None, "other"):
+            assert counts(import_log(store, tmp_path / name, series=series)) == (0, 1, 0)
+
+
+def test_a_failure_with_evidence_is_known_under_any_session(store, tmp_path):
+    seen = failed_row(session="fa/0")
+    seen = replace(seen, evidence=EVIDENCE)
+    write_records(tmp_path / "a.jsonl", [seen, replace(seen, session="fb/0")])
+    assert counts(import_log(store, tmp_path / "a.jsonl")) == (1, 1, 0)
+
+
 def line_without_net_error(row):
     """A line from before evidence told the error of net energy."""
     document = json.loads(record_line(row))
