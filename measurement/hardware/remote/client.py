@@ -80,7 +80,9 @@ class AgentClient:
         self._events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._log: collections.deque[str] = collections.deque(maxlen=_N_LOG_LINES)
         self._broken = ""
+        self._reported = False
         self._greeted = False
+        self._allow_dvfs = allow_dvfs
         self._closing = threading.Event()
         self._heartbeat_s = min(HEARTBEAT_S, watchdog_s / 5)
         try:
@@ -181,26 +183,33 @@ class AgentClient:
         """Let the agent restore the device and leave; then end the connection.
 
         Raises:
-            DeviceError: the agent could not put everything back; says what is left.
+            DeviceError: the agent could not put everything back, or may not have, and nobody was told yet that
+                it is out of reach.
         """
         if self._closing.is_set():
             return
-        refusal = ""
+        trouble, is_certain, was_reported = "", False, self._reported
         try:
-            if not self._broken:
-                self.request("quit", deadline_s=_STARTING_S)
+            self.request("quit", deadline_s=_STARTING_S)
         except AgentReplyError as error:
-            refusal = str(error)
-        except DeviceError:
-            pass  # the end of its pipe tells it the same
+            trouble, is_certain = str(error), True
+        except DeviceError as error:
+            trouble = str(error)  # the end of its pipe tells it the same
         finally:
             self._closing.set()
             self._end_process()
             self._transport.close()
-        if refusal and self._process.returncode != 0:  # it tries once more before it leaves
+        if not trouble or self._process.returncode == 0:  # it tries once more before it leaves
+            return
+        by_hand = "sudo python3 ~/.cache/hadas-agent/*.pyz restore; a reboot does it as well"
+        if is_certain:
             raise DeviceError(
-                f"the device was not left as it was found. {refusal}. By hand, there: sudo python3 "
-                "~/.cache/hadas-agent/*.pyz restore; a reboot does it as well"
+                f"the device was not left as it was found. {trouble}. By hand, there: {by_hand}"
+            )
+        if self._allow_dvfs and self._greeted and not was_reported:
+            raise DeviceError(
+                f"whether the device was left as it was found is not known. {trouble}. Its agent restores it when "
+                f"it misses the link, or at its next start; by hand, there: {by_hand}"
             )
 
     def _greet(self) -> dict[str, Any]:
@@ -276,6 +285,7 @@ class AgentClient:
 
     def _lost(self) -> DeviceError:
         """The error of a broken link: by what the agent, or ssh, wrote last, it may say more."""
+        self._reported = True
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)  # so that its last words are in
         self._threads[1].join(1.0)

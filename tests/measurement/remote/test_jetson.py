@@ -348,6 +348,22 @@ def test_a_link_that_falls_silent_leaves_the_board_restored_by_its_watchdog(
     client.close()
 
 
+@pytest.mark.parametrize("allow_dvfs", [True, False])
+def test_a_link_that_is_lost_with_the_last_word_is_told_where_clocks_may_be_left(
+    ssh_server: SshServer, tmp_path: Path, allow_dvfs: bool
+) -> None:
+    board = Board(tmp_path / "tx2")
+    transport = ssh_server.transport()
+    client = connect(board, transport, allow_dvfs=allow_dvfs)
+    assert transport.process_id is not None
+    os.kill(transport.process_id, signal.SIGKILL)
+    if allow_dvfs:
+        with pytest.raises(DeviceError, match="is not known"):
+            client.close()
+    client.close()
+    board.await_restored(5.0)
+
+
 def test_clocks_that_a_killed_agent_left_are_not_measured_at(tmp_path: Path) -> None:
     board = Board(tmp_path / "tx2")
     program = board.without_torch(tmp_path / "light")
@@ -355,7 +371,8 @@ def test_clocks_that_a_killed_agent_left_are_not_measured_at(tmp_path: Path) -> 
     killed = AgentClient(LocalTransport(), allow_dvfs=True, program=program)
     killed.request("set_clocks", clocks_hz={"gpu": TX2_GPU_HZ[2]})
     os.kill(killed.hello["pid"], signal.SIGKILL)
-    killed.close()
+    with pytest.raises(DeviceError, match=r"left as it was found is not known\. .*agent ended.*hadas-agent"):
+        killed.close()
     with pytest.raises(DeviceError, match=r"stale-journal: .*allow_dvfs: true"):
         JetsonRig(AgentClient(LocalTransport(), program=program), plain, space=MINI, n_classes=10)
     JetsonRig(
