@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import socket
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,17 +20,24 @@ class Rejects:
 
     An import reads a log from its beginning, so the file always lists every bad row of it.  It is written under
     a name of its own and takes its place when the import ends: another import of the same log may be running.
+    What a killed import left under such a name, the next one on the same machine removes.
     """
 
     def __init__(self, log: Path) -> None:
         self.log = log
         self.path = log.with_name(f"{log.name}.rejects.csv")
         self.count = 0
-        self._written = log.with_name(f".{self.path.name}.{os.getpid()}")
+        self._stem = f".{self.path.name}.{socket.gethostname()}."  # several machines may share a folder
+        self._written = log.with_name(f"{self._stem}{os.getpid()}")
         self._file: TextIO | None = None
         self._writer: Any = None
 
     def __enter__(self) -> Self:
+        with suppress(OSError):  # in a folder of somebody else's they do no harm
+            for path in self.log.parent.iterdir():
+                process = path.name.removeprefix(self._stem)
+                if process != path.name and process.isdecimal() and not _is_running(int(process)):
+                    path.unlink(missing_ok=True)
         return self
 
     def __exit__(
@@ -67,3 +75,13 @@ class Rejects:
         return DataError(
             f"rejects {self.path}: cannot be written ({error.strerror}); copy the log to a folder of yours"
         )
+
+
+def _is_running(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True

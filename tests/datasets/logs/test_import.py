@@ -309,6 +309,48 @@ def test_numbers_and_texts_that_no_database_holds_are_rejects(store, tmp_path, o
     assert rejected(tmp_path / "rig.jsonl")[0]["line"] == "1"
 
 
+_HELD_IMPORT = """
+import sys
+from pathlib import Path
+from hadas.datasets.logs.rejects import Rejects
+from hadas.errors import RecordError
+error = RecordError("is bad", source="a", row=None, field="line", value="x")
+with Rejects(Path(sys.argv[1])) as rejects:
+    rejects.add(1, error, "x")
+    print("written", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_import_left_of_its_rejects_is_removed_but_not_what_a_running_one_writes(
+    store, tmp_path
+):
+    path = tmp_path / "rig[1].jsonl"
+    path.write_text("not json\n")
+    imports = [
+        subprocess.Popen(
+            [sys.executable, "-c", _HELD_IMPORT, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]
+    for process in imports:
+        assert process.stdout.readline() == b"written\n"
+    killed, running = imports
+    killed.kill()
+    killed.wait(timeout=60)
+    assert len(list(tmp_path.glob(".rig*"))) == 2
+    assert import_log(store, path).rejected == 1
+    (left,) = tmp_path.glob(".rig*")
+    assert left.name.endswith(f".{running.pid}")
+    running.communicate(timeout=60)
+    assert running.returncode == 0
+    assert not list(tmp_path.glob(".rig*"))
+    assert [row["reason"] for row in rejected(path)] == ["is bad"]
+    killed.communicate()
+
+
 def test_mended_logs_lose_their_rejects_file(store, tmp_path):
     path = tmp_path / "rig.jsonl"
     path.write_text("not json\n")
