@@ -51,7 +51,7 @@ class Journal:
         path: file on the board's own disk; it and its folder are made when they are first needed.
 
     Attributes:
-        flags: ``journal-corrupt`` (set aside, cannot be restored), ``rebooted`` (dropped, since a
+        flags: ``journal-corrupt`` (cannot be restored), ``rebooted`` (dropped, since a
             boot puts back every file that it lists), ``other-journal:`` (another user's agent was killed
             here: what it left behind would be taken for original).
     """
@@ -61,6 +61,7 @@ class Journal:
         self.path = path
         self.flags: List[str] = []
         self._entries: Dict[str, Entry] = {}
+        self._is_blocked = False
         self._boot = fs.value_or(BOOT_ID)
 
     @property
@@ -68,8 +69,12 @@ class Journal:
         """In the order in which they were first to be written."""
         return tuple(self._entries.values())
 
-    def load(self) -> None:
+    def load(self, sets_aside: bool = False) -> None:
         """Take over what an agent that was killed has left behind.
+
+        Args:
+            sets_aside: whether a corrupt journal makes room for a new one.  While it stays nothing is journaled, and
+                so nothing written: what the files hold now may not be what the user set.
 
         Raises:
             AgentError: the journal cannot be read, or is of another system.
@@ -84,8 +89,10 @@ class Journal:
             raise AgentError("io", "the journal %s cannot be read: %s" % (self.path, error)) from error
         found = _parse(content)
         if found is None:
-            os.replace(self.path, self.path + ".corrupt")
             self.flags.append("journal-corrupt")
+            self._is_blocked = not sets_aside
+            if sets_aside:
+                os.replace(self.path, self.path + ".corrupt")
         elif found.root != _root(self.fs):
             raise AgentError(
                 "io",
@@ -104,7 +111,7 @@ class Journal:
 
         Raises:
             FileError: a file cannot be read, so that it could not be put back; none is journaled.
-            AgentError: the journal cannot be written, or limits are shown lower than the user set them.
+            AgentError: the journal cannot be written, a corrupt one is there, or limits are shown lower than the user set them.
         """
         new: Dict[str, Entry] = {}
         for path, role in files:
@@ -113,6 +120,13 @@ class Journal:
                 new[resolved] = Entry(resolved, role, self._text(resolved, role))
         if any(entry.role in (LOW, HIGH) for entry in new.values()):
             self._refuse_while_cooling()
+        if new and self._is_blocked:
+            raise AgentError(
+                "not-verified",
+                "the journal %s of an earlier agent cannot be read: what it changed may still be set; no clock was "
+                "changed" % self.path,
+                remedy="reboot the board, which puts everything back, then set the journal aside with: restore",
+            )
         if new:
             entries = dict(self._entries)
             entries.update(new)

@@ -58,7 +58,7 @@ def restore(fs: SysFs, options: Options) -> int:
     lock = BoardLock(fs, options.journal, may_write=True)
     try:
         journal = Journal(fs, options.journal)
-        journal.load()
+        journal.load(sets_aside=True)
         restored = journal.restore()
     finally:
         lock.release()

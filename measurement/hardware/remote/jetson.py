@@ -30,6 +30,7 @@ from .boards import board_name, cpu_name, gpu_name, release_name
 from .client import AgentClient
 from .loops import STOPPING_S, RemotePrograms, power_trace, program_name
 from .settings import JetsonSettings
+from .steering import refuse_leftovers
 from .transport import Transport, agent_directory, copy_file, last_line
 
 _FORMATS: Mapping[str, ProgramFormat] = {"torch": "torchscript", "onnxruntime": "onnx", "trtexec": "onnx"}
@@ -72,7 +73,7 @@ class JetsonRig:
         self._kept: OrderedDict[tuple[str, str, str], tuple[tuple[ProgramFile, ...], str]] = OrderedDict()
         try:
             self._found = client.request("discover", deadline_s=120.0)
-            self._refuse_leftovers()
+            refuse_leftovers(client.name, self._found["flags"])
             self._board_hz = {
                 domain["name"]: tuple(domain["frequencies_hz"]) for domain in self._found["domains"]
             }
@@ -202,23 +203,6 @@ class JetsonRig:
             self._exports.cleanup()
 
     # -- clocks ---------------------------------------------------------------------------------
-
-    def _refuse_leftovers(self) -> None:
-        """Measure nothing at clocks that somebody else set and did not put back.
-
-        Raises:
-            DeviceError: the journal of an earlier agent is still there.
-        """
-        by_hand = "by hand: sudo python3 ~/.cache/hadas-agent/*.pyz restore; a reboot does it as well"
-        remedies = {
-            "stale-journal": f"Let this one put them back (allow_dvfs: true), or do it {by_hand}",
-            "restore-incomplete": f"This one could not put all of them back. Do it {by_hand}",
-        }
-        for flag, remedy in remedies.items():
-            if flag in self._found["flags"]:
-                raise DeviceError(
-                    f"{self._client.name}: {flag}: an agent that was killed left clocks set there. {remedy}"
-                )
 
     def _pin(self) -> None:
         """Set the pinned clocks, once.

@@ -10,6 +10,7 @@ import pytest
 from hadas.measurement.hardware.agent.clocks import Clocks
 from hadas.measurement.hardware.agent.journal import BOOT_ID, HOME_PLACE, PLACE, Journal
 from hadas.measurement.hardware.agent.lock import BoardLock
+from hadas.measurement.hardware.agent.main import main
 from hadas.measurement.hardware.agent.problems import AgentError
 from hadas.measurement.hardware.agent.sysfs import SysFs
 
@@ -127,7 +128,7 @@ def test_an_unfinished_journal_is_worthless_and_harmless(tree):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed", "other"])
-def test_a_damaged_journal_is_set_aside_and_reported(tree, damage):
+def test_a_damaged_journal_forbids_every_write_until_it_is_set_aside(tree, damage, capsys):
     board = FakeBoard(str(tree))
     clocks = Clocks(board, Journal(board, board.full(JOURNAL)), pause=lambda seconds: None, settle_s=0.0)
     clocks.set({"gpu": TX2_GPU_HZ[4]})
@@ -135,12 +136,23 @@ def test_a_damaged_journal_is_set_aside_and_reported(tree, damage):
     damaged = {"truncated": text[:-9], "changed": text.replace("114750000", "114750001"), "other": "[1, 2]"}
     (tree / JOURNAL).write_text(damaged[damage])
     n_written = len(board.written)
-    journal = Journal(board, board.full(JOURNAL))
-    journal.load()
-    assert journal.flags == ["journal-corrupt"]
-    assert journal.restore().files == ()
+    for _ in range(2):  # it is as true for the next agent
+        journal = Journal(board, board.full(JOURNAL))
+        journal.load()
+        assert journal.flags == ["journal-corrupt"]
+        assert journal.restore().files == ()
+        clocks = Clocks(board, journal, pause=lambda seconds: None, settle_s=0.0)
+        with pytest.raises(AgentError, match=r"cannot be read.*no clock was changed"):
+            clocks.set({"gpu": TX2_GPU_HZ[5]})
+        assert (tree / JOURNAL).read_text() == damaged[damage]
+    assert len(board.written) == n_written
+    assert main(["restore", "--journal", board.full(JOURNAL)], board) == 0
+    assert json.loads(capsys.readouterr().out)["flags"] == ["journal-corrupt"]
     assert len(board.written) == n_written
     assert (tree / f"{JOURNAL}.corrupt").read_text() == damaged[damage]
+    clocks = Clocks(board, Journal(board, board.full(JOURNAL)), pause=lambda seconds: None, settle_s=0.0)
+    clocks.journal.load()
+    assert clocks.set({"gpu": TX2_GPU_HZ[5]}).flags == ()
 
 
 def test_after_a_reboot_the_kernel_has_restored_everything_itself(tree):

@@ -25,6 +25,7 @@ from hadas.errors import (
     DeviceError,
     OffTableFrequencyError,
 )
+from hadas.measurement.hardware.agent.journal import HOME_PLACE, PLACE
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
 from hadas.measurement.hardware.measuring.disturbance import judge_states
 from hadas.measurement.hardware.measuring.protocol import QUICK
@@ -381,6 +382,37 @@ def test_clocks_that_a_killed_agent_left_are_not_measured_at(tmp_path: Path) -> 
     assert board.is_restored
     with JetsonRig(AgentClient(LocalTransport(), program=program), plain, space=MINI, n_classes=10):
         pass
+
+
+@pytest.mark.parametrize("allow_dvfs", [True, False])
+@pytest.mark.parametrize(
+    ("journal", "told"),
+    [(PLACE, r"journal-corrupt: .*Reboot it"), (f"root/{HOME_PLACE}", r"other-journal:/root/.*--journal")],
+)
+def test_a_board_whose_original_clocks_nobody_knows_is_not_measured(
+    tmp_path: Path, journal: str, told: str, allow_dvfs: bool
+) -> None:
+    """At the first start and at the second: nothing that is found may be taken for the user's own."""
+    board = Board(tmp_path / "tx2")
+    left = board.tree / journal
+    program = board.without_torch(tmp_path / "light")
+    killed = AgentClient(LocalTransport(), allow_dvfs=True, program=program)
+    killed.request("set_clocks", clocks_hz={"gpu": TX2_GPU_HZ[2]})
+    os.kill(killed.hello["pid"], signal.SIGKILL)
+    with pytest.raises(DeviceError):
+        killed.close()
+    (board.tree / "etc").mkdir(exist_ok=True)
+    (board.tree / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
+    left.parent.mkdir(parents=True, exist_ok=True)
+    (board.tree / PLACE).rename(left)
+    if journal == PLACE:
+        left.write_text("[1, 2]")
+    found = contents(board.tree)
+    for _ in range(2):
+        client = AgentClient(LocalTransport(), allow_dvfs=allow_dvfs, program=program)
+        with pytest.raises(DeviceError, match=told):
+            JetsonRig(client, ONNX, space=MINI, n_classes=10)
+        assert contents(board.tree) == found
 
 
 def test_what_is_odd_about_a_board_is_on_every_row(tmp_path: Path) -> None:
