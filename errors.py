@@ -80,6 +80,10 @@ class DeviceBusyError(DeviceError):
     """A device that somebody else holds; names the holder, and until when."""
 
 
+class HotDeviceError(DeviceError):
+    """A device that is well, but too hot to set its clocks now."""
+
+
 class UnreachableDeviceError(DeviceError):
     """A device that cannot be worked with at all.
 

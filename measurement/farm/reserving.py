@@ -13,7 +13,7 @@ from typing import Any
 
 from ...datasets.leases import HeldLease, Leases
 from ...datasets.records import Program
-from ...errors import DeviceBusyError, DeviceError, HadasError
+from ...errors import DeviceBusyError, DeviceError, HadasError, HotDeviceError
 from ...spaces import MBConvSpace, mini_space
 from ..hardware.measuring.protocol import MeasuringProtocol
 from ..hardware.measuring.runner import MeasuredDevice
@@ -120,7 +120,7 @@ def reserve(
     """Hold the lease of a device and its rig while the context lasts.
 
     A device that cannot be opened, does not answer any more, or is not left as it was found has failed a health
-    check.  One that somebody else holds has not, nor one that is well while others fail.
+    check.  One that somebody else holds has not, nor one that is hot, nor one that is well while others fail.
 
     Args:
         raw_directory: where the power readings of every row are kept; ``None`` = nowhere.
@@ -154,10 +154,10 @@ def reserve(
 
 @contextmanager
 def _reporting(name: str, leases: Leases) -> Iterator[None]:
-    """What fails in here is a failed health check, unless the device is only in use elsewhere."""
+    """What fails in here is a failed health check, unless the device is only in use elsewhere, or hot."""
     try:
         yield
-    except DeviceBusyError:
+    except (DeviceBusyError, HotDeviceError):
         raise
     except DeviceError as error:
         leases.report(name, str(error))

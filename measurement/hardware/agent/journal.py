@@ -194,7 +194,7 @@ class Journal:
         limiting = cooling(self.fs)
         if limiting:
             raise AgentError(
-                "not-verified",
+                "cooling",
                 "the board is being cooled (%s): the limits that it shows are not those to put back; no clock was "
                 "changed" % ", ".join(limiting),
                 remedy="let it cool down, then try again",

@@ -9,7 +9,7 @@ class AgentError(Exception):
 
     Args:
         kind: one of the protocol's error types: ``off-table``, ``not-allowed``, ``not-writable``,
-            ``not-verified``, ``bad-request``, ``deadline``, ``workload``, ``busy``, ``io``.
+            ``not-verified``, ``cooling``, ``bad-request``, ``deadline``, ``workload``, ``busy``, ``io``.
         message: what happened.
         field, value: the part of the request, or the file, that is at fault.
         allowed: what would have been accepted.

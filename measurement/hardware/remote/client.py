@@ -44,8 +44,8 @@ class AgentReplyError(DeviceError):
     """A request that the agent refused or could not do.
 
     Attributes:
-        kind: ``not-allowed``, ``not-writable``, ``not-verified``, ``bad-request``, ``deadline``,
-            ``workload`` or ``io``.
+        kind: ``not-allowed``, ``not-writable``, ``not-verified``, ``cooling``, ``bad-request``,
+            ``deadline``, ``workload`` or ``io``.
     """
 
     def __init__(self, message: str, kind: str) -> None:

@@ -30,14 +30,13 @@ from .boards import board_name, cpu_name, gpu_name, release_name
 from .client import AgentClient
 from .loops import STOPPING_S, RemotePrograms, power_trace, program_name
 from .settings import JetsonSettings
-from .steering import refuse_leftovers
+from .steering import refuse_leftovers, set_when_cool
 from .transport import Transport, agent_directory, copy_file, last_line
 
 _FORMATS: Mapping[str, ProgramFormat] = {"torch": "torchscript", "onnxruntime": "onnx", "trtexec": "onnx"}
 TRTEXEC_FOLDERS = "/usr/src/tensorrt/bin:/usr/local/tensorrt/bin"
 _LOAD_S = 300.0
 _BUILD_S = 1800.0  # TensorRT tries many kernels per layer, on a slow board
-_SETTING_S = 30.0
 _N_KEPT = 8  # networks whose programs stay on the device: clocks change more often than networks
 _N_BUILT = 64  # the same where TensorRT may run them: it takes minutes to build its engines
 
@@ -130,17 +129,18 @@ class JetsonRig:
         return self._table
 
     def set_clocks(self, setting: Setting) -> ClockReading:
-        """Set, read back, and wait until they have settled.
+        """Set, read back, and wait until they have settled; where the board is being cooled, wait for that first.
 
         Raises:
             OffTableFrequencyError: a frequency that the board does not list; nothing is written.
+            HotDeviceError: it does not cool down.
             DeviceError: the agent may not write, or could not.
         """
         self._table.check(setting)
         if not setting.clocks_hz:
             return ClockReading(setting, setting)
         wanted = {member: hz for domain, hz in setting.clocks_hz for member in self.settings.domains[domain]}
-        reply = self._client.request("set_clocks", deadline_s=_SETTING_S, clocks_hz=wanted)
+        reply = set_when_cool(self._client, wanted)
         actual, flags = self._gathered(reply["actual"])
         return ClockReading(setting, actual, (*reply["flags"], *flags))
 
@@ -208,12 +208,12 @@ class JetsonRig:
         """Set the pinned clocks, once.
 
         Raises:
-            DeviceError: the board runs at something else.
+            DeviceError: the board runs at something else, or does not cool down.
         """
         if not self.settings.pinned:
             return
         wanted = {name: self._pinned_hz(name) for name in self.settings.pinned}
-        reply = self._client.request("set_clocks", deadline_s=_SETTING_S, clocks_hz=wanted)
+        reply = set_when_cool(self._client, wanted)
         for name, hz in wanted.items():
             if reply["actual"].get(name) != hz:
                 raise DeviceError(

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ....errors import DeviceError
+from ....errors import DeviceError, HotDeviceError
+from .client import AgentClient, AgentReplyError
+
+_SETTING_S = 30.0
+_COOLING_S = 120.0  # as long as a row waits for a cool device
+_LOOKING_S = 1.0
 
 _BY_HAND = "by hand: sudo python3 ~/.cache/hadas-agent/*.pyz restore"
 _REMEDIES = {
@@ -34,3 +41,27 @@ def refuse_leftovers(name: str, flags: Sequence[str]) -> None:
         remedy = _REMEDIES.get(flag.partition(":")[0])
         if remedy:
             raise DeviceError(f"{name}: {flag}: {remedy}")
+
+
+def set_when_cool(client: AgentClient, clocks_hz: Mapping[str, int]) -> dict[str, Any]:
+    """Have clocks set; while the board is being cooled, wait.
+
+    Its limits are then not those to put back, so that the agent sets none for the first time.
+
+    Returns:
+        The agent's answer.
+
+    Raises:
+        HotDeviceError: it is still being cooled after two minutes; nothing was written.
+        OffTableFrequencyError, AgentReplyError, ConnectionLostError: as :meth:`.client.AgentClient.request`.
+    """
+    end_s = time.monotonic() + _COOLING_S
+    while True:
+        try:
+            return client.request("set_clocks", deadline_s=_SETTING_S, clocks_hz=dict(clocks_hz))
+        except AgentReplyError as error:
+            if error.kind != "cooling":
+                raise
+            if time.monotonic() >= end_s:
+                raise HotDeviceError(f"{error} (after {_COOLING_S:g} s)") from error
+        time.sleep(_LOOKING_S)

@@ -268,8 +268,11 @@ def test_limits_that_cooling_holds_down_are_not_taken_for_the_user_s(tree):
     before = contents(tree)
     board = FakeBoard(str(tree), "5.x", faults=("cooling",))
     clocks = Clocks(board, Journal(board, board.full(JOURNAL)), pause=lambda seconds: None, settle_s=0.0)
-    with pytest.raises(AgentError, match=r"is being cooled .thermal-cpufreq-0.*no clock was changed"):
+    with pytest.raises(
+        AgentError, match=r"is being cooled .thermal-cpufreq-0.*no clock was changed"
+    ) as refusal:
         clocks.set({"cpu0": TX2_CPU_HZ[2]})
+    assert refusal.value.kind == "cooling"  # the host waits
     assert board.written == []
     assert not (tree / JOURNAL).exists()
 

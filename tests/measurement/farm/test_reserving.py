@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from hadas.datasets.leases import Leases
 from hadas.datasets.store import Store
-from hadas.errors import ConnectionLostError, DeviceBusyError, DeviceError
+from hadas.errors import ConnectionLostError, DeviceBusyError, DeviceError, HotDeviceError
 from hadas.measurement.farm.devices import HostCpuConfig, JetsonConfig
 from hadas.measurement.farm.parallel import measure_in_parallel
 from hadas.measurement.farm.reserving import ReservedDevice, check_up, open_client, owner_name, reserve
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
 from hadas.measurement.hardware.measuring.protocol import QUICK
+from hadas.measurement.hardware.remote import steering
 from hadas.measurement.hardware.remote.jetson import JetsonRig
 from hadas.spaces import PINNED, Exits, mini_space
 
@@ -121,6 +124,50 @@ def test_a_board_that_is_busy_is_well(leases: Leases, tmp_path: Path) -> None:
             ):
                 pass
     assert leases.health("tx2").failures == 0
+
+
+@pytest.mark.usefixtures("light_torch")
+def test_a_board_that_starts_hot_is_waited_for_and_is_well(
+    leases: Leases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = build_tx2(tmp_path / "tx2")
+    state = tree / "sys/class/thermal/cooling_device0/cur_state"
+    state.parent.mkdir()
+    (state.parent / "type").write_text("thermal-cpufreq-0\n")
+    state.write_text("2\n")
+    before = contents(tree)
+    config = board(
+        tree, "cooling", engine="onnxruntime", processor="cpu", allow_dvfs=True, pinned={"cpu1": "min"},
+        domains={"cpu": ("cpu0",)},
+    )  # fmt: skip
+    with monkeypatch.context() as hurry:
+        hurry.setattr(steering, "_COOLING_S", 0.0)
+        for _ in range(3):
+            with (
+                pytest.raises(HotDeviceError, match=r"is being cooled .thermal-cpufreq-0.*let it cool down"),
+                reserve("tx2", config, leases, QUICK, space=mini_space(), n_classes=10),
+            ):
+                pass
+    assert contents(tree) == before
+    assert (leases.health("tx2").failures, leases.health("tx2").quarantined) == (0, False)
+
+    times: list[float] = []
+
+    def cool_down(seconds: float) -> None:
+        times.append(seconds)
+        if len(times) % 2 == 0:
+            state.write_text("0\n")
+
+    monkeypatch.setattr(steering, "time", SimpleNamespace(monotonic=time.monotonic, sleep=cool_down))
+    with reserve("tx2", config, leases, QUICK, space=mini_space(), n_classes=10) as held:
+        assert len(times) == 2, "for the pinned clock, at the opening"
+        rig = held.device.rig
+        state.write_text("2\n")
+        setting = rig.clock_table().settings[0]
+        assert rig.set_clocks(setting).actual == setting
+        assert len(times) == 4, "for a clock that is set for the first time"
+    state.write_text("2\n")
+    assert contents(tree) == before
 
 
 def test_an_error_of_another_device_is_not_counted_against_this_one(leases: Leases) -> None:
