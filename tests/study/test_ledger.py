@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from hadas.cli import app
+from hadas.cli.printing import console
 from hadas.datasets.records import AccuracyRecord
 from hadas.datasets.store import Store
 from hadas.errors import ConfigError, DeviceError, StudyError
@@ -247,14 +248,15 @@ def test_a_device_that_has_measured_nothing_is_priced_by_its_protocol(tmp_path, 
     assert ledger.splits(n_days)[-1].n_points == int(n_days / seconds)
 
 
-def test_a_plan_shows_what_is_known_before_it_says_what_lacks(tmp_path):
+def test_a_plan_shows_what_is_known_before_it_says_what_lacks(tmp_path, monkeypatch):
     """The price of a point by its protocol needs neither an accuracy nor the device."""
     devices = {"lab": {"kind": "jetson", "transport": {"ssh": "nowhere.invalid"}}}
     (tmp_path / "lab.yaml").write_text(yaml.safe_dump(devices))
     path = tmp_path / "study.yaml"
     device = {"kind": "jetson", "name": "lab", "devices": "lab.yaml"}
     path.write_text(yaml.safe_dump({**yaml.safe_load(template("study.yaml", "smoke")), "device": device}))
-    run = CliRunner().invoke(app, ["plan", str(path), "--budget", "24h"], env={"COLUMNS": "200"})
+    monkeypatch.setattr(console, "width", 200)
+    run = CliRunner().invoke(app, ["plan", str(path), "--budget", "24h"])
     assert "protocol 'full', not measured: 1,337 a day, without loading programs" in " ".join(
         run.output.split()
     )
