@@ -16,8 +16,8 @@ the ratio of medians stands in the JSON result.  The interval of a ratio is Stud
 - for no engine and no exit are the stages faster than the prefix by more than the tolerance, with the interval
   as a whole below.
 
-A ratio below one is no mistake: a stage that is looped by itself finds its weights in the caches, and in a whole
-pass it does not, so that sums of stages are a little too low where nothing fuses.
+A ratio below one is no mistake: it is suspected that a stage which is looped by itself finds its weights in the
+caches, where a whole pass does not, so that sums of stages are too low where nothing fuses.
 
 How large the gap is decides nothing; how many of the intervals are narrow enough to tell it is printed.
 `--quick` measures a small network; `--device cuda` the first GPU, in torch's engines, without changing a setting
