@@ -11,6 +11,7 @@ from ..datasets.records import AccuracyRecord, OutcomeMatrix
 from ..errors import ModelError
 from ..spaces import BackboneSpace
 from .features import backbone_features, exit_features
+from .models import Design, KernelPart
 from .prediction import FloatArray
 from .selection import TrainingRows
 
@@ -91,7 +92,7 @@ def accuracy_rows(
         np.zeros_like(exit_logits),
         # What all backbones share, a curve over exit positions, and what a backbone changes about it.
         # Without the first, a process that tells backbones apart would forget the curve between them.
-        components=(tuple(range(n_shared, n_features)), tuple(range(n_features))),
+        design=Design((KernelPart(tuple(range(n_shared, n_features))), KernelPart(tuple(range(n_features))))),
     )
     return final_rows, exit_rows
 

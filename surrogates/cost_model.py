@@ -19,7 +19,7 @@ from .features import (
     stage_features,
     stage_work,
 )
-from .models import IntArray, Model
+from .models import Design, IntArray, KernelPart, Model
 from .prediction import FloatArray, Paths
 from .random_features import row_noise
 from .selection import ModelSummary, TrainingRows, select_model
@@ -94,7 +94,7 @@ class CostModel:
             clocks_and_shares = range(N_STAGE_FEATURES, N_STAGE_FEATURES + N_SHARES + 2 * len(roles.domains))
             power_rows = TrainingRows(
                 x, rows.log_power, rows.power_noise, rows.groups, np.zeros(len(x)),
-                components=(tuple(clocks_and_shares), tuple(range(x.shape[1]))),
+                design=Design((KernelPart(tuple(clocks_and_shares)), KernelPart(tuple(range(x.shape[1]))))),
             ).take(counted)  # fmt: skip
             power, summary = select_model(
                 "log_power",

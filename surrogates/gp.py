@@ -16,7 +16,7 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from ..errors import ModelError
 from .checks import Scaling, checked_data, checked_rows, target_scaling
 from .gp_fit import MIN_NOISE, HyperParameters, fit_hyper_parameters
-from .models import Components, IntArray, ModelState
+from .models import Design, IntArray, KernelPart, ModelState
 from .prediction import FloatArray, Prediction
 from .random_features import MaternPrior
 from .threads import single_thread
@@ -49,8 +49,7 @@ class GaussianProcess:
             (the first ``max_rows`` of a seeded permutation, kept in the given order).
         fit_rows: rows of that subset that the hyper-parameters are fitted to, chosen alike.
         max_iterations: L-BFGS iterations of that fit.
-        components: groups of feature columns that each add a function of their own; by
-            default one group of all.
+        design: the functions that add up, each with its kernel.
     """
 
     kind = "gp"
@@ -58,11 +57,11 @@ class GaussianProcess:
     def __init__(
         self, names: tuple[str, ...] = ("y",), units: tuple[str, ...] = ("",), *, seed: int = 0,
         max_rows: int = 1500, fit_rows: int = 400, max_iterations: int = 60,
-        components: Components = (),
+        design: Design | None = None,
     ) -> None:  # fmt: skip
         self.names, self.units, self.seed = names, units, seed
         self.max_rows, self.fit_rows, self.max_iterations = max_rows, fit_rows, max_iterations
-        self.components = components
+        self.design = design or Design()
         self._scaling: Scaling | None = None
         self._outputs: tuple[_Output, ...] = ()
 
@@ -99,7 +98,9 @@ class GaussianProcess:
     def _fit_output(self, x: FloatArray, y: FloatArray, noise: FloatArray) -> _Output:
         y_mean, y_scale, varies = target_scaling(y)
         target, known = (y - y_mean) / y_scale, noise / y_scale**2
-        hyper = HyperParameters.default(x.shape[1], self.components or (tuple(range(x.shape[1])),))
+        hyper = HyperParameters.default(
+            x.shape[1], self.design.parts or (KernelPart(tuple(range(x.shape[1]))),)
+        )
         if varies and len(y) >= 3:
             rows = self._subset(np.arange(len(y)), self.fit_rows)
             hyper = fit_hyper_parameters(x[rows], target[rows], known[rows], hyper, self.max_iterations)

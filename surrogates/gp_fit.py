@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .models import Components, IntArray
+from .models import IntArray, KernelPart
 from .prediction import FloatArray
 
 MIN_NOISE = 1e-6
@@ -33,12 +33,12 @@ class HyperParameters:
     constant: float
 
     @classmethod
-    def default(cls, n_features: int, components: Components) -> HyperParameters:
+    def default(cls, n_features: int, parts: tuple[KernelPart, ...]) -> HyperParameters:
         """Smooth in every feature, components of equal weight: what is assumed where data cannot say."""
-        length_scale = np.full((len(components), n_features), np.inf)
-        for scales, columns in zip(length_scale, components, strict=True):
-            scales[list(columns)] = typical_length_scale(len(columns))
-        share = np.full(len(components), 1.0 / len(components))
+        length_scale = np.full((len(parts), n_features), np.inf)
+        for scales, part in zip(length_scale, parts, strict=True):
+            scales[list(part.columns)] = typical_length_scale(len(part.columns))
+        share = np.full(len(parts), 1.0 / len(parts))
         return cls(length_scale, share, 1e-3, 0.0)
 
     def components(self) -> list[tuple[IntArray, FloatArray, float]]:

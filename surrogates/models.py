@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,39 @@ from ..errors import ModelError
 from .prediction import FloatArray, Paths, Prediction
 
 IntArray = NDArray[np.int64]
-Components = tuple[tuple[int, ...], ...]
+KernelKind = Literal["matern", "categorical", "linear"]
+
+
+@dataclass(frozen=True)
+class KernelPart:
+    """A function of its own of some feature columns; the parts of a design add up.
+
+    Attributes:
+        columns: indices of the features it sees.
+        kernel: ``matern`` (smooth, one length scale per column), ``categorical`` (equal or not,
+            whatever the numbers) or ``linear``.
+    """
+
+    columns: tuple[int, ...]
+    kernel: KernelKind = "matern"
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is known of the d feature columns before a row is seen; every model takes of it what it can use.
+
+    Attributes:
+        parts: functions that add up; empty = one smooth function of all columns.
+        monotone: (d,) of -1, 0, 1: where physics is certain that the target falls or rises with a
+            feature; empty = nowhere.
+        terms: columns of quantities that are never negative and whose non-negative combination is
+            the physical part of exp(target): a roofline's times.  Models of kind ``trend+...`` fit it and
+            leave its residual, on the target's log scale, to the other columns; all others pass these by.
+    """
+
+    parts: tuple[KernelPart, ...] = ()
+    monotone: tuple[int, ...] = ()
+    terms: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,13 +82,13 @@ KINDS = ("gp", "xgb")
 
 
 def make_model(
-    kind: str, name: str, unit: str, *, seed: int, quick: bool = False, components: Components = ()
+    kind: str, name: str, unit: str, *, seed: int, quick: bool = False, design: Design | None = None
 ) -> Model:
     """A fresh single-output model.
 
     Args:
         kind: one of :data:`KINDS`.
-        components: groups of feature columns for the models that add functions of groups.
+        design: what is known of the feature columns.
         quick: the cheaper form that cross-validation compares.
 
     Raises:
@@ -67,9 +99,9 @@ def make_model(
 
         if quick:
             return GaussianProcess(
-                (name,), (unit,), seed=seed, fit_rows=150, max_iterations=25, components=components
+                (name,), (unit,), seed=seed, fit_rows=150, max_iterations=25, design=design
             )
-        return GaussianProcess((name,), (unit,), seed=seed, components=components)
+        return GaussianProcess((name,), (unit,), seed=seed, design=design)
     if kind == "xgb":
         from .xgb import KFoldXGBoost
 

@@ -16,7 +16,7 @@ from scipy.stats import kendalltau
 
 from ..errors import ModelError
 from .calibration import central_interval, coverage
-from .models import KINDS, Components, IntArray, Model, group_folds, make_model
+from .models import KINDS, Design, IntArray, Model, group_folds, make_model
 from .prediction import FloatArray
 
 MAX_FOLDS = 5
@@ -79,7 +79,7 @@ class TrainingRows:
         groups: (n,) index of the backbone.
         offset: (n,) part of the quantity that is known and not modelled; rank correlations
             are those of the whole.
-        components: groups of feature columns that add functions of their own; empty = one of all.
+        design: what is known of the feature columns.
     """
 
     x: FloatArray
@@ -87,7 +87,7 @@ class TrainingRows:
     noise_variance: FloatArray
     groups: IntArray
     offset: FloatArray
-    components: Components = ()
+    design: Design = Design()
 
     def take(self, rows: IntArray) -> TrainingRows:
         """Some of the rows."""
@@ -107,7 +107,7 @@ def cross_validate(kind: str, data: TrainingRows, folds: IntArray, *, seed: int)
     log_rmse = []
     for fold in np.unique(folds):
         held = np.flatnonzero(folds == fold)
-        fresh = make_model(kind, "y", "", seed=seed, quick=True, components=data.components)
+        fresh = make_model(kind, "y", "", seed=seed, quick=True, design=data.design)
         model = data.take(np.flatnonzero(folds != fold)).fit(fresh)
         prediction = model.predict(data.x[held])
         mean[held], sd[held] = prediction.mean[:, 0], prediction.sd_total[:, 0]
@@ -151,6 +151,6 @@ def select_model(
         best = max(scores, key=lambda candidate: candidate.score)
         if best.score > scores[0].score + TIE:
             chosen = best.model
-    model = data.fit(make_model(chosen, quantity, unit, seed=seed, components=data.components))
+    model = data.fit(make_model(chosen, quantity, unit, seed=seed, design=data.design))
     n_groups = len(np.unique(data.groups))
     return model, ModelSummary(quantity, unit, chosen, len(data.y), n_groups, tuple(scores))

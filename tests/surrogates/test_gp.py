@@ -10,6 +10,7 @@ from scipy.stats import kendalltau
 
 from hadas.errors import ModelError
 from hadas.surrogates.gp import GaussianProcess, matern52
+from hadas.surrogates.models import Design, KernelPart
 
 MEASUREMENTS = Path(__file__).parents[3] / "shared" / "data" / "measurements"
 
@@ -29,12 +30,12 @@ def test_matern52_is_the_bessel_form():
     assert matern52(b, b)[1, 1] == 1.0
 
 
-@pytest.mark.parametrize("components", [(), ((0, 1, 2), (1,))])
-def test_posterior_is_the_textbook_formula(components):
+@pytest.mark.parametrize("parts", [(), (KernelPart((0, 1, 2)), KernelPart((1,)))])
+def test_posterior_is_the_textbook_formula(parts):
     """Rasmussen & Williams, eq. 2.25 and 2.26, with explicit inverses; kernels of components add up."""
     x, y = smooth_task(25)
     known = np.linspace(0.001, 0.05, 25)
-    model = GaussianProcess(components=components).fit(x, y, known[:, None])
+    model = GaussianProcess(design=Design(parts)).fit(x, y, known[:, None])
     state = model.state().arrays
     noise, constant, y_mean, y_scale, _ = state["0.scalars"]
 
@@ -59,7 +60,7 @@ def test_posterior_is_the_textbook_formula(components):
 
 def test_draws_of_components_match_the_posterior():
     x, y = smooth_task(40)
-    model = GaussianProcess(components=((0,), (0, 1, 2))).fit(x, y)
+    model = GaussianProcess(design=Design((KernelPart((0,)), KernelPart((0, 1, 2))))).fit(x, y)
     rows = smooth_task(60, seed=1)[0]
     draws, prediction = model.paths(2000, 1)(rows)[:, :, 0], model.predict(rows)
     ratio = draws.var(axis=0) / prediction.var_epistemic[:, 0]
