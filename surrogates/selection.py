@@ -9,7 +9,7 @@ first candidate.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.stats import kendalltau
@@ -87,7 +87,7 @@ class TrainingRows:
     noise_variance: FloatArray
     groups: IntArray
     offset: FloatArray
-    design: Design = Design()
+    design: Design = field(default_factory=Design)
 
     def take(self, rows: IntArray) -> TrainingRows:
         """Some of the rows."""
