@@ -87,7 +87,7 @@ def make_model(
     """A fresh single-output model.
 
     Args:
-        kind: one of :data:`KINDS`.
+        kind: one of :data:`KINDS`, or ``trend+`` and one of them: the design's physical terms first.
         design: what is known of the feature columns.
         quick: the cheaper form that cross-validation compares.
 
@@ -108,6 +108,10 @@ def make_model(
         if quick:
             return KFoldXGBoost((name,), (unit,), seed=seed, n_members=3, n_rounds=100, learning_rate=0.2)
         return KFoldXGBoost((name,), (unit,), seed=seed)
+    if kind.startswith("trend+"):
+        from .trend import TrendedModel
+
+        return TrendedModel(kind, name, unit, seed=seed, quick=quick, design=design)
     raise ModelError(f"no predictor '{kind}'; known: {list(KINDS)}")
 
 
@@ -127,6 +131,10 @@ def model_from_state(state: ModelState) -> Model:
         from .xgb import KFoldXGBoost
 
         return KFoldXGBoost.from_state(state)
+    if isinstance(kind, str) and kind.startswith("trend+"):
+        from .trend import TrendedModel
+
+        return TrendedModel.from_state(state)
     raise ModelError(f"no predictor '{kind}'; known: {list(KINDS)}")
 
 

@@ -1,0 +1,122 @@
+"""A physical trend under another model: what it recovers, where it holds, and what it refuses."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hadas.errors import ModelError
+from hadas.surrogates.models import Design, KernelPart, make_model, model_from_state
+from hadas.surrogates.trend import fit_trend
+
+TERMS = (0, 1, 2)
+
+
+def roofline(n, seed=0):
+    """Columns: 1, work/clock, bytes/clock, then two logs of clocks; a sum of terms times a slow bend."""
+    rng = np.random.default_rng([8, seed])
+    clock, memory = rng.uniform(0.2, 1.4, n), rng.uniform(0.8, 1.9, n)
+    work = rng.uniform(1, 30, n)
+    terms = np.stack([np.ones(n), work / clock, work / memory], axis=1)
+    x = np.column_stack([terms, np.log(clock), np.log(memory)])
+    y = np.log(terms @ [2.0, 5.0, 1.0]) + 0.05 * np.sin(3 * np.log(clock))
+    return x, y[:, None], np.log(terms @ [2.0, 5.0, 1.0])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0.1, 100), min_size=3, max_size=3), st.integers(0, 5))
+def test_recovers_a_sum_of_terms(coefficients, seed):
+    """Without noise the coefficients are found, whatever their sizes and the value's unit."""
+    x, _, _ = roofline(40, seed)
+    terms = x[:, TERMS]
+    found, floor = fit_trend(terms, np.log(terms @ coefficients))
+    np.testing.assert_allclose(found, coefficients, rtol=1e-3)
+    assert 0 < floor < (terms @ coefficients).min()
+
+
+def test_trend_is_unbiased_on_the_log_scale():
+    """Noise of 50 % must not pull the sum down, as plain relative errors do."""
+    rng = np.random.default_rng(0)
+    terms = rng.uniform(1, 5, (4000, 1))
+    found, _ = fit_trend(terms, np.log(3 * terms[:, 0]) + 0.5 * rng.standard_normal(4000))
+    assert found[0] == pytest.approx(3.0, rel=0.03)
+
+
+def test_coefficients_are_never_negative():
+    """A term that would have to be subtracted is left out."""
+    x, _, _ = roofline(50)
+    model = make_model("trend+gp", "latency_ms", "log ms", seed=0, quick=True, design=Design(terms=TERMS))
+    model.fit(x, np.log(x[:, 1] + 30.0 - x[:, 2])[:, None])
+    assert (model.coefficients >= 0).all()
+    assert model.coefficients[2] == 0
+
+
+def test_bends_around_the_trend_are_learned():
+    x, y, _ = roofline(40)
+    rows, truth, _ = roofline(200, seed=1)
+    design = Design(terms=TERMS)
+    model = make_model("trend+gp", "y", "log ms", seed=0, design=design).fit(x, y)
+    plain = make_model("gp", "y", "log ms", seed=0).fit(x[:, 3:], y)
+    error = np.sqrt(((model.mean(rows) - truth) ** 2).mean())
+    assert error < 0.02
+    assert error < 0.1 * np.sqrt(((plain.mean(rows[:, 3:]) - truth) ** 2).mean())
+
+
+@pytest.mark.parametrize("kind", ["trend+gp", "trend+xgb"])
+def test_physics_holds_far_from_the_rows(kind):
+    """A hundred times the work of any training row: a mean function knows, the rows alone do not."""
+    x, y, _ = roofline(60)
+    model = make_model(kind, "y", "log ms", seed=0, quick=True, design=Design(terms=TERMS)).fit(x, y)
+    far = x[:5].copy()
+    far[:, 1:3] *= 100
+    np.testing.assert_allclose(model.mean(far)[:, 0], np.log(far[:, TERMS] @ [2.0, 5.0, 1.0]), atol=0.2)
+
+
+def test_collinear_terms_and_a_constant_target():
+    x, y, _ = roofline(30)
+    twice = np.column_stack([x, x[:, 1]])
+    design = Design(terms=(0, 1, 2, 5))
+    rows, truth, _ = roofline(50, seed=2)
+    model = make_model("trend+gp", "y", "", seed=0, quick=True, design=design).fit(twice, y)
+    np.testing.assert_allclose(model.mean(np.column_stack([rows, rows[:, 1]])), truth, atol=0.05)
+    flat = make_model("trend+gp", "y", "", seed=0, quick=True, design=design).fit(twice, np.full_like(y, 7.5))
+    np.testing.assert_allclose(flat.mean(twice), 7.5, atol=1e-3)
+
+
+def test_a_row_without_any_term_still_gets_a_value():
+    x, y, _ = roofline(30)
+    model = make_model("trend+gp", "y", "", seed=0, quick=True, design=Design(terms=TERMS)).fit(x, y)
+    empty = x[:1].copy()
+    empty[0, :3] = 0
+    assert np.isfinite(model.mean(empty)).all()
+
+
+@pytest.mark.parametrize("kind", ["trend+gp", "trend+xgb"])
+def test_saved_model_is_the_same_model(kind):
+    """Means, variances and draws survive a round trip bit for bit; NaN targets are left out."""
+    x, y, _ = roofline(30)
+    y[3] = np.nan
+    design = Design((KernelPart((3,)), KernelPart((3, 4))), terms=TERMS)
+    model = make_model(kind, "y", "log ms", seed=0, quick=True, design=design).fit(x, y)
+    again = model_from_state(model.state())
+    one, two = model.predict(x), again.predict(x)
+    for field in ("mean", "var_epistemic", "var_noise"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(two, field))
+    np.testing.assert_array_equal(model.paths(3, 1)(x), again.paths(3, 1)(x))
+    np.testing.assert_array_equal(model.mean(x), one.mean)
+    draws = model.paths(400, 2)(x)[:, :, 0]
+    assert np.abs(draws.mean(axis=0) - one.mean[:, 0]).max() < 0.5 * np.sqrt(one.var_epistemic).max()
+
+
+@pytest.mark.parametrize(
+    ("design", "x_sign", "says"),
+    [
+        (Design(), 1, "no columns of physical terms"),
+        (Design((KernelPart((1, 3)),), terms=TERMS), 1, "which are terms"),
+        (Design(terms=TERMS), -1, "never negative"),
+    ],
+)
+def test_refuses_what_is_no_trend(design, x_sign, says):
+    x, y, _ = roofline(10)
+    with pytest.raises(ModelError, match=says):
+        make_model("trend+gp", "y", "", seed=0, quick=True, design=design).fit(x_sign * x, y)
