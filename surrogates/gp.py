@@ -1,24 +1,24 @@
 """Gaussian-process regression: GPyTorch fits the hyper-parameters, numpy predicts.
 
-Kernel: Matern-5/2 with one length scale per feature, or a sum of such over groups of
-features.  Inputs and outputs are standardised, outputs are independent of each other.
+Kernel: Matern-5/2 with one length scale per feature, or the sum of the design's parts (see
+``kernels``).  Inputs and outputs are standardised, outputs are independent of each other.
 Prediction uses cached Cholesky factors, several times faster than a GPyTorch posterior.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, get_args
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from ..errors import ModelError
 from .checks import Scaling, checked_data, checked_rows, target_scaling
-from .gp_fit import MIN_NOISE, HyperParameters, fit_hyper_parameters
-from .models import Design, IntArray, KernelPart, ModelState
+from .gp_fit import MIN_NOISE, fit_hyper_parameters
+from .kernels import HyperParameters, PriorDraws, covariance, prior_variance
+from .models import Design, IntArray, KernelKind, KernelPart, ModelState
 from .prediction import FloatArray, Prediction
-from .random_features import MaternPrior
 from .threads import single_thread
 
 CHUNK_ROWS = 1024
@@ -161,7 +161,10 @@ class GaussianProcess:
                     hyper.noise_variance, hyper.constant, output.y_mean, output.y_scale, output.typical_noise,
                 ]),
             }  # fmt: skip
-        values = {"kind": self.kind, "names": list(self.names), "units": list(self.units), "seed": self.seed}
+        values = {
+            "kind": self.kind, "names": list(self.names), "units": list(self.units), "seed": self.seed,
+            "kernels": [list(output.hyper.kernels) for output in self._outputs],
+        }  # fmt: skip
         return ModelState(values, arrays)
 
     @classmethod
@@ -176,12 +179,13 @@ class GaussianProcess:
         if not isinstance(names, list) or not isinstance(units, list) or not isinstance(seed, int):
             raise TypeError("'names' and 'units' must be lists, 'seed' an integer")
         model = cls(tuple(names), tuple(units), seed=seed)
+        kernels = _saved_kernels(state.values["kernels"], len(names))
         model._scaling = Scaling(arrays["input_mean"], arrays["input_scale"])
         outputs = []
         for i in range(len(names)):
             noise, constant, y_mean, y_scale, typical = (float(v) for v in arrays[f"{i}.scalars"])
             signal = arrays[f"{i}.signal_variance"]
-            hyper = HyperParameters(arrays[f"{i}.length_scale"], signal, noise, constant)
+            hyper = HyperParameters(kernels[i], arrays[f"{i}.length_scale"], signal, noise, constant)
             outputs.append(
                 _Output(
                     arrays[f"{i}.x"],
@@ -198,6 +202,15 @@ class GaussianProcess:
         return model
 
 
+def _saved_kernels(saved: object, n_outputs: int) -> list[tuple[KernelKind, ...]]:
+    if not isinstance(saved, list) or len(saved) != n_outputs:
+        raise TypeError(f"'kernels' must list those of {n_outputs} outputs")
+    unknown = {kernel for kernels in saved for kernel in kernels} - set(get_args(KernelKind))
+    if unknown:
+        raise ValueError(f"no kernel {sorted(map(str, unknown))}; known: {list(get_args(KernelKind))}")
+    return [tuple(kernels) for kernels in saved]
+
+
 class GaussianProcessPaths:
     """Draws by pathwise conditioning: a prior draw plus the update that makes it meet the data.
 
@@ -210,12 +223,12 @@ class GaussianProcessPaths:
 
     def __init__(self, outputs: tuple[_Output, ...], scaling: Scaling, n_draws: int, seed: int) -> None:
         self._outputs, self._scaling, self.n_draws = outputs, scaling, n_draws
-        self._priors: list[_Prior] = []
+        self._priors: list[PriorDraws] = []
         self._updates: list[FloatArray] = []
         with single_thread():
             for column, output in enumerate(outputs):
                 rng = np.random.default_rng([seed, column])
-                prior = _Prior(output.hyper, self.N_FEATURES, n_draws, rng)
+                prior = PriorDraws(output.hyper, self.N_FEATURES, n_draws, rng)
                 noise = rng.standard_normal((len(output.x), n_draws)) * np.sqrt(output.row_noise)[:, None]
                 missed = prior(output.x) + noise
                 correction = cho_solve((output.cholesky, True), missed)
@@ -237,68 +250,13 @@ class GaussianProcessPaths:
         return values
 
 
-def matern52(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Matern-5/2 correlation (n, k) of rows ``a`` (n, d) and ``b`` (k, d), divided by length scales.
-
-    (1 + r sqrt 5 + 5/3 r^2) exp(-r sqrt 5), Rasmussen & Williams (2006), eq. 4.17.
-    """
-    correlation: FloatArray = a @ b.T
-    # In place throughout: these arrays are the largest of a prediction.
-    correlation *= -2.0
-    correlation += (a * a).sum(axis=1)[:, None]
-    correlation += (b * b).sum(axis=1)[None, :]
-    np.maximum(correlation, 0.0, out=correlation)
-    correlation *= 5.0
-    root = np.sqrt(correlation)
-    correlation /= 3.0
-    correlation += root
-    correlation += 1.0
-    np.negative(root, out=root)
-    np.exp(root, out=root)
-    correlation *= root
-    return correlation
-
-
-class _Prior:
-    """Prior draws of one output: the sum of its components'."""
-
-    def __init__(
-        self, hyper: HyperParameters, n_features: int, n_draws: int, rng: np.random.Generator
-    ) -> None:
-        self._parts = [
-            (columns, scales, np.sqrt(variance), MaternPrior(n_features, len(columns), n_draws, rng))
-            for columns, scales, variance in hyper.components()
-        ]
-
-    def __call__(self, x: FloatArray) -> FloatArray:
-        """All draws (n, s) at standardised rows (n, d)."""
-        total: FloatArray | None = None
-        for columns, scales, sd, prior in self._parts:
-            draw = prior(x[:, columns] / scales)
-            draw *= sd
-            total = draw if total is None else total + draw
-        assert total is not None
-        return total
-
-
-def covariance(hyper: HyperParameters, a: FloatArray, b: FloatArray) -> FloatArray:
-    """Prior covariance (n, k) of standardised rows ``a`` (n, d) and ``b`` (k, d)."""
-    total: FloatArray | None = None
-    for columns, scales, variance in hyper.components():
-        part = matern52(a[:, columns] / scales, b[:, columns] / scales)
-        part *= variance
-        total = part if total is None else total + part
-    assert total is not None
-    return total
-
-
 def _posterior(output: _Output, scaled: FloatArray) -> tuple[FloatArray, FloatArray]:
     cross = covariance(output.hyper, scaled, output.x)
-    signal = float(output.hyper.signal_variance.sum())
+    prior = prior_variance(output.hyper, scaled)
     mean = output.y_mean + output.y_scale * (output.hyper.constant + cross @ output.alpha)
     explained = solve_triangular(output.cholesky, cross.T, lower=True, check_finite=False)
-    variance = signal - np.einsum("ij,ij->j", explained, explained)
-    return mean, output.y_scale**2 * np.maximum(variance, 1e-12 * signal)
+    variance = prior - np.einsum("ij,ij->j", explained, explained)
+    return mean, output.y_scale**2 * np.maximum(variance, 1e-12 * (prior + MIN_NOISE))
 
 
 def condition(
@@ -317,7 +275,7 @@ def condition(
     """
     noise = known + max(hyper.noise_variance, MIN_NOISE)
     total = covariance(hyper, x, x)
-    np.fill_diagonal(total, hyper.signal_variance.sum() + noise)
+    np.fill_diagonal(total, prior_variance(hyper, x) + noise)
     factor, _ = cho_factor(total, lower=True)
     cholesky = np.ascontiguousarray(np.tril(factor))
     alpha = cho_solve((cholesky, True), target - hyper.constant)

@@ -3,56 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .models import IntArray, KernelPart
+from .kernels import Component, HyperParameters, typical_length_scale
 from .prediction import FloatArray
 
 MIN_NOISE = 1e-6
 """Smallest noise variance, in units of the target's variance."""
-
-
-@dataclass(frozen=True)
-class HyperParameters:
-    """Of one output, in standardised units.
-
-    Attributes:
-        length_scale: (c, d) per component and feature; infinite where a component does not
-            see a feature.
-        signal_variance: (c,) of the components.
-        noise_variance: learned, on top of what is known per row.
-        constant: prior mean.
-    """
-
-    length_scale: FloatArray
-    signal_variance: FloatArray
-    noise_variance: float
-    constant: float
-
-    @classmethod
-    def default(cls, n_features: int, parts: tuple[KernelPart, ...]) -> HyperParameters:
-        """Smooth in every feature, components of equal weight: what is assumed where data cannot say."""
-        length_scale = np.full((len(parts), n_features), np.inf)
-        for scales, part in zip(length_scale, parts, strict=True):
-            scales[list(part.columns)] = typical_length_scale(len(part.columns))
-        share = np.full(len(parts), 1.0 / len(parts))
-        return cls(length_scale, share, 1e-3, 0.0)
-
-    def components(self) -> list[tuple[IntArray, FloatArray, float]]:
-        """Per component: the columns it sees, their length scales, its signal variance."""
-        parts = []
-        for scales, variance in zip(self.length_scale, self.signal_variance, strict=True):
-            columns = np.flatnonzero(np.isfinite(scales))
-            parts.append((columns, scales[columns], float(variance)))
-        return parts
-
-
-def typical_length_scale(n_features: int) -> float:
-    """2 sqrt(d): in d standardised features, rows are sqrt(2 d) apart on average."""
-    return float(2.0 * np.sqrt(n_features))
 
 
 def fit_hyper_parameters(
@@ -74,24 +33,12 @@ def fit_hyper_parameters(
     from botorch.models import SingleTaskGP
     from botorch.optim.fit import fit_gpytorch_mll_scipy
     from botorch.settings import validate_input_scaling
-    from gpytorch.priors import GammaPrior, LogNormalPrior
+    from gpytorch.priors import LogNormalPrior
 
-    kernel: Any = None
-    parts = []
-    for columns, scales, variance in start.components():
-        center = float(np.log(typical_length_scale(len(columns))))
-        matern = gpytorch.kernels.MaternKernel(
-            nu=2.5, ard_num_dims=len(columns), active_dims=tuple(int(c) for c in columns),
-            lengthscale_prior=LogNormalPrior(center, 0.8), lengthscale_constraint=_log_scaled(1e-2),
-        )  # fmt: skip
-        part = gpytorch.kernels.ScaleKernel(
-            matern, outputscale_prior=GammaPrior(2.0, 0.5), outputscale_constraint=_log_scaled(1e-4)
-        )
-        part = part.double()
-        matern.lengthscale = torch.from_numpy(scales)
-        part.outputscale = variance
-        parts.append((columns, part))
-        kernel = part if kernel is None else kernel + part
+    parts = [(part, _gpytorch_kernel(part)) for part in start.components()]
+    kernel = parts[0][1]
+    for _, part_kernel in parts[1:]:
+        kernel = kernel + part_kernel
     likelihood = gpytorch.likelihoods.FixedNoiseGaussianLikelihood(
         torch.from_numpy(np.maximum(known, MIN_NOISE)), learn_additional_noise=True,
         noise_constraint=_log_scaled(MIN_NOISE), noise_prior=LogNormalPrior(-6.0, 2.0),
@@ -110,14 +57,62 @@ def fit_hyper_parameters(
     # Torch's linear algebra varies in the last bits with memory alignment; rounding keeps that
     # from reaching predictions, so that the same data and seed give the same model.
     length_scale = np.full(start.length_scale.shape, np.inf)
-    for scales, (columns, part) in zip(length_scale, parts, strict=True):
-        scales[columns] = _rounded(part.base_kernel.lengthscale.detach().numpy().reshape(-1))
+    for scales, (part, part_kernel) in zip(length_scale, parts, strict=True):
+        scales[part.columns] = _rounded(_fitted_scales(part, part_kernel))
     return HyperParameters(
-        length_scale,
-        _rounded(np.array([float(part.outputscale.detach()) for _, part in parts])),
+        start.kernels, length_scale,
+        _rounded(np.array([float(part_kernel.outputscale.detach()) for _, part_kernel in parts])),
         float(_rounded(likelihood.second_noise.detach().numpy()).item()),
         float(_rounded(model.mean_module.constant.detach().numpy()).item()),
-    )
+    )  # fmt: skip
+
+
+def _gpytorch_kernel(part: Component) -> Any:
+    """GPyTorch's form of a component, with priors, starting at the component's own values."""
+    import gpytorch
+    import torch
+    from botorch.models.kernels import CategoricalKernel
+    from gpytorch.priors import GammaPrior, LogNormalPrior
+
+    n_columns = len(part.columns)
+    seen = tuple(int(column) for column in part.columns)
+    center = float(np.log(typical_length_scale(part.kernel, n_columns)))
+    inner: Any
+    if part.kernel == "linear":
+        # All columns' weights share one variance, which the scale kernel learns.
+        inner = gpytorch.kernels.LinearKernel(active_dims=seen)
+        inner.raw_variance.requires_grad_(False)
+    elif part.kernel == "categorical":
+        # BoTorch takes the mean over columns where ours takes the sum: its scales are ours / n.
+        inner = CategoricalKernel(
+            ard_num_dims=n_columns, active_dims=seen,
+            lengthscale_prior=LogNormalPrior(center - float(np.log(n_columns)), 0.8),
+            lengthscale_constraint=_log_scaled(1e-2),
+        )  # fmt: skip
+    else:
+        inner = gpytorch.kernels.MaternKernel(
+            nu=2.5, ard_num_dims=n_columns, active_dims=seen,
+            lengthscale_prior=LogNormalPrior(center, 0.8), lengthscale_constraint=_log_scaled(1e-2),
+        )  # fmt: skip
+    kernel = gpytorch.kernels.ScaleKernel(
+        inner, outputscale_prior=GammaPrior(2.0, 0.5), outputscale_constraint=_log_scaled(1e-4)
+    ).double()
+    if part.kernel == "linear":
+        inner.variance = float(part.scales[0]) ** -2
+    else:
+        inner.lengthscale = torch.from_numpy(
+            part.scales / n_columns if part.kernel == "categorical" else part.scales.copy()
+        )
+    kernel.outputscale = part.variance
+    return kernel
+
+
+def _fitted_scales(part: Component, kernel: Any) -> FloatArray:
+    """(k,) length scales of a component after the fit, in our form."""
+    if part.kernel == "linear":
+        return part.scales
+    fitted: FloatArray = kernel.base_kernel.lengthscale.detach().numpy().reshape(-1)
+    return fitted * len(part.columns) if part.kernel == "categorical" else fitted
 
 
 def _log_scaled(lower: float) -> Any:

@@ -60,6 +60,59 @@ class MaternPrior:
         return np.asarray(np.cos(angle) @ self.cosine_weights + np.sin(angle) @ self.sine_weights)
 
 
+class CategoricalPrior:
+    """s draws from a zero-mean, unit-variance process of categories, with random features.
+
+    The kernel is the product over columns of q_j + (1 - q_j) [a_j = b_j] with q_j = exp(-1 / l_j).
+    A feature picks every column with probability 1 - q_j, and is the product of a random sign per
+    category of the columns picked: the mean of the product of two rows' signs is the kernel, and
+    every row has variance one exactly.  A category never seen before gets signs from its value.
+
+    Args:
+        scales: (d,) length scales l_j.
+        n_features: of which each draw is a sum, a power of two.
+        n_draws: s.
+        rng: the only source of randomness.
+    """
+
+    def __init__(self, scales: FloatArray, n_features: int, n_draws: int, rng: np.random.Generator) -> None:
+        uniform = qmc.Sobol(len(scales), scramble=True, rng=rng).random(n_features)
+        self._picked = (uniform < -np.expm1(-1.0 / scales)).T
+        self._seed = int(rng.integers(2**62))
+        self._weights: FloatArray = rng.standard_normal((n_features, n_draws)) / np.sqrt(n_features)
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        """Evaluate all draws at rows ``x`` (n, d); returns (n, s)."""
+        product = np.ones((len(x), len(self._weights)))
+        for column, picked in enumerate(self._picked):
+            levels, level_of_row = np.unique(x[:, column], return_inverse=True)
+            signs = np.ones((len(levels), len(picked)))
+            for level, value in zip(signs, levels, strict=True):
+                # Adding zero makes one category of 0 and -0, which compare equal.
+                bits = int(np.float64(value + 0.0).view(np.uint64))
+                rng = np.random.default_rng([self._seed, column, bits])
+                level[picked] = rng.choice((-1.0, 1.0), size=len(picked))[picked]
+            product *= signs[level_of_row]
+        return np.asarray(product @ self._weights)
+
+
+class LinearPrior:
+    """s draws of linear functions with independent standard normal weights.
+
+    Args:
+        n_inputs: input dimension d; callers divide their inputs by their length scales.
+        n_draws: s.
+        rng: the only source of randomness.
+    """
+
+    def __init__(self, n_inputs: int, n_draws: int, rng: np.random.Generator) -> None:
+        self._weights: FloatArray = rng.standard_normal((n_inputs, n_draws))
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        """Evaluate all draws at rows ``x`` (n, d), already divided by length scales; returns (n, s)."""
+        return np.asarray(x @ self._weights)
+
+
 def row_noise(x: FloatArray, n_draws: int, seed: int) -> FloatArray:
     """Standard normal numbers (n, s) that depend on the seed and each row's values alone.
 
