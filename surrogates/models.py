@@ -78,7 +78,7 @@ class Model(Protocol):
     def state(self) -> ModelState: ...
 
 
-KINDS = ("gp", "xgb")
+KINDS = ("gp", "xgb", "ridge")
 
 
 def make_model(
@@ -112,6 +112,10 @@ def make_model(
         from .trend import TrendedModel
 
         return TrendedModel(kind, name, unit, seed=seed, quick=quick, design=design)
+    if kind == "ridge":
+        from .ridge import BayesianRidge
+
+        return BayesianRidge((name,), (unit,), seed=seed, design=design)
     raise ModelError(f"no predictor '{kind}'; known: {list(KINDS)}")
 
 
@@ -131,6 +135,10 @@ def model_from_state(state: ModelState) -> Model:
         from .xgb import KFoldXGBoost
 
         return KFoldXGBoost.from_state(state)
+    if kind == "ridge":
+        from .ridge import BayesianRidge
+
+        return BayesianRidge.from_state(state)
     if isinstance(kind, str) and kind.startswith("trend+"):
         from .trend import TrendedModel
 
