@@ -1,0 +1,162 @@
+"""Intervals that hold where a search looks: a factor and a shift, learned from what was measured after all.
+
+A predictor that is calibrated on random rows is not where a search proposes points: the search picks what the
+predictor over-rates, and picks it where there are few rows (covariate shift).  So errors are looked at in units
+of their predicted standard deviation, z = (measured - predicted) / sd, of rows that the predictor did not see:
+
+* *held out*: rows, random and proposed ones, predicted by models of the other folds.  They know what the
+  predictor has learned by now, and give the factor on standard deviations by weighted split conformal
+  prediction (Tibshirani, Foygel Barber, Candes & Ramdas 2019): proposed rows count in full, random ones together
+  like few, so that the more is re-measured near the front the less the random rows say.
+* *checked*: proposed rows as they were predicted when they were proposed.  They alone know of the
+  selection, and with the held-out ones give the shift of the mean.
+
+Both start at "nothing to correct" and leave it by as much as there is evidence; both are bounded.  They are
+worked out anew after each round, from all rounds, the latest counting most, and so adapt to what is re-measured
+in the way of Gibbs & Candes (2021), without a rate to be tuned.
+
+The factor is learned on whole errors, noise included, and widens whole intervals.  In draws of the unknown
+function, which a search is made on and which hold no noise, it widens the epistemic part: that understates what is needed
+only where noise is large, and there intervals depend little on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from .prediction import FloatArray
+
+LEVEL = 0.9
+"""Level of the intervals that the factor makes hold; others follow as of a normal."""
+
+MIN_FACTOR, MAX_FACTOR = 0.75, 3.0
+MAX_SHIFT = 1.0
+"""Largest shift, in predicted standard deviations."""
+
+RANDOM_WEIGHT = 12.0
+"""What all held-out random rows together weigh against one for each proposed row."""
+
+PRIOR_ROWS = 4.0
+"""Weight of the claim that there is nothing to widen, in rows."""
+
+SHIFT_PRIOR_ROWS = 12.0
+"""The same for the claim that nothing is to be shifted: a mean is estimated worse than a spread."""
+
+CLIP = 3.0
+"""An error further out counts as this many standard deviations in the shift: one outlier is no bias."""
+
+ROUND_DISCOUNT = 0.5
+"""What a checked row of a round weighs for each round that followed it: the predictors have learned since."""
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What is done to predictions of one quantity, on the scale where they are normal.
+
+    Attributes:
+        factor: on standard deviations.
+        shift: of means, in predicted standard deviations before the factor.
+        n_random, n_proposed: held-out rows behind it, measured at random and proposed by a search.
+        n_checked: proposed rows behind it whose measurement was predicted beforehand.
+    """
+
+    factor: float = 1.0
+    shift: float = 0.0
+    n_random: int = 0
+    n_proposed: int = 0
+    n_checked: int = 0
+
+    def normal(self, mean: FloatArray, sd: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Corrected means and standard deviations of normal predictions."""
+        return mean + self.shift * sd, self.factor * sd
+
+    def draws(self, draws: FloatArray) -> FloatArray:
+        """Corrected joint draws (s, ...): every draw keeps its place among the others, and their ranks."""
+        mean, sd = draws.mean(axis=0), draws.std(axis=0)
+        return np.asarray(mean + self.shift * sd + self.factor * (draws - mean))
+
+    def raw(self, z: FloatArray) -> FloatArray:
+        """Normalised errors of the uncorrected prediction, from those of the corrected one."""
+        return np.asarray(self.shift + self.factor * z)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready mapping."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`."""
+        return cls(**document)
+
+
+UNCORRECTED = Correction()
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Normalised errors (n,) of rows that their predictor has not seen, and which of them a search proposed."""
+
+    z: FloatArray
+    proposed: NDArray[np.bool_]
+
+
+def learn_correction(held_out: HeldOut, checked: Sequence[FloatArray] = ()) -> Correction:
+    """Factor and shift of one quantity.
+
+    Args:
+        held_out: rows predicted by models of other folds, by today's kind of predictor.
+        checked: normalised errors of proposed rows when they were proposed, uncorrected, by round.
+    """
+    random, proposed = held_out.z[~held_out.proposed], held_out.z[held_out.proposed]
+    shift = _shift(proposed, checked)
+    # The shift is what proposed rows have in common; random rows have none.
+    sizes = np.abs(np.concatenate([proposed - shift, random]))
+    share = min(1.0, RANDOM_WEIGHT / len(random)) if len(random) else 0.0
+    weights = np.concatenate([np.ones(len(proposed)), np.full(len(random), share)])
+    n_checked = sum(len(z) for z in checked)
+    return Correction(_factor(sizes, weights), shift, len(random), len(proposed), n_checked)
+
+
+def _shift(proposed: FloatArray, checked: Sequence[FloatArray]) -> float:
+    """Weighted mean of clipped errors, shrunk towards 0."""
+    total = float(np.clip(proposed, -CLIP, CLIP).sum())
+    weight = float(len(proposed))
+    for age, z in enumerate(reversed(checked)):
+        total += ROUND_DISCOUNT**age * float(np.clip(z, -CLIP, CLIP).sum())
+        weight += ROUND_DISCOUNT**age * len(z)
+    return float(np.clip(total / (weight + SHIFT_PRIOR_ROWS), -MAX_SHIFT, MAX_SHIFT))
+
+
+def _factor(sizes: FloatArray, weights: FloatArray) -> float:
+    """Where the weighted share of |z| below reaches the level, one row yet to come counted as beyond.
+
+    That row weighs as one of as many equal rows as say as much (Kish's effective size).  The errors seen are mixed
+    with those that a right predictor would make (:data:`PRIOR_ROWS` of them), which makes the share rise without
+    steps, and beyond the last error seen.
+    """
+    if weights.sum() == 0.0:
+        return 1.0
+    to_come = float((weights**2).sum() / weights.sum())
+    half_width = float(norm.ppf(0.5 + LEVEL / 2))
+    order = np.argsort(sizes, kind="stable")
+    seen, below = sizes[order], np.cumsum(weights[order])
+    needed = LEVEL * (below[-1] + PRIOR_ROWS + to_come)
+
+    def lacking(factor: float) -> float:
+        reach = factor * half_width
+        # Linear between the errors seen, so that the factor is continuous in them.
+        held = float(np.interp(reach, np.append(0.0, seen), np.append(0.0, below)))
+        return needed - held - PRIOR_ROWS * (2.0 * float(norm.cdf(reach)) - 1.0)
+
+    if lacking(MIN_FACTOR) <= 0.0:
+        return MIN_FACTOR
+    if lacking(MAX_FACTOR) >= 0.0:
+        return MAX_FACTOR
+    return float(brentq(lacking, MIN_FACTOR, MAX_FACTOR, xtol=1e-6))
