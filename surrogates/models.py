@@ -78,7 +78,8 @@ class Model(Protocol):
     def state(self) -> ModelState: ...
 
 
-KINDS = ("gp", "xgb", "ridge")
+KINDS = ("gp", "xgb", "ridge", "average")
+"""Kinds of model; ``trend+`` before one of the first three fits the design's physical terms first."""
 
 
 def make_model(
@@ -116,7 +117,11 @@ def make_model(
         from .ridge import BayesianRidge
 
         return BayesianRidge((name,), (unit,), seed=seed, design=design)
-    raise ModelError(f"no predictor '{kind}'; known: {list(KINDS)}")
+    if kind == "average":
+        from .average import Average
+
+        return Average(name, unit, seed=seed, quick=quick, design=design)
+    raise ModelError(f"no predictor '{kind}'; known: {list(KINDS)}, and 'trend+gp' and the like")
 
 
 def model_from_state(state: ModelState) -> Model:
@@ -143,6 +148,10 @@ def model_from_state(state: ModelState) -> Model:
         from .trend import TrendedModel
 
         return TrendedModel.from_state(state)
+    if kind == "average":
+        from .average import Average
+
+        return Average.from_state(state)
     raise ModelError(f"no predictor '{kind}'; known: {list(KINDS)}")
 
 

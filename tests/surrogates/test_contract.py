@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from hadas.surrogates.average import Average
 from hadas.surrogates.contract import PredictorContract
 from hadas.surrogates.gp import GaussianProcess
+from hadas.surrogates.prediction import Prediction
 from hadas.surrogates.ridge import BayesianRidge
 from hadas.surrogates.xgb import KFoldXGBoost
 
@@ -21,12 +23,49 @@ class TestKFoldXGBoost(PredictorContract):
         return KFoldXGBoost(names, ("",) * n_outputs, seed=seed, n_rounds=100)
 
 
-class TestBayesianRidge(PredictorContract):
-    def make(self, n_outputs, seed):
-        names = tuple(f"y{i}" for i in range(n_outputs))
-        return BayesianRidge(names, ("",) * n_outputs, seed=seed)
+class Straight(PredictorContract):
+    """The contract on straight lines, for models that know no others."""
 
     def data(self, n, seed=0):
         x, y, noise = super().data(n, seed)
         straight = np.stack([x[:, 0] + 0.5 * x[:, 1], x[:, 2] - 0.3 * x[:, 0] - 3.0], axis=1)
         return x, straight + 0.05 * np.random.default_rng([21, seed]).standard_normal(y.shape), noise
+
+
+class TestBayesianRidge(Straight):
+    def make(self, n_outputs, seed):
+        names = tuple(f"y{i}" for i in range(n_outputs))
+        return BayesianRidge(names, ("",) * n_outputs, seed=seed)
+
+
+class OnePerOutput:
+    """A single-output model for each of several outputs, as a quantity of several columns has it."""
+
+    def __init__(self, models):
+        self.models = models
+
+    def fit(self, x, y, noise_variance=None):
+        noise = np.zeros_like(y) if noise_variance is None else noise_variance
+        for column, model in enumerate(self.models):
+            model.fit(x, y[:, [column]], noise[:, [column]])
+        return self
+
+    def predict(self, x):
+        found = [model.predict(x) for model in self.models]
+        parts = [
+            np.hstack([getattr(p, what) for p in found]) for what in ("mean", "var_epistemic", "var_noise")
+        ]
+        return Prediction(
+            *parts, *(sum((getattr(p, what) for p in found), ()) for what in ("names", "units"))
+        )
+
+    def paths(self, n_draws, seed):
+        paths = [model.paths(n_draws, seed) for model in self.models]
+        return lambda x: np.concatenate([draw(x) for draw in paths], axis=2)
+
+
+class TestAverage(Straight):
+    def make(self, n_outputs, seed):
+        return OnePerOutput(
+            [Average(f"y{i}", "", seed=seed, quick=True, members=("ridge", "xgb")) for i in range(n_outputs)]
+        )
