@@ -41,11 +41,14 @@ class Design:
         terms: columns of quantities that are never negative and whose non-negative combination is
             the physical part of exp(target): a roofline's times.  Models of kind ``trend+...`` fit it and
             leave its residual, on the target's log scale, to the other columns; all others pass these by.
+        term_resources: index of the resource that each of ``terms`` occupies (a clock domain, say): terms of
+            one resource add up, resources overlap (see ``roofline``); empty = all terms add up.
     """
 
     parts: tuple[KernelPart, ...] = ()
     monotone: tuple[int, ...] = ()
     terms: tuple[int, ...] = ()
+    term_resources: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

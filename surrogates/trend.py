@@ -1,7 +1,7 @@
-"""A physical mean function under any regressor: a non-negative sum of terms, and a model of what it misses.
+"""A physical mean function under any regressor: a fitted roofline, and a model of what it misses.
 
-A roofline's times (work over clock, bytes over clock, launches, a constant) add up to most of a latency,
-so what is left to learn is small and smooth, and a prediction far from the training rows falls back on
+A roofline's times (work over clock, bytes over clock, launches, a constant) make up most of a latency, so
+what is left to learn is small and smooth, and a prediction far from the training rows falls back on
 physics instead of on the mean of the rows.
 """
 
@@ -11,36 +11,36 @@ from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
-from scipy.optimize import nnls
 
 from ..errors import ModelError
 from .checks import checked_data, checked_rows
 from .models import Design, IntArray, KernelPart, Model, ModelState, make_model, model_from_state
 from .prediction import FloatArray, Paths, Prediction
+from .roofline import Roofline, fit_roofline
 from .threads import single_thread
 
 PREFIX = "trend+"
 """Of the kinds of model made here; the rest of the kind names the model of the residual."""
 
-MAX_STEPS = 20
-"""Of the fit of the trend; it settles after a handful."""
-
 
 class TrendedModel:
-    """log(value) = log(terms . coefficients) + residual, with coefficients that are never negative.
+    """log(value) = log(roofline of the terms) + residual.
 
-    Single-output; a :class:`hadas.surrogates.models.Model`.  Its variances are those of the residual's
-    model.
+    Single-output; a :class:`hadas.surrogates.models.Model`.  The residual's model sees all columns but the
+    terms, and the shares of the resources in the roofline where there are several.  Its variances are
+    those of the residual's model.
 
     Args:
         kind: ``trend+`` and the kind of the residual's model.
         name, unit: of the output, the logarithm of a positive quantity.
         seed, quick: handed to the residual's model.
-        design: ``terms`` are the columns of the trend; ``parts`` may see the others only.  Monotone signs
-            are those of the sum and say nothing of the residual, so they are not handed on.
+        design: ``terms`` are the columns of the roofline, ``term_resources`` their resources; ``parts``
+            may see the other columns only.  Monotone signs are those of the whole and say nothing of the
+            residual, so they are not handed on.
 
     Raises:
-        ModelError: a design without terms, or one whose parts see a term.
+        ModelError: a design without terms, with resources of other terms, or (on ``fit``) with a part that
+            sees a term.
     """
 
     def __init__(
@@ -49,11 +49,15 @@ class TrendedModel:
         design = design or Design()
         if not design.terms:
             raise ModelError(f"'{kind}' for '{name}': the design names no columns of physical terms")
+        if design.term_resources and len(design.term_resources) != len(design.terms):
+            raise ModelError(
+                f"'{kind}' for '{name}': {len(design.terms)} terms, "
+                f"but resources of {len(design.term_resources)}"
+            )
         self.kind, self.name, self.unit = kind, name, unit
         self.seed, self.quick, self.design = seed, quick, design
         self._n_features = 0
-        self._coefficients = np.zeros(0)
-        self._floor = 0.0
+        self._roofline: Roofline | None = None
         self._residual: Model | None = None
 
     def fit(
@@ -80,7 +84,8 @@ class TrendedModel:
         self._n_features = x.shape[1]
         known = np.flatnonzero(np.isfinite(y[:, 0]))
         with single_thread():
-            self._coefficients, self._floor = fit_trend(terms[known], y[known, 0])
+            resources = np.array(self.design.term_resources or [0] * terms.shape[1], dtype=np.int64)
+            self._roofline = fit_roofline(terms[known], y[known, 0], resources)
         residual = y - self._log_trend(x)[:, None]
         inner = make_model(
             self.kind.removeprefix(PREFIX), self.name, self.unit,
@@ -93,33 +98,43 @@ class TrendedModel:
         return np.setdiff1d(np.arange(self._n_features), np.array(self.design.terms, dtype=np.int64))
 
     def _residual_columns(self, x: FloatArray) -> FloatArray:
-        others = self._others()
-        # A design of terms alone still leaves the residual something to vary with.
-        return x[:, others] if len(others) else self._log_trend(x)[:, None]
+        others, roofline = self._others(), self.roofline
+        columns = np.hstack([x[:, others], roofline.shares(x[:, self.design.terms])])
+        # A design of terms that all add up leaves the residual nothing else to vary with.
+        return columns if columns.shape[1] else self._log_trend(x)[:, None]
 
     def _residual_design(self) -> Design:
-        position = {int(column): i for i, column in enumerate(self._others())}
+        others = self._others()
+        position = {int(column): i for i, column in enumerate(others)}
         parts = []
         for part in self.design.parts:
             terms = sorted(set(part.columns) - set(position))
             if terms:
                 raise ModelError(f"'{self.name}': a part of the design sees columns {terms}, which are terms")
             parts.append(KernelPart(tuple(position[c] for c in part.columns), part.kernel))
+        n_shares = len(set(self.design.term_resources)) - 1
+        if parts and n_shares > 0:
+            parts.append(KernelPart(tuple(range(len(others), len(others) + n_shares))))
         return Design(tuple(parts))
 
+    @property
+    def roofline(self) -> Roofline:
+        """The fitted trend.
+
+        Raises:
+            ModelError: before ``fit``.
+        """
+        if self._roofline is None:
+            raise ModelError(f"the '{self.kind}' model has not been fitted; call fit first")
+        return self._roofline
+
     def _log_trend(self, x: FloatArray) -> FloatArray:
-        total = (x[:, self.design.terms] * self._coefficients).sum(axis=1)
-        return np.asarray(np.log(np.maximum(total, self._floor)))
+        return self.roofline.log_value(x[:, self.design.terms])
 
     def _checked(self, x: FloatArray) -> tuple[FloatArray, Model]:
         if self._residual is None:
             raise ModelError(f"the '{self.kind}' model has not been fitted; call fit first")
         return checked_rows(x, self._n_features), self._residual
-
-    @property
-    def coefficients(self) -> FloatArray:
-        """(k,) of the design's terms, in the value's unit per unit of the term."""
-        return self._coefficients.copy()
 
     def predict(self, x: FloatArray) -> Prediction:
         """Means and variances (n, 1) at rows ``x`` (n, d)."""
@@ -152,9 +167,13 @@ class TrendedModel:
         inner = self._residual.state()
         values = {
             "kind": self.kind, "name": self.name, "unit": self.unit, "seed": self.seed,
-            "n_features": self._n_features, "terms": list(self.design.terms), "residual": dict(inner.values),
+            "n_features": self._n_features, "terms": list(self.design.terms),
+            "resources": list(self.design.term_resources), "residual": dict(inner.values),
         }  # fmt: skip
-        arrays = {"trend.coefficients": self._coefficients, "trend.floor": np.array([self._floor])}
+        arrays = {
+            "trend.coefficients": self.roofline.coefficients,
+            "trend.scalars": np.array([self.roofline.overlap, self.roofline.floor]),
+        }
         arrays |= {f"residual.{key}": array for key, array in inner.arrays.items()}
         return ModelState(values, arrays, dict(inner.boosters))
 
@@ -169,58 +188,36 @@ class TrendedModel:
         kind, name, unit, seed, n_features = (
             values[k] for k in ("kind", "name", "unit", "seed", "n_features")
         )
-        terms = values["terms"]
+        terms, resources = _integers(values["terms"], "terms"), _integers(values["resources"], "resources")
         if not isinstance(kind, str) or not isinstance(name, str) or not isinstance(unit, str):
             raise TypeError("'kind', 'name' and 'unit' must be texts")
         if not isinstance(seed, int) or not isinstance(n_features, int):
             raise TypeError("'seed' and 'n_features' must be integers")
-        if not isinstance(terms, list) or not all(isinstance(term, int) for term in terms):
-            raise TypeError("'terms' must be a list of column numbers")
         if not isinstance(inner, Mapping) or not str(inner.get("kind")) == kind.removeprefix(PREFIX):
             raise TypeError(f"'residual' must be the state of the model that '{kind}' names")
         if not all(0 <= term < n_features for term in terms):
             raise ValueError(f"'terms' {terms} are not among {n_features} columns")
-        model = cls(kind, name, unit, seed=seed, design=Design(terms=tuple(terms)))
+        model = cls(kind, name, unit, seed=seed, design=Design(terms=terms, term_resources=resources))
         model._n_features = n_features
-        model._coefficients = state.arrays["trend.coefficients"]
-        (floor,) = state.arrays["trend.floor"]
-        model._floor = float(floor)
-        if model._coefficients.shape != (len(terms),):
-            raise ValueError(f"{len(terms)} terms, but coefficients of shape {model._coefficients.shape}")
+        coefficients = state.arrays["trend.coefficients"]
+        if coefficients.shape != (len(terms),):
+            raise ValueError(f"{len(terms)} terms, but coefficients of shape {coefficients.shape}")
+        overlap, floor = (float(v) for v in state.arrays["trend.scalars"])
+        resource = np.array(resources or [0] * len(terms), dtype=np.int64)
+        model._roofline = Roofline(coefficients, resource, overlap, floor)
         prefix = "residual."
         arrays = {k.removeprefix(prefix): a for k, a in state.arrays.items() if k.startswith(prefix)}
         model._residual = model_from_state(ModelState(inner, arrays, state.boosters))
         return model
 
 
+def _integers(value: object, what: str) -> tuple[int, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
+        raise TypeError(f"'{what}' must be a list of integers")
+    return tuple(value)
+
+
 def fit_trend(terms: FloatArray, log_value: FloatArray) -> tuple[FloatArray, float]:
-    """Coefficients >= 0 of a sum of terms that meets positive values in relative error, and a floor.
-
-    Gauss-Newton steps on sum (log(terms . c) - log value)^2, each a non-negative least squares of relative
-    errors.  The first divides by the value alone, which favours sums that are too small; the others by the
-    sum so far.
-
-    Args:
-        terms: (n, k), never negative; log_value: (n,).
-
-    Returns:
-        (k,) coefficients, and the least that the sum is taken for: rows that lack every term that the fit
-        relied on get a value all the same.
-    """
-    value = np.exp(log_value)
-    size = np.sqrt(((terms / value[:, None]) ** 2).mean(axis=0))
-    size = np.where(size > 0, size, 1.0)
-    floor = 1e-3 * float(value.min())
-    scaled = terms / size
-    solution, _ = nnls(scaled / value[:, None], np.ones(len(value)))
-    for _ in range(MAX_STEPS):
-        total = np.maximum(scaled @ solution, floor)
-        # A step of at most a factor of e keeps the linear approximation, and single wild rows, in bounds.
-        missed = np.clip(log_value - np.log(total), -1.0, 1.0)
-        before = solution
-        solution, _ = nnls(scaled / total[:, None], 1.0 + missed)
-        if np.allclose(solution, before, rtol=1e-5, atol=1e-9 * float(solution.max(initial=0.0))):
-            break
-    # Rounded, as sums may differ in the last bits with memory alignment.
-    rounded = np.array([float(f"{c:.6g}") for c in solution / size])
-    return rounded, floor
+    """Coefficients (k,) and floor of a roofline whose terms (n, k) all add up to exp(``log_value``) (n,)."""
+    roofline = fit_roofline(terms, log_value)
+    return roofline.coefficients, roofline.floor

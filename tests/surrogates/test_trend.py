@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hadas.errors import ModelError
 from hadas.surrogates.models import Design, KernelPart, make_model, model_from_state
-from hadas.surrogates.trend import fit_trend
+from hadas.surrogates.roofline import fit_roofline
 
 TERMS = (0, 1, 2)
 
@@ -29,17 +29,33 @@ def test_recovers_a_sum_of_terms(coefficients, seed):
     """Without noise the coefficients are found, whatever their sizes and the value's unit."""
     x, _, _ = roofline(40, seed)
     terms = x[:, TERMS]
-    found, floor = fit_trend(terms, np.log(terms @ coefficients))
-    np.testing.assert_allclose(found, coefficients, rtol=1e-3)
-    assert 0 < floor < (terms @ coefficients).min()
+    found = fit_roofline(terms, np.log(terms @ coefficients))
+    np.testing.assert_allclose(found.coefficients, coefficients, rtol=1e-3)
+    np.testing.assert_allclose(found.log_value(terms), np.log(terms @ coefficients), atol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from([1.5, 2.0, 3.0]), st.lists(st.floats(1, 10), min_size=4, max_size=4))
+def test_recovers_resources_that_overlap(overlap, coefficients):
+    """Exponent and coefficients of two resources of two terms, from values alone."""
+    terms = np.random.default_rng(1).uniform(0.1, 3, (80, 4)) ** 2
+    weighted = terms * coefficients
+    parts = np.stack([weighted[:, :2].sum(axis=1), weighted[:, 2:].sum(axis=1)], axis=1)
+    value = (parts**overlap).sum(axis=1) ** (1 / overlap)
+    found = fit_roofline(terms, np.log(value), np.array([0, 0, 1, 1]))
+    assert found.overlap == overlap
+    np.testing.assert_allclose(found.coefficients, coefficients, rtol=0.02)
+    np.testing.assert_allclose(found.parts(terms), parts, rtol=0.02)
+    np.testing.assert_allclose(found.shares(terms)[:, 0], parts[:, 0] / parts.sum(axis=1), atol=0.01)
+    assert (found.log_value(terms) >= np.log(found.parts(terms).max(axis=1)) - 1e-12).all()
 
 
 def test_trend_is_unbiased_on_the_log_scale():
     """Noise of 50 % must not pull the sum down, as plain relative errors do."""
     rng = np.random.default_rng(0)
     terms = rng.uniform(1, 5, (4000, 1))
-    found, _ = fit_trend(terms, np.log(3 * terms[:, 0]) + 0.5 * rng.standard_normal(4000))
-    assert found[0] == pytest.approx(3.0, rel=0.03)
+    found = fit_roofline(terms, np.log(3 * terms[:, 0]) + 0.5 * rng.standard_normal(4000))
+    assert found.coefficients[0] == pytest.approx(3.0, rel=0.03)
 
 
 def test_coefficients_are_never_negative():
@@ -47,8 +63,8 @@ def test_coefficients_are_never_negative():
     x, _, _ = roofline(50)
     model = make_model("trend+gp", "latency_ms", "log ms", seed=0, quick=True, design=Design(terms=TERMS))
     model.fit(x, np.log(x[:, 1] + 30.0 - x[:, 2])[:, None])
-    assert (model.coefficients >= 0).all()
-    assert model.coefficients[2] == 0
+    assert (model.roofline.coefficients >= 0).all()
+    assert model.roofline.coefficients[2] == 0
 
 
 def test_bends_around_the_trend_are_learned():
@@ -96,7 +112,7 @@ def test_saved_model_is_the_same_model(kind):
     """Means, variances and draws survive a round trip bit for bit; NaN targets are left out."""
     x, y, _ = roofline(30)
     y[3] = np.nan
-    design = Design((KernelPart((3,)), KernelPart((3, 4))), terms=TERMS)
+    design = Design((KernelPart((3,)), KernelPart((3, 4))), terms=TERMS, term_resources=(0, 0, 1))
     model = make_model(kind, "y", "log ms", seed=0, quick=True, design=design).fit(x, y)
     again = model_from_state(model.state())
     one, two = model.predict(x), again.predict(x)
@@ -114,6 +130,7 @@ def test_saved_model_is_the_same_model(kind):
         (Design(), 1, "no columns of physical terms"),
         (Design((KernelPart((1, 3)),), terms=TERMS), 1, "which are terms"),
         (Design(terms=TERMS), -1, "never negative"),
+        (Design(terms=TERMS, term_resources=(0, 1)), 1, "resources of 2"),
     ],
 )
 def test_refuses_what_is_no_trend(design, x_sign, says):
