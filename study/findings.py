@@ -15,13 +15,14 @@ from ..datasets.store import Store
 from ..errors import StudyError
 from ..spaces import Backbone, exits_from_heads
 from .assembly import Assembly
-from .journal import Adoption, Check, Forgetting, MeasuredPoint, RoundSummary, design_from_json
+from .journal import Adoption, Check, Forgetting, MeasuredPoint, RoundSummary, checks_of
 
 if TYPE_CHECKING:
     from ..measurement.accuracy.meter import AccuracyMeter
     from ..search.acquisition import UnitCosts
     from ..search.metrics import HypervolumeReference
     from ..search.objectives import Column
+    from ..surrogates.conformal import Correction
 
 FloatArray = NDArray[np.float64]
 
@@ -326,16 +327,14 @@ class Findings:
     def round_checks(self, r: int) -> list[Check]:
         """Predictions that came with plan ``r`` against what was then measured."""
         plan = self.event(f"plan:{r}") or {"predictions": []}
-        measured = {point.design: point for point in self.points(r)}
-        checks = []
-        for entry in plan["predictions"]:
-            design = design_from_json(entry["design"])
-            if design in measured:
-                controller = measured[design].outcome.controller
-                value = getattr(controller, entry["quantity"])
-                interval = (entry["predicted"], entry["low_90"], entry["high_90"], entry["sd"])
-                checks.append(Check(entry["quantity"], design.backbone.arch_id, r, *interval, measured=value))
-        return checks
+        return checks_of(plan["predictions"], self.points(r))
+
+    def corrections(self, key: str) -> dict[str, Correction]:
+        """What intervals were corrected by, per quantity, as an entry of the journal says; none if it does not."""
+        from ..surrogates.conformal import Correction
+
+        found = (self.event(key) or {}).get("corrections", {})
+        return {quantity: Correction.from_json(document) for quantity, document in found.items()}
 
     def checks(self) -> list[Check]:
         """Every prediction of every round that could be checked."""

@@ -62,6 +62,20 @@ class Check:
         return self.low_90 <= self.measured <= self.high_90
 
 
+def checks_of(predictions: Sequence[Mapping[str, Any]], points: Sequence[MeasuredPoint]) -> list[Check]:
+    """Journalled predictions against what was measured of their designs; others are passed over."""
+    measured = {point.design: point for point in points}
+    checks = []
+    for entry in predictions:
+        point = measured.get(design_from_json(entry["design"]))
+        if point is not None:
+            value = getattr(point.outcome.controller, entry["quantity"])
+            interval = (entry["predicted"], entry["low_90"], entry["high_90"], entry["sd"])
+            arch_id = point.design.backbone.arch_id
+            checks.append(Check(entry["quantity"], arch_id, point.round, *interval, measured=value))
+    return checks
+
+
 @dataclass(frozen=True)
 class Adoption:
     """Cost rows from elsewhere (logs, other studies) that a study trains on from some round on.

@@ -7,10 +7,11 @@ measured before it; so the same command after an interruption continues to the s
 Journal keys: ``supernet`` (its weights, what training cost), ``device`` (whose costs it began with: target and clock table),
 ``reference`` (of the hypervolume),
 ``plan:r`` (what round r measures, and why), ``measured:r`` (what round r found), ``fit:r`` and
-``search:r`` (on the rows of rounds 0..r), ``plan:NAME`` and ``measured:NAME`` of each baseline,
+``search:r`` (on the rows of rounds 0..r), ``calibration:r`` (how held-out predictions of the same rows err, and what
+intervals are corrected by), ``plan:NAME`` and ``measured:NAME`` of each baseline,
 ``logs:k`` (rows from elsewhere that are trained on after some round, or left out), ``drift:k`` (what they changed)
 and ``forgotten:j`` (an adoption taken back); what is fitted and searched after the n-th such change that followed
-round r is ``fit:r+n``, ``search:r+n``.
+round r is ``fit:r+n``, ``calibration:r+n``, ``search:r+n``.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ from ..errors import HadasError, StudyError
 from ..spaces import Backbone
 from .assembly import Assembly, ProgressCallback
 from .baselines import measure_baselines
+from .calibrating import corrections
 from .config import StudyConfig, config_difference, load_config, with_places
 from .findings import ASKED_FOR, Findings
+from .fitting import fit_or_load
 from .identity import DeviceIdentity
 from .journal import (
     RoundSummary,
-    content_digest,
     design_from_json,
     design_to_json,
     search_from_json,
@@ -299,7 +301,8 @@ class Study:
         if self._worlds is None or self._worlds[0] != label:
             accuracy = self.findings.training_accuracy(r + 1)
             predictors = self.fitted(progress)
-            self._worlds = (label, Worlds.build(self.parts, predictors, accuracy))
+            known = corrections(self, predictors, progress)
+            self._worlds = (label, Worlds.build(self.parts, predictors, accuracy, known))
         return self._worlds[1]
 
     def fitted(self, progress: ProgressCallback = _silent, before: int | None = None) -> PredictorSet:
@@ -311,25 +314,10 @@ class Study:
         Raises:
             StudyError: nothing is measured.
         """
-        from ..surrogates.predictor_set import PredictorSet
-
         r = self.latest_round()
         accuracy = self.findings.training_accuracy(r + 1)
         costs = self.findings.cost_records(r + 1, before)
-        seed, candidates = self.seed_for(3, r), self.config.surrogates.candidates
-        # Models are found again by what they were fitted to, not by whose they are.
-        fit_id = content_digest(accuracy, costs, seed, candidates)
-        directory = self.directory / "models" / self.config.study / f"round-{r}-{fit_id}"
-        if directory.exists():
-            predictors = PredictorSet.load(directory, self.parts.space, self.parts.table)
-        else:
-            progress("fitting the predictors", 0, 1)
-            predictors = PredictorSet.fit(
-                self.parts.space, self.parts.table, accuracy, costs,
-                n_classes=self.parts.data.n_classes, seed=seed, candidates=candidates,
-            )  # fmt: skip
-            predictors.save(directory)
-            progress("fitting the predictors", 1, 1)
+        predictors = fit_or_load(self.parts, r, accuracy, costs, self.seed_for(3), progress)
         key = f"fit:{self.findings.fit_label(r)}"
         if before is None and self.findings.event(key) is None:
             models = [asdict(summary) for summary in predictors.summary]
@@ -389,13 +377,15 @@ class Study:
         self, r: int, designs: Sequence[Design], why: Sequence[dict[str, Any]], *, asked_for: bool = False
     ) -> None:
         n_draws, seed = N_CHECK_DRAWS, self.seed_for(7, self.latest_round())
+        worlds = self.worlds()
         self.journal(
             f"plan:{r}",
             {
                 "asked_for": asked_for,
                 "designs": [design_to_json(d.backbone, d.exits, d.setting) for d in designs],
                 "suggestions": list(why),
-                "predictions": self.worlds().predictions(designs, n_draws=n_draws, seed=seed),
+                "predictions": worlds.predictions(designs, n_draws=n_draws, seed=seed),
+                "corrections": {quantity: c.to_json() for quantity, c in worlds.corrections.items()},
             },
         )
 

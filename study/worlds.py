@@ -1,13 +1,18 @@
 """The predicted worlds of one round: on the means, and on joint draws.
 
 A world is what a search looks at instead of the device.  This module joins the predictors to
-the measured outcomes; it holds no state of the study.
+the measured outcomes and to the correction of their intervals; it holds no state of the study.
+
+The correction reaches everything that is believed about proposed designs: predicted intervals and the draws that
+suggestions are weighed with are shifted and widened, design by design.  In worlds of one draw, in which a whole
+search is made, what single stages cost is widened alike, and nothing is shifted: that all of it is too cheap by the
+same share of a standard deviation is known of proposed designs alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
     from ..search.designs import Design
     from ..search.outcomes import OutcomeLibrary
     from ..search.world import DesignDraws, PredictedWorld
+    from ..surrogates.conformal import Correction
     from ..surrogates.predictor_set import PredictorDraws, PredictorSet
 
 
@@ -31,15 +37,20 @@ class Worlds:
         predictors: fitted to all rows measured so far.
         library: measured outcomes, from which unmeasured backbones borrow.
         mean: the world of predictive means.
+        corrections: of predictions of designs, by quantity (``accuracy``, ``energy_mj``, ``latency_ms``).
     """
 
     parts: Assembly
     predictors: PredictorSet
     library: OutcomeLibrary
     mean: PredictedWorld
+    corrections: Mapping[str, Correction] = field(default_factory=dict)
 
     @classmethod
-    def build(cls, parts: Assembly, predictors: PredictorSet, accuracy: Sequence[AccuracyRecord]) -> Self:
+    def build(
+        cls, parts: Assembly, predictors: PredictorSet, accuracy: Sequence[AccuracyRecord],
+        corrections: Mapping[str, Correction] | None = None,
+    ) -> Self:  # fmt: skip
         """Join predictors and measured outcomes."""
         from ..search.outcomes import OutcomeLibrary
         from ..search.world import MeanView, PredictedWorld
@@ -47,14 +58,16 @@ class Worlds:
         library = OutcomeLibrary(accuracy, parts.controller)
         view = MeanView(parts.space, predictors)
         mean = PredictedWorld(parts.space, parts.table, view, library, n_classes=parts.data.n_classes)
-        return cls(parts, predictors, library, mean)
+        return cls(parts, predictors, library, mean, corrections or {})
 
     def drawn(self, draws: PredictorDraws, index: int) -> PredictedWorld:
         """The world of one joint draw."""
         from ..search.world import DrawView, PredictedWorld
+        from ..surrogates.widened import WidenedDraws
 
         n_classes = self.parts.data.n_classes
-        view = DrawView(self.parts.space, draws, index, n_classes=n_classes)
+        factors = {quantity: found.factor for quantity, found in self.corrections.items()}
+        view = DrawView(self.parts.space, WidenedDraws(draws, factors), index, n_classes=n_classes)
         return PredictedWorld(self.parts.space, self.parts.table, view, self.library, n_classes=n_classes)
 
     def design_draws(self, designs: Sequence[Design], draws: PredictorDraws) -> DesignDraws:
@@ -62,7 +75,20 @@ class Worlds:
         from ..search.world import design_draws
 
         n_classes = self.parts.data.n_classes
-        return design_draws(designs, draws, self.parts.space, self.library, n_classes=n_classes)
+        drawn = design_draws(designs, draws, self.parts.space, self.library, n_classes=n_classes)
+        return self.corrected(drawn)
+
+    def corrected(self, drawn: DesignDraws) -> DesignDraws:
+        """Draws of designs corrected: costs on the log scale, accuracy as it is, as the corrections were learned."""
+        known = self.corrections
+        error, energy_mj, latency_ms = drawn.error, drawn.energy_mj, drawn.latency_ms
+        if "accuracy" in known:
+            error = np.clip(1.0 - known["accuracy"].draws(1.0 - error), 0.0, 1.0)
+        if "energy_mj" in known:
+            energy_mj = np.exp(known["energy_mj"].draws(np.log(energy_mj)))
+        if "latency_ms" in known:
+            latency_ms = np.exp(known["latency_ms"].draws(np.log(latency_ms)))
+        return replace(drawn, error=error, energy_mj=energy_mj, latency_ms=latency_ms)
 
     def predictions(self, designs: Sequence[Design], *, n_draws: int, seed: int) -> list[dict[str, Any]]:
         """Predictive mean, deviation and central 90 % interval per design and quantity, as JSON.

@@ -36,7 +36,9 @@ from .prediction import FloatArray
 LEVEL = 0.9
 """Level of the intervals that the factor makes hold; others follow as of a normal."""
 
-MIN_FACTOR, MAX_FACTOR = 0.75, 3.0
+MIN_FACTOR, MAX_FACTOR = 0.9, 3.0
+"""Intervals are hardly narrowed: a few rows inside are weak evidence that they are too wide."""
+
 MAX_SHIFT = 1.0
 """Largest shift, in predicted standard deviations."""
 
@@ -147,7 +149,7 @@ def _factor(sizes: FloatArray, weights: FloatArray) -> float:
     half_width = float(norm.ppf(0.5 + LEVEL / 2))
     order = np.argsort(sizes, kind="stable")
     seen, below = sizes[order], np.cumsum(weights[order])
-    needed = LEVEL * (below[-1] + PRIOR_ROWS + to_come)
+    needed = LEVEL * (float(below[-1]) + PRIOR_ROWS + to_come)
 
     def lacking(factor: float) -> float:
         reach = factor * half_width
@@ -159,4 +161,5 @@ def _factor(sizes: FloatArray, weights: FloatArray) -> float:
         return MIN_FACTOR
     if lacking(MAX_FACTOR) >= 0.0:
         return MAX_FACTOR
-    return float(brentq(lacking, MIN_FACTOR, MAX_FACTOR, xtol=1e-6))
+    found = brentq(lacking, MIN_FACTOR, MAX_FACTOR, xtol=1e-6)
+    return float(found)
