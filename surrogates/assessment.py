@@ -14,6 +14,7 @@ from ..spaces import BackboneSpace, Setting, Stage
 from .cost import cost_rows
 from .cost_model import CostDraws, CostModel
 from .drift import DriftTest, PredictionErrors, drift_test
+from .fitting import Fitter
 from .models import KINDS, IntArray, group_folds
 from .prediction import FloatArray
 
@@ -77,13 +78,17 @@ def assess(
 
     Args:
         older: fitted to ``old_rows``.
-        old_rows, new_rows: records of one target; the new ones all usable for training.
+        old_rows, new_rows: records of one target; the new ones all usable for training.  Judged are those of
+            ``stages`` programs alone: what lies between them and ``prefix`` programs is no drift.
         chosen: kinds of the models by quantity (``log_latency``, ``log_power``), as chosen on all rows.
         progress: called with (phase, steps done, steps in all).
     """
     rng = np.random.default_rng(seed)
-    subset = np.sort(rng.permutation(len(new_rows))[:MAX_ROWS])
-    judged = [new_rows[int(i)] for i in subset]
+    of_stages = [row for row in new_rows if row.program == "stages"]
+    subset = np.sort(rng.permutation(len(of_stages))[:MAX_ROWS])
+    judged = [of_stages[int(i)] for i in subset]
+    if not judged:
+        return ()
     networks = network_index(judged)
     old = _Judged(judged, networks, row_draws(space, older, judged, seed=seed))
     new = old_unseen = None
@@ -109,7 +114,7 @@ def assess(
                 if not records:
                     return None
                 rows = cost_rows(space, older.table, records)
-                model, _ = CostModel.fit(older.table, rows, candidates=KINDS, seed=seed, chosen=chosen)
+                model, _ = CostModel.fit(older.table, rows, fitter=Fitter(KINDS, chosen), seed=seed)
                 found = row_draws(space, model, [judged[int(i)] for i in held], seed=seed)
                 for values, of_held in zip(drawn, found, strict=True):
                     values[:, held] = of_held

@@ -1,60 +1,83 @@
-"""Latency and power of stages under clocks: a physical baseline, and a model of what it misses.
+"""Measured costs as training rows: what was measured, and the sum of which stages it is.
 
-Latency is modelled as log(latency / baseline), power as log power; energy = power x latency.
-So nothing is ever negative, and a draw of energy uses the draw of latency.  The baseline
-is a sum of terms that add up over stages, with coefficients that are never negative, so
-that predictions far from the training rows stay sane.
+A measured value may be one stage's, or a sum: everything up to an exit (rows of ``prefix`` programs), or a
+whole network of which no stages are known.  Latency is learned as log(latency / baseline), power as log
+power; energy = power x latency.  So nothing is ever negative, and a draw of energy uses the draw of latency.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from scipy.optimize import nnls
+from numpy.typing import NDArray
 
 from ..datasets.records import CostRecord, Statistic
 from ..errors import ModelError
-from ..spaces import BackboneSpace, ClockTable
-from .features import ClockRoles, Signature, StageWork, signature, stage_work
+from ..spaces import BackboneSpace, ClockTable, Stage
+from .features import ClockRoles, Signature, signature
 from .models import IntArray
 from .prediction import FloatArray
 
 
 @dataclass(frozen=True)
 class CostRows:
-    """Training rows of the cost predictors: n measured stages.
+    """Training rows of the cost predictors: n measured values, sums of m parts in all.
 
     Attributes:
         signatures: the distinct stages.
-        stage: (n,) index into ``signatures``.
+        stage: (m,) index into ``signatures`` of each part.
+        row: (m,) which value each part belongs to, ascending; every value has at least one part.
         clocks_ghz: (n, domains) clocks read back.
-        log_latency: (n,) log ms; log_power: (n,) log W, NaN without an energy counter.
+        log_latency: (n,) log ms, NaN where another row says it already.
+        log_power: (n,) log W over the whole value, NaN without an energy.
         latency_noise, power_noise: (n,) known variances of the two.
+        fused: (n,) whether one compiled program ran several parts.
         groups: (n,) index of the backbone.
         used: (session, row) of the records the rows come from.
+        target_id: whose costs these are.
         skipped: how many records gave no row, by reason.
     """
 
     signatures: tuple[Signature, ...]
     stage: IntArray
+    row: IntArray
     clocks_ghz: FloatArray
     log_latency: FloatArray
     log_power: FloatArray
     latency_noise: FloatArray
     power_noise: FloatArray
+    fused: NDArray[np.bool_]
     groups: IntArray
     used: tuple[tuple[str, int], ...]
+    target_id: str
     skipped: dict[str, int]
+
+    @cached_property
+    def n_parts(self) -> IntArray:
+        """(n,) parts of each value."""
+        return np.asarray(np.bincount(self.row, minlength=len(self.log_latency)), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class _Value:
+    """One measured value: the parts that it is the sum of, its latency (``None``: known already) and power."""
+
+    record: int
+    parts: tuple[Stage, ...]
+    latency: Statistic | None
+    power: Statistic | None
+    fused: bool = False
 
 
 def cost_rows(space: BackboneSpace, table: ClockTable, records: Sequence[CostRecord]) -> CostRows:
-    """Stage rows of all usable records.
+    """Rows of all valid records.
 
-    A valid record of a ``stages`` program gives one row per stage; one without stage costs
-    gives one row if it has no heads, for then its total is a stage.  All others are skipped
-    and counted.
+    A record of a ``stages`` program gives one row per stage, and one for its total energy if its stages
+    have none.  One of ``prefix`` programs gives a row per exit, the sum of the stages up to it.  A record of
+    which only the total is known gives one row, the sum of all its stages.
 
     Raises:
         ModelError: another space's backbone, other clock domains, stages that do not fit the
@@ -62,48 +85,46 @@ def cost_rows(space: BackboneSpace, table: ClockTable, records: Sequence[CostRec
     """
     skipped: dict[str, int] = {}
     used: list[CostRecord] = []
-    measured: list[tuple[int, Signature, Statistic, Statistic | None]] = []
+    values: list[_Value] = []
     for record in records:
         reason = _skip_reason(record)
         if reason:
             skipped[reason] = skipped.get(reason, 0) + 1
             continue
-        for part in _record_stages(space, record):
-            measured.append((len(used), *part))
+        values += _values(space, record, len(used))
         used.append(record)
     _refuse_mixtures(used)
-    if not measured:
+    if not values:
         raise ModelError(
             f"no usable cost record among {len(records)} to train on; skipped: {skipped or 'none'}"
         )
     index: dict[Signature, int] = {}
-    stage = np.array([index.setdefault(sig, len(index)) for _, sig, _, _ in measured], dtype=np.int64)
-    of_record = np.array([i for i, _, _, _ in measured], dtype=np.int64)
+    stage = [index.setdefault(signature(part), len(index)) for value in values for part in value.parts]
+    of_record = np.array([value.record for value in values], dtype=np.int64)
     clocks = ClockRoles.of(table).clocks_ghz([record.actual for record in used])[of_record]
-    latency, latency_noise = _log_values([latency for _, _, latency, _ in measured])
-    energy, energy_noise = _log_values([energy for _, _, _, energy in measured])
-    ids = sorted({record.backbone.arch_id for record in used})
-    group_of = {arch_id: i for i, arch_id in enumerate(ids)}
-    groups = np.array([group_of[record.backbone.arch_id] for record in used], dtype=np.int64)[of_record]
+    latency, latency_noise = _log_values([value.latency for value in values])
+    power, power_noise = _log_values([value.power for value in values])
+    ids = {arch_id: i for i, arch_id in enumerate(sorted({record.backbone.arch_id for record in used}))}
+    groups = np.array([ids[record.backbone.arch_id] for record in used], dtype=np.int64)[of_record]
     return CostRows(
-        tuple(index), stage, clocks, latency, energy - latency, latency_noise, energy_noise + latency_noise,
-        groups, tuple((record.session, record.row_no) for record in used), skipped,
+        tuple(index), np.array(stage, dtype=np.int64),
+        np.repeat(np.arange(len(values), dtype=np.int64), [len(value.parts) for value in values]),
+        clocks, latency, power, latency_noise, power_noise,
+        np.array([value.fused for value in values], dtype=np.bool_), groups,
+        tuple((record.session, record.row_no) for record in used), used[0].target.target_id, skipped,
     )  # fmt: skip
 
 
 def _skip_reason(record: CostRecord) -> str:
     if not record.valid:
         return "invalid"
-    if record.program != "stages":
-        return "not a 'stages' program"
-    if not record.stages and (record.heads or record.latency_ms is None):
-        return "no stage costs"
+    if record.latency_ms is None and not record.stages:
+        return "no latency"
     return ""
 
 
-def _record_stages(
-    space: BackboneSpace, record: CostRecord
-) -> list[tuple[Signature, Statistic, Statistic | None]]:
+def _values(space: BackboneSpace, record: CostRecord, i: int) -> list[_Value]:
+    """What the i-th record measured."""
     where = f"cost record {record.session} row {record.row_no}"
     if record.backbone.space != space.name:
         raise ModelError(
@@ -111,17 +132,46 @@ def _record_stages(
         )
     workload = space.workload(record.backbone, n_classes=record.n_classes)
     stages = workload.stages([position for position, _ in record.heads])
+    is_prefix = record.program == "prefix"
     if not record.stages:
         assert record.latency_ms is not None
-        return [(signature(stages[0]), record.latency_ms, record.energy_mj)]
-    expected = [(stage.kind, stage.position) for stage in stages]
-    found = [(stage.kind, stage.position) for stage in record.stages]
+        power = _mean_power(record.energy_mj, record.latency_ms)
+        return [_Value(i, stages, record.latency_ms, power, fused=is_prefix and len(stages) > 1)]
+    ends = [(2 * k + 2 if k < len(record.heads) else len(stages)) for k in range(len(record.heads) + 1)]
+    expected: list[tuple[str, int]] = [(stage.kind, stage.position) for stage in stages]
+    if is_prefix:
+        expected = [("prefix", stages[end - 1].position) for end in ends]
+    found = [(cost.kind, cost.position) for cost in record.stages]
     if expected != found:
         raise ModelError(f"{where}: stages {found} do not fit its exits, which make {expected}")
-    return [
-        (signature(stage), cost.latency_ms, cost.energy_mj)
-        for stage, cost in zip(stages, record.stages, strict=True)
+    parts = [stages[:end] for end in ends] if is_prefix else [(stage,) for stage in stages]
+    values = [
+        _Value(i, own, cost.latency_ms, _mean_power(cost.energy_mj, cost.latency_ms), fused=len(own) > 1)
+        for own, cost in zip(parts, record.stages, strict=True)
     ]
+    if record.energy_mj is not None and all(cost.energy_mj is None for cost in record.stages):
+        last = record.stages[-1].latency_ms if is_prefix else _sum([c.latency_ms for c in record.stages])
+        power = _mean_power(record.energy_mj, record.latency_ms or last)
+        values.append(_Value(i, stages, None, power))
+    return values
+
+
+def _mean_power(energy_mj: Statistic | None, latency_ms: Statistic) -> Statistic | None:
+    """Power in W over a time; relative variances of the two add up."""
+    if energy_mj is None:
+        return None
+    value = energy_mj.value / latency_ms.value
+    relative = np.hypot(
+        energy_mj.standard_error / energy_mj.value, latency_ms.standard_error / latency_ms.value
+    )
+    return Statistic(value, float(value * relative), min(energy_mj.n, latency_ms.n))
+
+
+def _sum(statistics: Sequence[Statistic]) -> Statistic:
+    errors = [statistic.standard_error for statistic in statistics]
+    return Statistic(
+        sum(s.value for s in statistics), float(np.linalg.norm(errors)), min(s.n for s in statistics)
+    )
 
 
 def _refuse_mixtures(records: Sequence[CostRecord]) -> None:
@@ -137,66 +187,3 @@ def _log_values(statistics: Sequence[Statistic | None]) -> tuple[FloatArray, Flo
     value = np.array([s.value if s is not None else np.nan for s in statistics], dtype=np.float64)
     error = np.array([s.standard_error if s is not None else np.nan for s in statistics], dtype=np.float64)
     return np.log(value), (error / value) ** 2
-
-
-@dataclass(frozen=True)
-class LatencyBaseline:
-    """A roofline-like sum: latency_ms = coefficients . terms, all coefficients >= 0.
-
-    Terms: dense and depthwise MACs over the compute clock, bytes over the memory and over the
-    compute clock, layers over the compute clock, layers, and 1 per stage.
-
-    Attributes:
-        coefficients: (7,) in ms per GMAC GHz, GB GHz, layer GHz, layer, stage.
-        floor_ms: the least it says, for stages that lack every term the fit relied on.
-    """
-
-    coefficients: FloatArray
-    floor_ms: float
-
-    @classmethod
-    def fit(
-        cls, work: StageWork, clocks_ghz: FloatArray, roles: ClockRoles, latency_ms: FloatArray
-    ) -> LatencyBaseline:
-        """Non-negative least squares on relative errors over n paired rows."""
-        terms = _baseline_terms(work, clocks_ghz, roles) / latency_ms[:, None]
-        scale = np.maximum(np.sqrt((terms**2).mean(axis=0)), 1e-300)
-        solution, _ = nnls(terms / scale, np.ones(len(terms)))
-        return cls(np.asarray(solution / scale), 1e-3 * float(latency_ms.min()))
-
-    def __call__(self, work: StageWork, clocks_ghz: FloatArray, roles: ClockRoles) -> FloatArray:
-        """Latency (n,), ms, of n paired rows."""
-        return np.asarray(np.maximum(self._parts_ms(work, clocks_ghz, roles).sum(axis=1), self.floor_ms))
-
-    def shares(self, work: StageWork, clocks_ghz: FloatArray, roles: ClockRoles) -> FloatArray:
-        """Shares (n, 3) of compute, memory and launches in the latency of n paired rows."""
-        parts = self._parts_ms(work, clocks_ghz, roles)
-        grouped = np.stack(
-            [parts[:, :2].sum(axis=1), parts[:, 2:4].sum(axis=1), parts[:, 4:6].sum(axis=1)], axis=1
-        )
-        return np.asarray(grouped / np.maximum(parts.sum(axis=1), self.floor_ms)[:, None])
-
-    def _parts_ms(self, work: StageWork, clocks_ghz: FloatArray, roles: ClockRoles) -> FloatArray:
-        return np.asarray(_baseline_terms(work, clocks_ghz, roles) * self.coefficients)
-
-
-def _baseline_terms(work: StageWork, clocks_ghz: FloatArray, roles: ClockRoles) -> FloatArray:
-    compute = roles.column(clocks_ghz, roles.compute)
-    memory = roles.column(clocks_ghz, roles.memory)
-    return np.stack(
-        [
-            work.dense_macs * 1e-9 / compute,
-            work.depthwise_macs * 1e-9 / compute,
-            work.bytes_moved * 1e-9 / memory,
-            work.bytes_moved * 1e-9 / compute,
-            work.n_layers / compute,
-            work.n_layers,
-            np.ones(len(compute)),
-        ],
-        axis=1,
-    )
-
-
-def rows_work(rows: CostRows) -> StageWork:
-    """Work totals (n,) of training rows."""
-    return stage_work(rows.signatures).take(rows.stage)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..spaces import ClockTable, Setting, Stage
-from .cost import CostRows, LatencyBaseline, rows_work
+from .cost import CostRows
 from .features import (
     N_SHARES,
     N_STAGE_FEATURES,
@@ -19,13 +21,66 @@ from .features import (
     stage_features,
     stage_work,
 )
+from .fitting import FittedQuantity, Fitter
+from .latency_baseline import LatencyBaseline, baseline_terms
 from .models import Design, IntArray, KernelPart, Model
 from .prediction import FloatArray, Paths
 from .random_features import row_noise
-from .selection import ModelSummary, TrainingRows, select_model
+from .selection import TrainingRows
+from .sums import SumRows, sums_of
 
 MAX_CACHED_STAGES = 20_000
 """Stages whose costs are kept; beyond it the cache starts afresh."""
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The m parts of training rows as the models see them.
+
+    Attributes:
+        stage_rows: (m, 17) features of their stages; work: their totals.
+        clocks_ghz: (m, domains); terms: (m, 7) of the baseline.
+        starts: (n,) first part of each value.
+    """
+
+    stage_rows: FloatArray
+    work: StageWork
+    clocks_ghz: FloatArray
+    terms: FloatArray
+    starts: IntArray
+    roles: ClockRoles
+
+    @classmethod
+    def of(cls, rows: CostRows, roles: ClockRoles) -> _Parts:
+        work = stage_work(rows.signatures).take(rows.stage)
+        clocks = rows.clocks_ghz[rows.row]
+        starts = np.searchsorted(rows.row, np.arange(len(rows.log_latency)))
+        return cls(
+            stage_features(rows.signatures)[rows.stage], work, clocks, baseline_terms(work, clocks, roles),
+            starts, roles,
+        )  # fmt: skip
+
+    def features(self, baseline: LatencyBaseline) -> FloatArray:
+        """(m, d)."""
+        shares = baseline.shares(self.terms)
+        return cost_features(self.stage_rows, self.work, self.clocks_ghz, self.roles, shares)
+
+
+def _fit_quantity(
+    fitter: Fitter, quantity: str, unit: str, rows: CostRows, measured: NDArray[np.bool_], y: FloatArray,
+    noise: FloatArray, x: FloatArray, offset: FloatArray, design: Design, seed: int,
+) -> FittedQuantity:  # fmt: skip
+    """A model of parts from the values (n,) that were measured: of stages one by one, or of sums of them.
+
+    Args:
+        x: (m, d) features of the parts; offset: (m,) what is known of their logs.
+    """
+    data = SumRows(x, offset, rows.row, y, noise, rows.fused, design).take(measured)
+    groups = rows.groups[measured]
+    if len(data.row) > len(data.y):
+        return fitter.fit_sums(quantity, unit, data, n_groups=len(np.unique(groups)), seed=seed)
+    single = TrainingRows(data.x, data.y - data.offset, data.noise_variance, groups, data.offset, design)
+    return fitter.fit(quantity, unit, single, seed=seed)
 
 
 class CostModel:
@@ -55,57 +110,34 @@ class CostModel:
 
     @classmethod
     def fit(
-        cls,
-        table: ClockTable,
-        rows: CostRows,
-        *,
-        candidates: Sequence[str],
-        seed: int,
-        chosen: Mapping[str, str] | None = None,
-    ) -> tuple[CostModel, tuple[ModelSummary, ...]]:
-        """Fit baseline, latency and power models to training rows.
-
-        Args:
-            candidates: model kinds, the preferred one first.
-            chosen: kinds by quantity (``log_latency``, ``log_power``), for which nothing is compared any more.
-        """
-        kinds = {quantity: (kind,) for quantity, kind in (chosen or {}).items()}
-        roles = ClockRoles.of(table)
-        work = rows_work(rows)
-        baseline = LatencyBaseline.fit(work, rows.clocks_ghz, roles, np.exp(rows.log_latency))
-        log_baseline = np.log(baseline(work, rows.clocks_ghz, roles))
-        shares = baseline.shares(work, rows.clocks_ghz, roles)
-        x = cost_features(stage_features(rows.signatures)[rows.stage], work, rows.clocks_ghz, roles, shares)
-        latency_rows = TrainingRows(
-            x, rows.log_latency - log_baseline, rows.latency_noise, rows.groups, log_baseline
-        )
-        latency, summary = select_model(
-            "log_latency",
-            "log ms",
-            latency_rows,
-            candidates=kinds.get("log_latency", candidates),
-            seed=seed,
-            score="log_latency" not in kinds,
-        )
-        summaries, power = [summary], None
-        counted = np.flatnonzero(np.isfinite(rows.log_power))
-        if len(counted):
-            # Clocks and what bounds a stage set most of its power: a function of its own beside the rest.
-            clocks_and_shares = range(N_STAGE_FEATURES, N_STAGE_FEATURES + N_SHARES + 2 * len(roles.domains))
-            power_rows = TrainingRows(
-                x, rows.log_power, rows.power_noise, rows.groups, np.zeros(len(x)),
-                design=Design((KernelPart(tuple(clocks_and_shares)), KernelPart(tuple(range(x.shape[1]))))),
-            ).take(counted)  # fmt: skip
-            power, summary = select_model(
-                "log_power",
-                "log W",
-                power_rows,
-                candidates=kinds.get("log_power", candidates),
-                seed=seed + 1,
-                score="log_power" not in kinds,
-            )
-            summaries.append(summary)
-        return cls(table, baseline, latency, power), tuple(summaries)
+        cls, table: ClockTable, rows: CostRows, *, fitter: Fitter, seed: int
+    ) -> tuple[CostModel, tuple[FittedQuantity, ...]]:
+        """Fit baseline, latency and power models to training rows."""
+        parts = _Parts.of(rows, ClockRoles.of(table))
+        timed = np.isfinite(rows.log_latency)
+        baseline = LatencyBaseline.fit(sums_of(parts.terms, parts.starts)[timed], rows.log_latency[timed])
+        x = parts.features(baseline)
+        log_baseline = np.log(baseline(parts.terms))
+        latency = _fit_quantity(
+            fitter, "log_latency", "log ms", rows, timed, rows.log_latency, rows.latency_noise, x, log_baseline,
+            Design(), seed,
+        )  # fmt: skip
+        counted = np.isfinite(rows.log_power)
+        if not counted.any():
+            return cls(table, baseline, latency.model, None), (latency,)
+        # The power of a sum is the mean of its parts', weighted by their shares in its time.
+        log_ms = log_baseline + latency.model.mean(x)[:, 0]
+        time = np.exp(log_ms - np.maximum.reduceat(log_ms, parts.starts)[rows.row])
+        log_share = np.log(time / np.add.reduceat(time, parts.starts)[rows.row])
+        # Clocks and what bounds a stage set most of its power: a function of its own beside the rest.
+        n_clocks = 2 * len(parts.roles.domains)
+        clocks_and_shares = range(N_STAGE_FEATURES, N_STAGE_FEATURES + N_SHARES + n_clocks)
+        design = Design((KernelPart(tuple(clocks_and_shares)), KernelPart(tuple(range(x.shape[1])))))
+        power = _fit_quantity(
+            fitter, "log_power", "log W", rows, counted, rows.log_power, rows.power_noise, x, log_share,
+            design, seed + 1,
+        )  # fmt: skip
+        return cls(table, baseline, latency.model, power.model), (latency, power)
 
     def register(self, stages: Sequence[Stage]) -> IntArray:
         """Row (r,) of each stage in the cache; equal stages share one."""
@@ -152,9 +184,9 @@ class CostModel:
 
     def _rows(self, stage: IntArray, clocks_ghz: FloatArray) -> tuple[FloatArray, FloatArray]:
         work = self._work.take(stage)
-        shares = self.baseline.shares(work, clocks_ghz, self.roles)
-        x = cost_features(self._features[stage], work, clocks_ghz, self.roles, shares)
-        return x, np.log(self.baseline(work, clocks_ghz, self.roles))
+        terms = baseline_terms(work, clocks_ghz, self.roles)
+        x = cost_features(self._features[stage], work, clocks_ghz, self.roles, self.baseline.shares(terms))
+        return x, np.log(self.baseline(terms))
 
     def medians(self, stages: Sequence[Stage], settings: Sequence[Setting]) -> tuple[FloatArray, FloatArray]:
         """Latency (n,) in ms and energy (n,) in mJ of n (stage, setting) pairs; energy NaN without a counter."""

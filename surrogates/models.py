@@ -155,6 +155,10 @@ def model_from_state(state: ModelState) -> Model:
         from .average import Average
 
         return Average.from_state(state)
+    if kind == "gp-sum":
+        from .sums import SumProcess
+
+        return SumProcess.from_state(state)
     raise ModelError(f"no predictor '{kind}'; known: {list(KINDS)}")
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,20 +23,28 @@ from safetensors.numpy import save as save_tensors
 
 from ..errors import ModelError
 from ..spaces import BackboneSpace, ClockTable
-from .cost import LatencyBaseline
 from .cost_model import CostModel
 from .features import FEATURE_VERSION
-from .models import Model, ModelState, model_from_state
+from .fitting import Earlier, FittedQuantity
+from .latency_baseline import N_TERMS, LatencyBaseline
+from .models import ModelState, model_from_state
 from .selection import CandidateScore, ModelSummary
 
 if TYPE_CHECKING:
     from .predictor_set import PredictorSet, Provenance
 
 FORMAT = "hadas-predictors"
-FORMAT_VERSION = 1
-MANIFEST = "predictors.json"
+FORMAT_VERSION = 2
+RELEASE = f"{FORMAT_VERSION}.{FEATURE_VERSION}"
+"""Sets of another release cannot be read."""
 
-Parts = tuple[BackboneSpace, Model, Model, CostModel, tuple[ModelSummary, ...], "Provenance"]
+MANIFEST = "predictors.json"
+QUANTITIES = ("final_accuracy", "exit_fractions", "log_latency", "log_power")
+
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, np.linalg.LinAlgError)
+"""What reading a forged manifest may raise."""
+
+Parts = tuple[BackboneSpace, ClockTable, dict[str, FittedQuantity], CostModel | None, "Provenance"]
 
 
 def _space_document(space: BackboneSpace) -> dict[str, Any]:
@@ -49,38 +58,41 @@ def _table_document(table: ClockTable) -> dict[str, Any]:
 def save_predictors(predictors: PredictorSet, directory: Path) -> None:
     """Write a predictor set; files of an earlier one in the same directory are replaced."""
     directory.mkdir(parents=True, exist_ok=True)
-    cost = predictors.cost_model
-    models: dict[str, Model] = {
-        "final_accuracy": predictors.final_model, "exit_fractions": predictors.exit_model,
-        "log_latency": cost.latency,
-    }  # fmt: skip
-    if cost.power is not None:
-        models["log_power"] = cost.power
     files: dict[str, bytes] = {}
-    values: dict[str, Any] = {}
-    for quantity, model in models.items():
-        state = model.state()
-        files[f"{quantity}.safetensors"] = save_tensors(
-            {name: np.ascontiguousarray(array) for name, array in state.arrays.items()}
+    models: dict[str, Any] = {}
+    for name, quantity in predictors.quantities.items():
+        state = quantity.model.state()
+        files[f"{name}.safetensors"] = save_tensors(
+            {key: np.ascontiguousarray(array) for key, array in state.arrays.items()}
         )
-        files |= {f"{quantity}.{name}.ubj": data for name, data in state.boosters.items()}
-        values[quantity] = {**state.values, "boosters": sorted(state.boosters)}
+        files |= {f"{name}.{member}.ubj": data for member, data in state.boosters.items()}
+        models[name] = {
+            "digest": quantity.digest, "summary": _finite(asdict(quantity.summary)),
+            "state": {**state.values, "boosters": sorted(state.boosters)},
+        }  # fmt: skip
     provenance = predictors.provenance
+    baseline = predictors.cost_model.baseline if predictors.has_costs else None
     manifest = {
         "format": FORMAT, "version": FORMAT_VERSION, "feature_version": FEATURE_VERSION,
         "space": _space_document(predictors.space), "table": _table_document(predictors.table),
         "provenance": {**asdict(provenance), "skipped": dict(provenance.skipped)},
-        "baseline": {
-            "coefficients": [float(c) for c in cost.baseline.coefficients], "floor_ms": cost.baseline.floor_ms,
+        "baseline": None if baseline is None else {
+            "coefficients": [float(c) for c in baseline.coefficients], "floor_ms": baseline.floor_ms,
         },
-        "models": values,
-        "summary": [_finite(asdict(summary)) for summary in predictors.summary],
+        "models": models,
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
     }  # fmt: skip
+    manifest["manifest_sha256"] = _manifest_digest(manifest)
     for name, data in files.items():
         (directory / name).write_bytes(data)
     # The manifest goes last: a directory without a matching one is an unfinished save.
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=1, allow_nan=False))
+
+
+def _manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest without the entry that holds it."""
+    content = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _finite(document: Any) -> Any:
@@ -91,39 +103,86 @@ def _finite(document: Any) -> Any:
     return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
-def load_parts(directory: Path, space: BackboneSpace, table: ClockTable) -> Parts:
+def load_parts(directory: Path, space: BackboneSpace, table: ClockTable, target_id: str | None) -> Parts:
     """Read what a :class:`PredictorSet` is made of.
 
     Raises:
-        ModelError: names the file at fault, or what differs from the given space and table.
+        ModelError: names the file at fault, or what differs from the given space, table and target.
     """
-    from .predictor_set import Provenance
-
     manifest = _read_manifest(directory / MANIFEST)
-    try:
+    with _damage_named(directory):
         _check_identity(manifest, space, table, directory)
-        models = {
-            quantity: _load_model(directory, quantity, values, manifest["sha256"])
-            for quantity, values in manifest["models"].items()
-        }
-        baseline = LatencyBaseline(
-            np.array(manifest["baseline"]["coefficients"], dtype=np.float64),
-            float(manifest["baseline"]["floor_ms"]),
-        )
-        origin = manifest["provenance"]
-        provenance = Provenance(
-            int(origin["n_classes"]), int(origin["seed"]), _row_ids(origin["accuracy_rows"]),
-            _row_ids(origin["cost_rows"]), dict(origin["skipped"]),
-        )  # fmt: skip
-        summary = tuple(_summary(document) for document in manifest["summary"])
-        cost = CostModel(table, baseline, models["log_latency"], models.get("log_power"))
-        return space, models["final_accuracy"], models["exit_fractions"], cost, summary, provenance
+        provenance = _provenance(manifest["provenance"])
+        if target_id is not None and provenance.target_id not in ("", target_id):
+            raise ModelError(f"{directory}: made for device {provenance.target_id}, not for {target_id}")
+        quantities = {name: _load_quantity(directory, name, manifest) for name in _names(manifest)}
+        cost = None
+        if "log_latency" in quantities:
+            power = quantities.get("log_power")
+            cost = CostModel(
+                table, _baseline(manifest["baseline"]), quantities["log_latency"].model,
+                None if power is None else power.model,
+            )  # fmt: skip
+        return space, table, quantities, cost, provenance
+
+
+def fitted_below(folder: Path) -> Earlier:
+    """Finds models in all sets that were saved in folders of a folder.
+
+    A set that is damaged, or of another release, is passed by: what it held is fitted again.
+    """
+
+    def find(quantity: str, digest: str) -> FittedQuantity | None:
+        for path in sorted(folder.glob(f"*/{MANIFEST}")):
+            try:
+                manifest = _read_manifest(path)
+                with _damage_named(path.parent):
+                    if quantity in manifest["models"] and manifest["models"][quantity]["digest"] == digest:
+                        return _load_quantity(path.parent, quantity, manifest)
+            except ModelError:
+                continue
+        return None
+
+    return find
+
+
+@contextmanager
+def _damage_named(directory: Path) -> Iterator[None]:
+    """Let whatever a damaged set raises be a :class:`ModelError` that says which, and what to do."""
+    try:
+        yield
     except ModelError as error:
         raise ModelError(f"{error}. {_remedy(directory)}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _DAMAGE as error:
         raise ModelError(
             f"{directory / MANIFEST}: damaged or incomplete ({error!r}). {_remedy(directory)}"
         ) from error
+
+
+def _names(manifest: Mapping[str, Any]) -> list[str]:
+    names = list(manifest["models"])
+    if unknown := sorted(set(names) - set(QUANTITIES)):
+        raise ModelError(f"{MANIFEST}: no quantities {unknown}; known: {list(QUANTITIES)}")
+    return names
+
+
+def _baseline(document: Mapping[str, Any]) -> LatencyBaseline:
+    coefficients = np.array(document["coefficients"], dtype=np.float64)
+    floor_ms = float(document["floor_ms"])
+    if coefficients.shape != (N_TERMS,) or not (np.isfinite(coefficients) & (coefficients >= 0)).all():
+        raise ValueError(f"baseline coefficients must be {N_TERMS} finite numbers, none negative")
+    if not (math.isfinite(floor_ms) and floor_ms > 0):
+        raise ValueError(f"floor_ms {floor_ms} must be positive")
+    return LatencyBaseline(coefficients, floor_ms)
+
+
+def _provenance(origin: Mapping[str, Any]) -> Provenance:
+    from .predictor_set import Provenance
+
+    return Provenance(
+        int(origin["n_classes"]), int(origin["seed"]), str(origin["target_id"]),
+        _row_ids(origin["accuracy_rows"]), _row_ids(origin["cost_rows"]), dict(origin["skipped"]),
+    )  # fmt: skip
 
 
 def _remedy(directory: Path) -> str:
@@ -143,6 +202,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     for field, current in (("version", FORMAT_VERSION), ("feature_version", FEATURE_VERSION)):
         if manifest.get(field) != current:
             raise ModelError(f"{path}: {field} {manifest.get(field)}; this release reads {current}. {remedy}")
+    if manifest.get("manifest_sha256") != _manifest_digest(manifest):
+        raise ModelError(f"{path}: altered since it was saved (SHA-256 differs). {remedy}")
     return manifest
 
 
@@ -166,18 +227,24 @@ def _check_identity(
             )
 
 
-def _load_model(
-    directory: Path, quantity: str, values: Mapping[str, Any], digests: Mapping[str, str]
-) -> Model:
+def _load_quantity(directory: Path, quantity: str, manifest: Mapping[str, Any]) -> FittedQuantity:
+    entry, digests = manifest["models"][quantity], manifest["sha256"]
     name = f"{quantity}.safetensors"
     try:
         arrays = load_tensors(_read(directory, name, digests))
     except SafetensorError as error:
         raise ModelError(f"{directory / name}: not a safetensors file ({error})") from error
+    for key, array in arrays.items():
+        # Infinite length scales say what a part of a kernel does not see; nothing else may be infinite.
+        allowed = ~np.isnan(array) if key.endswith("length_scale") else np.isfinite(array)
+        if array.dtype != np.float64 or not allowed.all():
+            raise ModelError(f"{directory / name}: '{key}' holds what is not a finite 64-bit number")
+    values = entry["state"]
     boosters = {
         str(member): _read(directory, f"{quantity}.{member}.ubj", digests) for member in values["boosters"]
     }
-    return model_from_state(ModelState(values, arrays, boosters))
+    model = model_from_state(ModelState(values, arrays, boosters))
+    return FittedQuantity(model, _summary(entry["summary"]), str(entry["digest"]))
 
 
 def _read(directory: Path, name: str, digests: Mapping[str, str]) -> bytes:

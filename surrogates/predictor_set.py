@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from ..datasets.records import AccuracyRecord, CostRecord
+from ..errors import ModelError
 from ..spaces import Backbone, BackboneSpace, ClockTable, Setting, Stage, Workload
 from .accuracy import accuracy_rows, fractions, usable_accuracy
 from .cost import cost_rows
 from .cost_model import CostDraws, CostModel, noise_of
 from .features import backbone_features, exit_features
+from .fitting import Earlier, FittedQuantity, Fitter, nothing_earlier
 from .models import IntArray, Model
-from .prediction import FloatArray, Prediction
-from .selection import ModelSummary, select_model
+from .prediction import FloatArray, Paths, Prediction
+from .selection import ModelSummary
 
 RowIds = tuple[tuple[str, int], ...]
 MAX_CACHED_WORKLOADS = 4096
@@ -42,73 +45,138 @@ class Provenance:
 
     Attributes:
         n_classes, seed: as given to :meth:`PredictorSet.fit`.
+        target_id: whose costs; empty without cost rows.
         accuracy_rows, cost_rows: (session, row) of the records used.
         skipped: how many records were not used, by reason.
     """
 
     n_classes: int
     seed: int
+    target_id: str
     accuracy_rows: RowIds
     cost_rows: RowIds
     skipped: Mapping[str, int]
 
 
 class PredictorSet:
-    """Everything a search asks of surrogates.  Made by :meth:`fit` or :meth:`load`."""
+    """Everything a search asks of surrogates.  Made by :meth:`fit` or :meth:`load`.
+
+    A set may lack accuracies or costs, if none were measured; what it lacks it refuses to predict.
+
+    Attributes:
+        quantities: the fitted models by name: ``final_accuracy``, ``exit_fractions``, ``log_latency``,
+            ``log_power``, as far as they were measured.
+    """
 
     def __init__(
-        self, space: BackboneSpace, final: Model, exits: Model, cost: CostModel,
-        summary: tuple[ModelSummary, ...], provenance: Provenance,
+        self, space: BackboneSpace, table: ClockTable, quantities: Mapping[str, FittedQuantity],
+        cost: CostModel | None, provenance: Provenance,
     ) -> None:  # fmt: skip
-        self.space, self.table = space, cost.table
-        self.final_model, self.exit_model, self.cost_model = final, exits, cost
+        self.space, self.table, self.quantities = space, table, dict(quantities)
         self.provenance = provenance
-        self._summary = summary
+        self._cost = cost
         self._workloads: dict[Backbone, Workload] = {}
 
     @classmethod
     def fit(
         cls, space: BackboneSpace, table: ClockTable, accuracy: Sequence[AccuracyRecord],
         costs: Sequence[CostRecord], *, n_classes: int, seed: int, candidates: tuple[str, ...] = ("gp", "xgb"),
+        earlier: Earlier = nothing_earlier, chosen: Mapping[str, str] | None = None,
     ) -> Self:  # fmt: skip
-        """Fit all predictors, each with the candidate that cross-validation prefers.
+        """Fit all predictors that there are rows for, each with the candidate that cross-validation prefers.
 
         Args:
-            accuracy, costs: records; invalid ones are never used.
+            accuracy, costs: records; invalid ones are never used, and either may be missing.
             n_classes: of the data set.
             seed: fixes everything random; the same records and seed give the same predictors.
             candidates: model kinds, the preferred one first.
+            earlier: where models of unchanged rows are found (see :func:`.persistence.fitted_below`).
+            chosen: kinds by quantity, for which nothing is compared any more.
 
         Raises:
-            ModelError: no usable record, or records that do not belong together.
+            ModelError: no usable record of either kind, or records that do not belong together.
         """
+        fitter = Fitter(candidates, chosen or {}, earlier)
+        quantities: dict[str, FittedQuantity] = {}
+        skipped: dict[str, int] = {}
         usable = usable_accuracy(space, accuracy)
-        final_rows, exit_rows = accuracy_rows(space, usable, n_classes=n_classes)
-        rows = cost_rows(space, table, costs)
-        final, final_summary = select_model(
-            "final_accuracy", "logit", final_rows, candidates=candidates, seed=seed
-        )
-        exits, exit_summary = select_model(
-            "exit_fractions", "logit", exit_rows, candidates=candidates, seed=seed + 1
-        )
-        cost, cost_summaries = CostModel.fit(table, rows, candidates=candidates, seed=seed + 2)
-        skipped = {f"cost: {reason}": n for reason, n in sorted(rows.skipped.items())}
         if len(usable) < len(accuracy):
             skipped["accuracy: invalid"] = len(accuracy) - len(usable)
-        provenance = Provenance(
-            n_classes, seed, tuple((r.session, r.row_no) for r in usable), rows.used, skipped
-        )
-        return cls(space, final, exits, cost, (final_summary, exit_summary, *cost_summaries), provenance)
+        if usable:
+            final, exits = accuracy_rows(space, usable, n_classes=n_classes)
+            quantities["final_accuracy"] = fitter.fit("final_accuracy", "logit", final, seed=seed)
+            quantities["exit_fractions"] = fitter.fit("exit_fractions", "logit", exits, seed=seed + 1)
+        cost: CostModel | None = None
+        used: RowIds = ()
+        target_id = ""
+        if any(record.valid for record in costs) or not usable:
+            rows = cost_rows(space, table, costs)
+            skipped |= {f"cost: {reason}": n for reason, n in sorted(rows.skipped.items())}
+            cost, found = CostModel.fit(table, rows, fitter=fitter, seed=seed + 2)
+            quantities |= {quantity.summary.quantity: quantity for quantity in found}
+            used, target_id = rows.used, rows.target_id
+        ids = tuple((record.session, record.row_no) for record in usable)
+        provenance = Provenance(n_classes, seed, target_id, ids, used, skipped)
+        return cls(space, table, quantities, cost, provenance)
 
     @property
     def summary(self) -> tuple[ModelSummary, ...]:
         """Per quantity: the model in use and how all candidates scored."""
-        return self._summary
+        return tuple(quantity.summary for quantity in self.quantities.values())
+
+    @property
+    def has_accuracy(self) -> bool:
+        """Whether accuracies are predicted."""
+        return "final_accuracy" in self.quantities
+
+    @property
+    def has_costs(self) -> bool:
+        """Whether latencies are predicted."""
+        return self._cost is not None
 
     @property
     def has_energy(self) -> bool:
         """Whether energy is predicted; without, every energy is NaN."""
-        return self.cost_model.power is not None
+        return self._cost is not None and self._cost.power is not None
+
+    @property
+    def cost_model(self) -> CostModel:
+        """Latency and power of stages.
+
+        Raises:
+            ModelError: no cost was measured.
+        """
+        if self._cost is None:
+            raise ModelError(
+                "these predictors know no costs: they were fitted without a valid cost row; measure one (hadas measure)"
+            )
+        return self._cost
+
+    @property
+    def final_model(self) -> Model:
+        """Model of final accuracy.
+
+        Raises:
+            ModelError: no accuracy was measured.
+        """
+        return self._accuracy_model("final_accuracy")
+
+    @property
+    def exit_model(self) -> Model:
+        """Model of exit fractions.
+
+        Raises:
+            ModelError: no accuracy was measured.
+        """
+        return self._accuracy_model("exit_fractions")
+
+    def _accuracy_model(self, quantity: str) -> Model:
+        if quantity not in self.quantities:
+            raise ModelError(
+                f"these predictors know no {quantity.replace('_', ' ')}: they were fitted without a valid accuracy row "
+                "that has it; measure one (hadas measure --accuracy)"
+            )
+        return self.quantities[quantity].model
 
     def workload(self, backbone: Backbone) -> Workload:
         """The workload of a backbone, cached."""
@@ -174,16 +242,21 @@ class PredictorSet:
         save_predictors(self, directory)
 
     @classmethod
-    def load(cls, directory: Path, space: BackboneSpace, table: ClockTable) -> Self:
+    def load(
+        cls, directory: Path, space: BackboneSpace, table: ClockTable, *, target_id: str | None = None
+    ) -> Self:
         """Read what :meth:`save` wrote; predictions come out bit for bit.
 
+        Args:
+            target_id: whose costs they must be of; ``None`` = whoever's.
+
         Raises:
-            ModelError: files missing or altered, or made for another space, clock table or
+            ModelError: files missing or altered, or made for another space, clock table, device or
                 feature version; says which.
         """
         from .persistence import load_parts
 
-        return cls(*load_parts(directory, space, table))
+        return cls(*load_parts(directory, space, table, target_id))
 
 
 def _sums(values: FloatArray, owner: IntArray, n: int) -> FloatArray:
@@ -198,9 +271,18 @@ class PredictorDraws:
         self._predictors, self._noise = predictors, include_noise
         # One stream per quantity: cost draws take two consecutive seeds.
         self._seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(3)]
-        self._final = predictors.final_model.paths(n_draws, self._seeds[0])
-        self._exits = predictors.exit_model.paths(n_draws, self._seeds[1])
-        self._cost = CostDraws(predictors.cost_model, n_draws, self._seeds[2], noise=include_noise)
+
+    @cached_property
+    def _final(self) -> Paths:
+        return self._predictors.final_model.paths(self.n_draws, self._seeds[0])
+
+    @cached_property
+    def _exits(self) -> Paths:
+        return self._predictors.exit_model.paths(self.n_draws, self._seeds[1])
+
+    @cached_property
+    def _cost(self) -> CostDraws:
+        return CostDraws(self._predictors.cost_model, self.n_draws, self._seeds[2], noise=self._noise)
 
     def final_accuracy(self, backbones: Sequence[Backbone]) -> FloatArray:
         """Fractions correct (s, k) of the final classifiers."""

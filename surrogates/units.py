@@ -70,7 +70,7 @@ def unit_slips(space: BackboneSpace, model: CostModel, rows: Sequence[CostRecord
 def _log_ratios(
     space: BackboneSpace, model: CostModel, rows: Sequence[CostRecord]
 ) -> dict[tuple[str, str], list[float]]:
-    """log(measured / predicted) of every row, the further one of its total and its stages' sum."""
+    """log(measured / predicted) of every row, the further one of its total and what its stages make of it."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for first in range(0, len(rows), _CHUNK):
         chunk = rows[first : first + _CHUNK]
@@ -93,7 +93,7 @@ def _measured(row: CostRecord, quantity: str) -> Iterator[float]:
         yield total.value
     counted = [part.value for part in parts if part is not None]
     if parts and len(counted) == len(parts):
-        yield sum(counted)
+        yield counted[-1] if row.program == "prefix" else sum(counted)
 
 
 def _row_medians(

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from hadas.datasets.evidence import Evidence
-from hadas.datasets.records import CostRecord, Statistic, Truth
+from hadas.datasets.records import CostRecord, StageCost, Statistic, Truth
 from hadas.errors import StudyError
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
 from hadas.measurement.hardware.simulation.profiles import PROFILES
@@ -23,6 +23,7 @@ from hadas.study.arrivals import Change, find_arrivals, fit_new, forget, leave_o
 from hadas.study.config import template
 from hadas.study.reporting import statements
 from hadas.surrogates import assessment
+from hadas.surrogates.sums import SumProcess
 
 from .running import hadas
 
@@ -255,8 +256,6 @@ def test_rows_that_cannot_be_used_are_counted_with_their_reason(study_file):
         "of a network that space 'mini' does not contain": replace(
             one, backbone=replace(one.backbone, resolution=31)
         ),
-        "of a 'prefix' program": replace(one, program="prefix"),
-        "without the costs of their stages": replace(one, stages=()),
         "with stages that do not fit their exits": replace(one, heads=(one.heads[0], one.heads[0])),
         "with other clocks than the device's": replace(
             one,
@@ -280,12 +279,37 @@ def test_rows_that_cannot_be_used_are_counted_with_their_reason(study_file):
     ]  # fmt: skip
 
 
-def test_rows_without_stages_are_of_use_where_the_total_is_one(study_file):
+def test_rows_of_sums_are_of_use_and_a_gap_between_programs_is_no_drift(study_file):
+    """Whole networks without stages, and prefix programs that are 8 % faster than their stages."""
     study = Study.open(study_file)
-    row = device_rows(study, "log:a")[0]
-    bare = replace(row, heads=(), stages=(), latency_ms=Statistic(5.0, 0.05, 9))
-    store_rows(study, [bare])
-    assert find_arrivals(study.findings).usable == (bare,)
+    rows = device_rows(study, "log:a")
+    row = next(row for row in rows if row.heads)
+    total = replace(row, stages=())
+    prefixes = []
+    for i, one in enumerate(rows):
+        ends = [*range(2, len(one.stages), 2), len(one.stages)]
+        stages = tuple(
+            StageCost(
+                "prefix", one.stages[end - 1].position,
+                Statistic(0.92 * sum(s.latency_ms.value for s in one.stages[:end]), 0.001, 9), None,
+            )
+            for end in ends
+        )  # fmt: skip
+        latency = stages[-1].latency_ms
+        prefixes.append(
+            replace(one, row_no=100 + i, program="prefix", stages=stages, latency_ms=latency, energy_mj=None)
+        )
+    store_rows(study, [total, *prefixes])
+    assert find_arrivals(study.findings).usable == (total, *prefixes)
+    change, _ = fit_new(study, lambda *_: None)
+    assert change is not None
+    assert change.n_rows == 1 + len(prefixes)
+    # Judged is the one row of a program per stage; the prefix rows are learned from, with a factor of their own.
+    assert [item.old.n_rows for item in change.assessments] == [1, 1]
+    assert change.factors == {"latency": 1.0, "energy": 1.0}
+    latency = study.fitted().cost_model.latency
+    assert isinstance(latency, SumProcess)
+    assert np.exp(latency.log_factor) == pytest.approx(0.92, abs=0.02)
 
 
 def test_a_report_says_which_costs_the_simulator_extrapolates(measured):

@@ -1,5 +1,6 @@
 """A tiny roofline device and made-up accuracies: data whose true function is known."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -58,6 +59,26 @@ def cost_record(
     )  # fmt: skip
 
 
+def prefix_record(record, *, factor=1.0):
+    """The same record as rows of prefix programs: cumulative costs, ``factor`` times what the stages add up to."""
+    ends = [*range(2, len(record.stages), 2), len(record.stages)]
+
+    def total(values):
+        error = np.linalg.norm([value.standard_error for value in values])
+        return Statistic(factor * sum(value.value for value in values), factor * float(error), 10)
+
+    stages = []
+    for end in ends:
+        own, energies = record.stages[:end], [stage.energy_mj for stage in record.stages[:end]]
+        energy = None if None in energies else total(energies)
+        position = record.stages[end - 1].position
+        stages.append(StageCost("prefix", position, total([stage.latency_ms for stage in own]), energy))
+    return replace(
+        record, program="prefix", stages=tuple(stages), latency_ms=stages[-1].latency_ms,
+        energy_mj=stages[-1].energy_mj,
+    )  # fmt: skip
+
+
 def true_fractions(space, backbone):
     """Fraction correct (P + 1,) at the exits and the end: grows with depth and with size."""
     workload = space.workload(backbone, n_classes=N_CLASSES)
@@ -110,7 +131,7 @@ def toy():
 
     return SimpleNamespace(
         space=space, table=table, measured=measured, unseen=unseen, costs=costs,
-        cost_records=costs(measured, 1), true_stage_cost=true_stage_cost, cost_record=cost_record,
+        cost_records=costs(measured, 1), true_stage_cost=true_stage_cost, cost_record=cost_record, prefix_record=prefix_record,
         accuracy_records=[accuracy_record(space, b, i) for i, b in enumerate(measured)],
         accuracy_record=accuracy_record, true_fractions=true_fractions, n_classes=N_CLASSES,
     )  # fmt: skip

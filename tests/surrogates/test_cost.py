@@ -8,8 +8,9 @@ import pytest
 from hadas.datasets.records import Statistic, Truth
 from hadas.errors import ModelError
 from hadas.spaces import CLOCK_TABLES, Exits, Setting, attentivenas_space
-from hadas.surrogates.cost import LatencyBaseline, cost_rows
+from hadas.surrogates.cost import cost_rows
 from hadas.surrogates.features import ClockRoles, StageWork
+from hadas.surrogates.latency_baseline import LatencyBaseline, baseline_terms
 
 
 def test_rows_are_stages_at_the_clocks_read_back(toy):
@@ -29,20 +30,42 @@ def test_rows_are_stages_at_the_clocks_read_back(toy):
 
 def test_unusable_records_are_counted_not_used(toy):
     good = toy.cost_records[0]
+    rows = cost_rows(toy.space, toy.table, [good, replace(good, valid=False, reason="throttled")])
+    assert rows.skipped == {"invalid": 1}
+    assert len(rows.log_latency) == len(good.stages)
+
+
+def test_whole_networks_and_prefixes_are_sums_of_stages(toy):
+    """What was measured as one number keeps being one, and names the stages that it is the sum of."""
+    good = next(record for record in toy.cost_records if len(record.heads) >= 2)
     bare = replace(good, heads=(), stages=())
-    records = [
-        good,
-        bare,
-        replace(good, valid=False, reason="throttled"),
-        replace(good, program="prefix"),
-        replace(good, stages=()) if good.heads else good,
-    ]
-    rows = cost_rows(toy.space, toy.table, records)
-    assert rows.skipped == {"invalid": 1, "not a 'stages' program": 1, "no stage costs": 1}
-    assert len(rows.log_latency) == len(good.stages) + 1
+    rows = cost_rows(toy.space, toy.table, [bare, replace(good, stages=()), toy.prefix_record(good)])
+    n_stages = len(good.stages)
+    ends = [*range(2, n_stages, 2), n_stages]
+    assert rows.n_parts.tolist() == [1, n_stages, *ends]
+    assert rows.fused.tolist() == [False, False] + [True] * len(ends)
     # A total without heads is one stage that holds the whole backbone.
-    whole = rows.signatures[rows.stage[-1]]
+    whole = rows.signatures[rows.stage[0]]
     assert sum(layer.macs for layer in whole[1]) == toy.space.workload(good.backbone, n_classes=10).macs
+    # Every part is the stage that a row of stages would have named.
+    stages = cost_rows(toy.space, toy.table, [good])
+    named = [stages.signatures[i] for i in stages.stage]
+    assert [rows.signatures[i] for i in rows.stage[1 : 1 + n_stages]] == named
+    assert [rows.signatures[i] for i in rows.stage[-n_stages:]] == named
+    assert np.exp(rows.log_latency[1]) == pytest.approx(good.latency_ms.value)
+
+
+def test_an_energy_of_the_whole_alone_is_used(toy):
+    """Stages timed one by one, energy counted over the whole pass."""
+    good = next(record for record in toy.cost_records if len(record.heads) >= 2)
+    timed = replace(good, stages=tuple(replace(stage, energy_mj=None) for stage in good.stages))
+    rows = cost_rows(toy.space, toy.table, [timed])
+    assert rows.n_parts.tolist() == [1] * len(good.stages) + [len(good.stages)]
+    assert np.isnan(rows.log_power[:-1]).all()
+    assert np.exp(rows.log_power[-1]) == pytest.approx(good.energy_mj.value / good.latency_ms.value)
+    # Its latency is in the stages' rows already.
+    assert np.isnan(rows.log_latency[-1])
+    assert np.isfinite(rows.log_latency[:-1]).all()
 
 
 def test_records_that_do_not_belong_together_are_refused(toy):
@@ -71,10 +94,11 @@ def test_baseline_finds_an_additive_device_exactly():
         + 50.0 * work.bytes_moved * 1e-9 / clocks[:, 1]
         + 0.03 * work.n_layers
     )
-    baseline = LatencyBaseline.fit(work, clocks, roles, true_ms)
-    np.testing.assert_allclose(baseline.coefficients, [4, 30, 50, 0, 0, 0.03, 0], atol=1e-6)
-    np.testing.assert_allclose(baseline(work, clocks, roles), true_ms, rtol=1e-6)
-    shares = baseline.shares(work, clocks, roles)
+    terms = baseline_terms(work, clocks, roles)
+    baseline = LatencyBaseline.fit(terms, np.log(true_ms))
+    np.testing.assert_allclose(baseline.coefficients, [4, 30, 50, 0, 0, 0.03, 0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(baseline(terms), true_ms, rtol=1e-5)
+    shares = baseline.shares(terms)
     np.testing.assert_allclose(shares.sum(axis=1), 1.0, rtol=1e-6)
     np.testing.assert_allclose(shares[:, 2], 0.03 * work.n_layers / true_ms, rtol=1e-4)
 

@@ -11,6 +11,7 @@ from hadas.datasets.records import OutcomeMatrix
 from hadas.errors import ModelError, OffTableFrequencyError
 from hadas.spaces import CLOCK_TABLES, ClockDomain, ClockTable, Setting, attentivenas_space
 from hadas.surrogates.accuracy import accuracy_rows, logits_of, usable_accuracy
+from hadas.surrogates.persistence import _manifest_digest
 from hadas.surrogates.predictor_set import PredictorSet
 
 
@@ -203,7 +204,7 @@ def test_one_record_of_each_is_enough_to_start(toy):
 
 
 def test_unknown_candidates_and_off_table_settings_are_refused(fitted, toy):
-    with pytest.raises(ModelError, match=r"no predictor 'forest'; known: \['gp', 'xgb'\]"):
+    with pytest.raises(ModelError, match=r"no predictor 'forest'; known: \['gp', 'xgb'"):
         PredictorSet.fit(
             toy.space,
             toy.table,
@@ -281,6 +282,7 @@ def test_damaged_files_are_named(saved, toy, tmp_path):
         def edit(data):
             manifest = json.loads(data)
             change(manifest)
+            manifest["manifest_sha256"] = _manifest_digest(manifest)  # as an attacker would
             return json.dumps(manifest).encode()
 
         return edit
@@ -296,7 +298,7 @@ def test_damaged_files_are_named(saved, toy, tmp_path):
         ("predictors.json", edited(lambda m: m.pop("baseline")), "damaged or incomplete.*baseline"),
         (
             "predictors.json",
-            edited(lambda m: m["models"]["log_latency"].update(kind="os.system")),
+            edited(lambda m: m["models"]["log_latency"]["state"].update(kind="os.system")),
             "no predictor 'os",
         ),
     ):
@@ -312,7 +314,8 @@ def test_manifest_cannot_reach_outside_its_directory(saved, toy, tmp_path):
     for file in directory.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     manifest = json.loads((copy / "predictors.json").read_text())
-    manifest["models"]["log_latency"]["boosters"] = ["../../secret"]
+    manifest["models"]["log_latency"]["state"]["boosters"] = ["../../secret"]
+    manifest["manifest_sha256"] = _manifest_digest(manifest)
     (copy / "predictors.json").write_text(json.dumps(manifest))
     with pytest.raises(ModelError, match="leaves the directory"):
         PredictorSet.load(copy, toy.space, toy.table)
