@@ -2,52 +2,43 @@
 
 Kernel: Matern-5/2 with one length scale per feature, or the sum of the design's parts (see
 ``kernels``).  Inputs and outputs are standardised, outputs are independent of each other.
-Prediction uses cached Cholesky factors, several times faster than a GPyTorch posterior.
+Prediction uses cached factors (``gp_posterior``), several times faster than a GPyTorch posterior;
+past :data:`MAX_EXACT_ROWS` rows all of them speak through inducing ones (``gp_sparse``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self, get_args
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from ..errors import ModelError
 from .checks import Scaling, checked_data, checked_rows, target_scaling
-from .gp_fit import MIN_NOISE, fit_hyper_parameters
-from .kernels import HyperParameters, PriorDraws, covariance, prior_variance
+from .gp_fit import fit_hyper_parameters
+from .gp_posterior import Posterior, condition
+from .gp_sparse import condition_on_inducing, inducing_rows
+from .kernels import HyperParameters
 from .models import Design, IntArray, KernelKind, KernelPart, ModelState
 from .prediction import FloatArray, Prediction
 from .threads import single_thread
 
-CHUNK_ROWS = 1024
-"""Rows per block of a prediction: large enough for BLAS, small enough for the cache."""
+MAX_EXACT_ROWS = 2000
+"""Rows of one output up to which its posterior is exact."""
 
-
-@dataclass(frozen=True)
-class _Output:
-    """One output's posterior.  ``x``: (n, d) standardised training rows."""
-
-    x: FloatArray
-    alpha: FloatArray
-    cholesky: FloatArray
-    row_noise: FloatArray
-    hyper: HyperParameters
-    y_mean: float
-    y_scale: float
-    typical_noise: float
+CANDIDATES_PER_INDUCING = 8
+"""Rows that an inducing row is chosen from, at most."""
 
 
 class GaussianProcess:
-    """Exact Gaussian-process regression; a :class:`hadas.surrogates.prediction.Predictor`.
+    """Gaussian-process regression; a :class:`hadas.surrogates.prediction.Predictor`.
 
     Args:
         names, units: of the m outputs.
-        seed: chooses the rows where there are more than the caps.
-        max_rows: rows that the posterior is conditioned on; of more, a random subset
-            (the first ``max_rows`` of a seeded permutation, kept in the given order).
-        fit_rows: rows of that subset that the hyper-parameters are fitted to, chosen alike.
+        seed: chooses rows where there are more than a step of the fit bears.
+        max_exact_rows: rows of an output up to which its posterior is exact.
+        n_inducing: inducing rows of an output that has more.
+        fit_rows: rows that the hyper-parameters are fitted to; of more, a random subset
+            (the first ``fit_rows`` of a seeded permutation, kept in the given order).
         max_iterations: L-BFGS iterations of that fit.
         design: the functions that add up, each with its kernel.
     """
@@ -56,14 +47,15 @@ class GaussianProcess:
 
     def __init__(
         self, names: tuple[str, ...] = ("y",), units: tuple[str, ...] = ("",), *, seed: int = 0,
-        max_rows: int = 1500, fit_rows: int = 400, max_iterations: int = 60,
-        design: Design | None = None,
+        max_exact_rows: int = MAX_EXACT_ROWS, n_inducing: int = 800, fit_rows: int = 400,
+        max_iterations: int = 60, design: Design | None = None,
     ) -> None:  # fmt: skip
         self.names, self.units, self.seed = names, units, seed
-        self.max_rows, self.fit_rows, self.max_iterations = max_rows, fit_rows, max_iterations
+        self.max_exact_rows, self.n_inducing = max_exact_rows, n_inducing
+        self.fit_rows, self.max_iterations = fit_rows, max_iterations
         self.design = design or Design()
         self._scaling: Scaling | None = None
-        self._outputs: tuple[_Output, ...] = ()
+        self._outputs: tuple[Posterior, ...] = ()
 
     def fit(
         self, x: FloatArray, y: FloatArray, noise_variance: FloatArray | None = None,
@@ -84,27 +76,29 @@ class GaussianProcess:
             scaled = self._scaling(x)
             outputs = []
             for column in range(y.shape[1]):
-                rows = self._subset(np.flatnonzero(np.isfinite(y[:, column])), self.max_rows)
+                rows = np.isfinite(y[:, column])
                 outputs.append(self._fit_output(scaled[rows], y[rows, column], noise[rows, column]))
             self._outputs = tuple(outputs)
         return self
 
-    def _subset(self, rows: IntArray, limit: int) -> IntArray:
-        if len(rows) <= limit:
-            return rows
-        chosen = np.random.default_rng(self.seed).permutation(len(rows))[:limit]
-        return np.asarray(rows[np.sort(chosen)])
-
-    def _fit_output(self, x: FloatArray, y: FloatArray, noise: FloatArray) -> _Output:
+    def _fit_output(self, x: FloatArray, y: FloatArray, noise: FloatArray) -> Posterior:
         y_mean, y_scale, varies = target_scaling(y)
         target, known = (y - y_mean) / y_scale, noise / y_scale**2
         hyper = HyperParameters.default(
             x.shape[1], self.design.parts or (KernelPart(tuple(range(x.shape[1]))),)
         )
         if varies and len(y) >= 3:
-            rows = self._subset(np.arange(len(y)), self.fit_rows)
+            rows = self._subset(len(y), self.fit_rows)
             hyper = fit_hyper_parameters(x[rows], target[rows], known[rows], hyper, self.max_iterations)
-        return condition(x, target, known, hyper, y_mean, y_scale)
+        if len(y) <= self.max_exact_rows:
+            return condition(x, target, known, hyper, y_mean, y_scale)
+        # The choice among more rows would cost more than it brings.
+        rows = self._subset(len(y), CANDIDATES_PER_INDUCING * self.n_inducing)
+        inducing = rows[inducing_rows(hyper, x[rows], self.n_inducing)]
+        return condition_on_inducing(x, target, known, hyper, y_mean, y_scale, inducing)
+
+    def _subset(self, n_rows: int, limit: int) -> IntArray:
+        return np.sort(np.random.default_rng(self.seed).permutation(n_rows)[:limit])
 
     @property
     def _fitted_scaling(self) -> Scaling:
@@ -124,24 +118,14 @@ class GaussianProcess:
         with single_thread():
             for column, output in enumerate(self._outputs):
                 noise[:, column] = output.typical_noise
-                for start in range(0, len(scaled), CHUNK_ROWS):
-                    rows = slice(start, start + CHUNK_ROWS)
-                    mean[rows, column], variance[rows, column] = _posterior(output, scaled[rows])
+                mean[:, column], variance[:, column] = output.moments(scaled)
         return Prediction(mean, variance, noise, self.names, self.units)
 
     def mean(self, x: FloatArray) -> FloatArray:
         """Posterior means (n, m) alone: several times faster than :meth:`predict`."""
         scaled = self._scaled(x)
-        mean = np.empty((len(scaled), len(self._outputs)))
         with single_thread():
-            for column, output in enumerate(self._outputs):
-                for start in range(0, len(scaled), CHUNK_ROWS):
-                    rows = slice(start, start + CHUNK_ROWS)
-                    cross = covariance(output.hyper, scaled[rows], output.x)
-                    mean[rows, column] = output.y_mean + output.y_scale * (
-                        output.hyper.constant + cross @ output.alpha
-                    )
-        return mean
+            return np.stack([output.mean(scaled) for output in self._outputs], axis=1)
 
     def paths(self, n_draws: int, seed: int) -> GaussianProcessPaths:
         """Joint draws of the noise-free functions, as functions of the row."""
@@ -154,8 +138,8 @@ class GaussianProcess:
         for i, output in enumerate(self._outputs):
             hyper = output.hyper
             arrays |= {
-                f"{i}.x": output.x, f"{i}.alpha": output.alpha, f"{i}.cholesky": output.cholesky,
-                f"{i}.row_noise": output.row_noise, f"{i}.length_scale": hyper.length_scale,
+                f"{i}.x": output.x, f"{i}.alpha": output.alpha, f"{i}.whitening": output.whitening,
+                f"{i}.left_over": output.left_over, f"{i}.length_scale": hyper.length_scale,
                 f"{i}.signal_variance": hyper.signal_variance,
                 f"{i}.scalars": np.array([
                     hyper.noise_variance, hyper.constant, output.y_mean, output.y_scale, output.typical_noise,
@@ -164,6 +148,7 @@ class GaussianProcess:
         values = {
             "kind": self.kind, "names": list(self.names), "units": list(self.units), "seed": self.seed,
             "kernels": [list(output.hyper.kernels) for output in self._outputs],
+            "inducing": [output.inducing for output in self._outputs],
         }  # fmt: skip
         return ModelState(values, arrays)
 
@@ -181,23 +166,21 @@ class GaussianProcess:
         model = cls(tuple(names), tuple(units), seed=seed)
         kernels = _saved_kernels(state.values["kernels"], len(names))
         model._scaling = Scaling(arrays["input_mean"], arrays["input_scale"])
+        inducing = state.values["inducing"]
+        if not isinstance(inducing, list) or not all(isinstance(flag, bool) for flag in inducing):
+            raise TypeError("'inducing' must list true or false for every output")
         outputs = []
-        for i in range(len(names)):
+        for i, (names_of_kernels, is_inducing) in enumerate(zip(kernels, inducing, strict=True)):
             noise, constant, y_mean, y_scale, typical = (float(v) for v in arrays[f"{i}.scalars"])
-            signal = arrays[f"{i}.signal_variance"]
-            hyper = HyperParameters(kernels[i], arrays[f"{i}.length_scale"], signal, noise, constant)
-            outputs.append(
-                _Output(
-                    arrays[f"{i}.x"],
-                    arrays[f"{i}.alpha"],
-                    arrays[f"{i}.cholesky"],
-                    hyper=hyper,
-                    row_noise=arrays[f"{i}.row_noise"],
-                    y_mean=y_mean,
-                    y_scale=y_scale,
-                    typical_noise=typical,
-                )
+            hyper = HyperParameters(
+                names_of_kernels, arrays[f"{i}.length_scale"], arrays[f"{i}.signal_variance"], noise, constant
             )
+            outputs.append(
+                Posterior(
+                    arrays[f"{i}.x"], arrays[f"{i}.alpha"], arrays[f"{i}.whitening"],
+                    arrays[f"{i}.left_over"], is_inducing, hyper, y_mean, y_scale, typical,
+                )
+            )  # fmt: skip
         model._outputs = tuple(outputs)
         return model
 
@@ -212,74 +195,23 @@ def _saved_kernels(saved: object, n_outputs: int) -> list[tuple[KernelKind, ...]
 
 
 class GaussianProcessPaths:
-    """Draws by pathwise conditioning: a prior draw plus the update that makes it meet the data.
-
-    Wilson et al. (2020), "Efficiently sampling functions from Gaussian process posteriors",
-    eq. 13: f(x) + k(x, X) (K + S)^-1 (y - f(X) - e), with f a prior draw from random Fourier
-    features and e a draw of the noise with covariance S.
-    """
+    """Joint draws of all outputs, each from its own posterior."""
 
     N_FEATURES = 1024
 
-    def __init__(self, outputs: tuple[_Output, ...], scaling: Scaling, n_draws: int, seed: int) -> None:
-        self._outputs, self._scaling, self.n_draws = outputs, scaling, n_draws
-        self._priors: list[PriorDraws] = []
-        self._updates: list[FloatArray] = []
+    def __init__(self, outputs: tuple[Posterior, ...], scaling: Scaling, n_draws: int, seed: int) -> None:
+        self._scaling, self.n_draws = scaling, n_draws
         with single_thread():
-            for column, output in enumerate(outputs):
-                rng = np.random.default_rng([seed, column])
-                prior = PriorDraws(output.hyper, self.N_FEATURES, n_draws, rng)
-                noise = rng.standard_normal((len(output.x), n_draws)) * np.sqrt(output.row_noise)[:, None]
-                missed = prior(output.x) + noise
-                correction = cho_solve((output.cholesky, True), missed)
-                self._priors.append(prior)
-                self._updates.append(np.ascontiguousarray(output.alpha[:, None] - correction))
+            self._draws = [
+                output.draws(self.N_FEATURES, n_draws, np.random.default_rng([seed, column]))
+                for column, output in enumerate(outputs)
+            ]
 
     def __call__(self, x: FloatArray) -> FloatArray:
         """Evaluate every draw at rows ``x`` (n, d); returns (s, n, m)."""
         scaled = self._scaling(checked_rows(x, len(self._scaling.mean)))
-        values = np.empty((self.n_draws, len(scaled), len(self._outputs)))
+        values = np.empty((self.n_draws, len(scaled), len(self._draws)))
         with single_thread():
-            for column, output in enumerate(self._outputs):
-                for start in range(0, len(scaled), CHUNK_ROWS):
-                    rows = slice(start, start + CHUNK_ROWS)
-                    draw = self._priors[column](scaled[rows])
-                    draw += covariance(output.hyper, scaled[rows], output.x) @ self._updates[column]
-                    draw = output.y_mean + output.y_scale * (output.hyper.constant + draw)
-                    values[:, rows, column] = draw.T
+            for column, draw in enumerate(self._draws):
+                values[:, :, column] = draw(scaled).T
         return values
-
-
-def _posterior(output: _Output, scaled: FloatArray) -> tuple[FloatArray, FloatArray]:
-    cross = covariance(output.hyper, scaled, output.x)
-    prior = prior_variance(output.hyper, scaled)
-    mean = output.y_mean + output.y_scale * (output.hyper.constant + cross @ output.alpha)
-    explained = solve_triangular(output.cholesky, cross.T, lower=True, check_finite=False)
-    variance = prior - np.einsum("ij,ij->j", explained, explained)
-    return mean, output.y_scale**2 * np.maximum(variance, 1e-12 * (prior + MIN_NOISE))
-
-
-def condition(
-    x: FloatArray,
-    target: FloatArray,
-    known: FloatArray,
-    hyper: HyperParameters,
-    y_mean: float,
-    y_scale: float,
-) -> _Output:
-    """Posterior of one output given its hyper-parameters.
-
-    Args:
-        x: (n, d) standardised rows; target: (n,) standardised; known: (n,) noise variance in
-            standardised units.
-    """
-    noise = known + max(hyper.noise_variance, MIN_NOISE)
-    total = covariance(hyper, x, x)
-    np.fill_diagonal(total, prior_variance(hyper, x) + noise)
-    factor, _ = cho_factor(total, lower=True)
-    cholesky = np.ascontiguousarray(np.tril(factor))
-    alpha = cho_solve((cholesky, True), target - hyper.constant)
-    typical = y_scale**2 * (max(hyper.noise_variance, MIN_NOISE) + float(np.median(known)))
-    return _Output(
-        np.ascontiguousarray(x), np.ascontiguousarray(alpha), cholesky, noise, hyper, y_mean, y_scale, typical
-    )

@@ -134,15 +134,6 @@ def test_known_noise_weighs_rows():
     assert np.abs(GaussianProcess().fit(x, y, vague).predict(x[:9]).mean).max() < 0.1
 
 
-def test_more_rows_than_the_cap_are_a_fixed_subset():
-    x, y = smooth_task(300)
-    model = GaussianProcess(max_rows=120, seed=4).fit(x, y)
-    again = GaussianProcess(max_rows=120, seed=4).fit(x, y)
-    assert model.state().arrays["0.x"].shape == (120, 3)
-    np.testing.assert_array_equal(model.predict(x).mean, again.predict(x).mean)
-    assert np.sqrt(np.mean((model.predict(x).mean - y) ** 2)) < 0.3
-
-
 def test_chunks_do_not_show():
     x, y = smooth_task(50)
     model = GaussianProcess().fit(x, y)
