@@ -13,8 +13,9 @@ import numpy as np
 from ..errors import ModelError
 from ..spaces import Backbone, BackboneSpace, ClockTable, Layer, Setting, Stage, Workload
 from .prediction import FloatArray
+from .shape_features import shape_features, workload_totals
 
-FEATURE_VERSION = 1
+FEATURE_VERSION = 2
 
 Signature = tuple[str, tuple[Layer, ...]]
 """What a stage costs depends on: its kind and its layers, not where on which backbone they stand."""
@@ -160,11 +161,10 @@ def cost_features(
 
 
 def backbone_features(space: BackboneSpace, backbone: Backbone, workload: Workload) -> FloatArray:
-    """Features (d,) of a backbone: the values its genes choose, and log MACs, log parameters, blocks."""
+    """Features (d,) of a backbone: the values its genes choose, then how its work is laid out over stages."""
     genome = space.encode(backbone)
     values = [variable.choices[int(index)] for variable, index in zip(space.variables, genome, strict=True)]
-    totals = [np.log(workload.macs), np.log(workload.params), float(len(workload.blocks))]
-    return np.array([*values, *totals], dtype=np.float64)
+    return np.concatenate([np.array(values, dtype=np.float64), shape_features(workload_totals(workload))[0]])
 
 
 def exit_features(space: BackboneSpace, backbone: Backbone, workload: Workload) -> FloatArray:

@@ -96,10 +96,12 @@ def test_exit_features_say_where_the_exit_stands():
     np.testing.assert_array_equal(in_stage + left + 1, [backbone.depth[int(s) - 1] for s in stage])
 
 
-def test_backbone_features_are_gene_values():
+def test_backbone_features_are_gene_values_and_the_layout_of_the_work():
     space = attentivenas_space()
     backbone = space.presets["a6"]
     row = backbone_features(space, backbone, space.workload(backbone, n_classes=1000))
     assert row[0] == 288
-    assert row[len(space.variables) + 2] == backbone.n_blocks
-    assert np.exp(row[len(space.variables)]) == pytest.approx(709e6, rel=0.01)
+    shape = row[len(space.variables) :]
+    assert np.exp(shape[:7]) - 0.5 == pytest.approx(backbone.depth)
+    assert np.exp(shape[-4]) - 0.5 == pytest.approx(backbone.n_blocks)
+    assert np.exp(shape[-3]) == pytest.approx(709e6, rel=0.01)

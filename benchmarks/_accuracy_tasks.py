@@ -1,0 +1,178 @@
+"""Accuracy: the networks of NAS-Bench-Macro, and the exits of HADAS's published backbones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+import pandas as pd
+from _predictor_tasks import DATA, Answer, Bound, FloatArray, IntArray, Split, Task, random_split
+from scipy.special import expit, logit
+from scipy.stats import kendalltau
+
+from hadas.spaces import attentivenas_space
+from hadas.surrogates.accuracy import accuracy_design, exit_design, repeat_noise
+from hadas.surrogates.calibration import central_interval
+from hadas.surrogates.features import exit_features
+from hadas.surrogates.selection import TrainingRows, select_model
+from hadas.surrogates.shape_features import N_TOTALS, StageTotals, shape_features, thermometer
+
+MACRO_FILE = DATA / "accuracy" / "nas_bench_macro_cifar10.csv.gz"
+EXITS_FILE = DATA / "accuracy" / "hadas_exit_accuracy_cifar100.csv"
+
+MACRO_STAGES = ((0, 1), (2, 3, 4), (5, 6, 7))
+"""Searched layers by resolution: the first of each stage halves it."""
+MACRO_KERNELS = (1, 3, 5)
+"""Kernel of each choice: none (identity), an MBConv of expansion 3, one of expansion 6."""
+MACRO_INPUT_DISTANCE = (1, 2, 2, 4, 4, 4, 8, 8)
+"""Pixels of the image between neighbours of what a layer's depthwise convolution reads."""
+
+
+def tasks() -> list[Task]:
+    """Final accuracy from 100 and 200 networks; exit fractions of a backbone never seen."""
+    return [_macro(100, 0.90), _macro(200, 0.925), _hadas_exits()]
+
+
+@cache
+def _macro_table() -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
+    """Choices (n, 8), logits of the three trainings (n, 3), and the totals MACs and parameters (n,)."""
+    table = pd.read_csv(MACRO_FILE)
+    choices = table[[f"op{i}" for i in range(8)]].to_numpy(dtype=np.int64)
+    trained = logit(table[[f"acc_seed{i}" for i in range(3)]].to_numpy(dtype=np.float64) / 100)
+    return choices, trained, table["flops"].to_numpy(np.float64), table["params"].to_numpy(np.float64)
+
+
+def macro_features() -> FloatArray:
+    """(n, d) of all networks of NAS-Bench-Macro: which choices, and how their work is laid out.
+
+    What a choice costs in a layer follows exactly from the totals, which are sums over layers and
+    are known of every network before any is trained.
+    """
+    choices, _, macs, params = _macro_table()
+    bits = np.stack([choices == 1, choices == 2], axis=2).reshape(len(choices), -1).astype(np.float64)
+    by_stage = []
+    for total in (macs, params):
+        cost, *_ = np.linalg.lstsq(np.hstack([bits, np.ones((len(bits), 1))]), total, rcond=None)
+        layers = (bits * cost[:-1]).reshape(len(choices), 8, 2).sum(axis=2)
+        smallest = [min(cost[2 * layer] for layer in stage) for stage in MACRO_STAGES]
+        summed = np.stack([layers[:, list(stage)].sum(axis=1) for stage in MACRO_STAGES], axis=1)
+        # Sums of least-squares solutions: an empty stage may come out at -1e-9.
+        by_stage.append((np.maximum(summed, 0.0), np.array(smallest)))
+    grown = (np.array(MACRO_KERNELS)[choices] - 1) * np.array(MACRO_INPUT_DISTANCE)
+    totals = StageTotals(
+        blocks=np.stack([(choices[:, list(s)] > 0).sum(axis=1) for s in MACRO_STAGES], axis=1).astype(float),
+        macs=by_stage[0][0], params=by_stage[1][0], network_macs=macs, network_params=params,
+        receptive_field_px=3.0 + grown.sum(axis=1), macs_unit=by_stage[0][1], params_unit=by_stage[1][1],
+    )  # fmt: skip
+    return np.hstack([thermometer(choices, 3), shape_features(totals)])
+
+
+def _fitted(rows: TrainingRows, x: FloatArray, seed: int) -> Answer:
+    """In percent, what the model that cross-validation inside the rows chooses says of rows ``x``."""
+    model, _ = select_model("accuracy", "logit", rows, candidates=("gp", "xgb"), seed=seed)
+    prediction = model.predict(x)
+    low, high = central_interval(prediction.mean, prediction.sd_total, 0.9)
+    return Answer(*(100 * np.asarray(expit(logits[:, 0])) for logits in (prediction.mean, low, high)))
+
+
+def _macro(n_train: int, tau: float) -> Task:
+    choices, trained, _, _ = _macro_table()
+    features = macro_features()
+    n_features = features.shape[1]
+
+    def ours(train: IntArray, test: IntArray, seed: int) -> Answer:
+        mean, noise = trained[train].mean(axis=1), repeat_noise(trained[train])
+        rows = TrainingRows(
+            features[train], mean, noise, np.arange(len(train)), np.zeros(len(train)),
+            accuracy_design(len(train), n_features, tuple(range(n_features - N_TOTALS, n_features))),
+        )  # fmt: skip
+        return _fitted(rows, features[test], seed)
+
+    return Task(
+        name=f"NAS-Bench-Macro accuracy, N={n_train}",
+        measured=100 * np.asarray(expit(trained)).mean(axis=1),
+        splits=random_split(len(choices), n_train),
+        ours=ours,
+        plain_columns=choices.astype(np.float64),
+        plain_log_target=False,
+        bounds=(Bound("tau", at_least=tau),),
+        floor={
+            "tau of one training with the mean of the two others": _one_against_two,
+            "tau that the noise of three trainings leaves to a perfect model": _noise_ceiling,
+        },
+    )
+
+
+def _one_against_two() -> float:
+    _, trained, _, _ = _macro_table()
+    return float(
+        np.mean(
+            [kendalltau(trained[:, i], np.delete(trained, i, 1).mean(axis=1)).statistic for i in range(3)]
+        )
+    )
+
+
+def _noise_ceiling() -> float:
+    """The measured means take the part of the truth, with the noise of a mean of three added once more."""
+    _, trained, _, _ = _macro_table()
+    mean, noise = trained.mean(axis=1), np.sqrt(trained.var(axis=1, ddof=1).mean() / 3)
+    again = mean + noise * np.random.default_rng(0).standard_normal(len(mean))
+    return float(kendalltau(mean, again).statistic)
+
+
+def _hadas_exits() -> Task:
+    table = pd.read_csv(EXITS_FILE)
+    table = table[table["is_final"] == 0].sort_values(["backbone", "block_index_0based"])
+    space = attentivenas_space()
+    names = sorted(table["backbone"].unique())
+    workloads = {name: space.workload(space.presets[name], n_classes=100) for name in names}
+    features = np.vstack([exit_features(space, space.presets[name], workloads[name]) for name in names])
+    owner = np.searchsorted(names, table["backbone"].to_numpy()).astype(np.int64)
+    right = table["top1"].to_numpy(np.float64)
+    blocks = [block for name in names for block in workloads[name].blocks[space.first_exit :]]
+    stage = np.array([block.stage for block in blocks])
+    in_stage = np.array([block.index_in_stage for block in blocks])
+
+    def ours(train: IntArray, test: IntArray, seed: int) -> Answer:
+        rows = TrainingRows(
+            features[train], logit(right[train] / 100), np.zeros(len(train)), owner[train],
+            np.zeros(len(train)), exit_design(space, features.shape[1]),
+        )  # fmt: skip
+        return _fitted(rows, features[test], seed)
+
+    def a0s_curve(train: IntArray, test: IntArray, seed: int) -> Answer:
+        # The smallest backbone that is not the one asked for, at the same relative depth.
+        smallest = train[owner[train] == owner[train].min()]
+        at = np.linspace(0, 1, len(smallest))
+        return Answer(np.interp(np.linspace(0, 1, len(test)), at, right[smallest]))
+
+    def same_place(train: IntArray, test: IntArray, seed: int) -> Answer:
+        return Answer(np.array([_at_place(right, stage, in_stage, train, row) for row in test]))
+
+    return Task(
+        name="HADAS exits, one of a0..a5 left out",
+        measured=right,
+        splits=_leave_one_out(owner),
+        ours=ours,
+        plain_columns=None,
+        bounds=(Bound("mae", at_most=1.2),),
+        alternatives={"a0's curve": a0s_curve, "mean at the stage and index": same_place},
+        judged=False,
+    )
+
+
+def _at_place(right: FloatArray, stage: IntArray, in_stage: IntArray, train: IntArray, row: int) -> float:
+    """Mean at the same stage and the nearest index in it that any backbone has."""
+    there = train[stage[train] == stage[row]]
+    apart = np.abs(in_stage[there] - in_stage[row])
+    return float(right[there[apart == apart.min()]].mean())
+
+
+def _leave_one_out(owner: IntArray) -> Callable[[int], Sequence[Split]]:
+    def splits(seed: int) -> Sequence[Split]:
+        return tuple(
+            Split(np.flatnonzero(owner != one), np.flatnonzero(owner == one)) for one in np.unique(owner)
+        )
+
+    return splits
