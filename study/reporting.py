@@ -15,6 +15,7 @@ import yaml
 from ..datasets.records import Truth
 from .assembly import ProgressCallback
 from .baselines import BASELINES
+from .calibration_view import calibration_rows
 from .findings import ASKED_FOR
 from .journal import MeasuredPoint, RoundSummary
 from .loop import Study
@@ -222,6 +223,7 @@ def report_content(study: Study) -> ReportContent:
         rounds=tuple(_round_row(summary) for summary in findings.summaries()),
         traces=tuple(_traces(study, groups)),
         checks=tuple(_prediction_checks(study)),
+        calibration=tuple(calibration_rows(study)),
         ledger=tuple(_ledger(study)),
         chosen=tuple(_chosen_row(study, point) for point in chosen),
         statements=tuple(statements(study)),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..datasets.records import Truth
 from .baselines import BASELINES
+from .calibration_view import correction_rows
 from .journal import RoundSummary, design_from_json
 from .ledger import duration
 from .loop import Study
@@ -254,6 +255,7 @@ def status_rows(study: Study) -> list[tuple[str, str]]:
         rows.append(("accuracy rows", f"{len(accuracy)}, {len(bad)} of them invalid"))
         rows += [(f"  {record.backbone.arch_id}", record.reason) for record in bad]
     rows += [("", round_line(summary, truth=study.truth)) for summary in findings.summaries()]
+    rows += correction_rows(study)
     rows.append(("next", _next_step(study)))
     return rows
 

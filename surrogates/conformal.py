@@ -24,14 +24,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from .models import group_folds, make_model
 from .prediction import FloatArray
+
+if TYPE_CHECKING:
+    from .selection import TrainingRows
+
+N_FOLDS = 4
+"""Groups of rows that are held out in turn."""
 
 LEVEL = 0.9
 """Level of the intervals that the factor makes hold; others follow as of a normal."""
@@ -107,6 +114,25 @@ class HeldOut:
 
     z: FloatArray
     proposed: NDArray[np.bool_]
+
+
+def held_out_errors(kind: str, data: TrainingRows, *, seed: int) -> FloatArray:
+    """Normalised errors (n,) of training rows, each predicted by a model that has seen no row of its group.
+
+    Args:
+        kind: of the model in use.
+
+    Raises:
+        ModelError: an unknown kind.
+    """
+    folds = group_folds(data.groups, N_FOLDS, np.random.default_rng([seed, N_FOLDS]))
+    z = np.empty_like(data.y)
+    for fold in np.unique(folds):
+        held = folds == fold
+        fresh = make_model(kind, "y", "", seed=seed, design=data.design)
+        predicted = data.take(np.flatnonzero(~held)).fit(fresh).predict(data.x[held])
+        z[held] = (data.y[held] - predicted.mean[:, 0]) / predicted.sd_total[:, 0]
+    return z
 
 
 def learn_correction(held_out: HeldOut, checked: Sequence[FloatArray] = ()) -> Correction:

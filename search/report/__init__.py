@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .content import (
     AccuracySpread,
+    CalibrationRow,
     ChosenRow,
     DesignRow,
     HypervolumeTrace,
@@ -18,6 +19,6 @@ from .content import (
 from .export import write_report
 
 __all__ = [
-    "AccuracySpread", "ChosenRow", "DesignRow", "HypervolumeTrace", "LedgerKind", "LedgerRow",
+    "AccuracySpread", "CalibrationRow", "ChosenRow", "DesignRow", "HypervolumeTrace", "LedgerKind", "LedgerRow",
     "PolicyNetwork", "PolicyRow", "PredictionCheck", "ReportContent", "RoundRow", "write_report",
 ]  # fmt: skip

@@ -13,6 +13,8 @@ from typing import Literal
 
 from ...datasets.records import Statistic, Target
 from ...spaces import Exits, Setting
+from ...surrogates.calibration import CalibrationSummary
+from ...surrogates.conformal import Correction
 
 LedgerKind = Literal["device", "training"]
 """Who was busy: the target device, or the accuracy side (training and evaluation)."""
@@ -110,6 +112,23 @@ class PredictionCheck:
     low_90: float
     high_90: float
     measured: float
+
+
+@dataclass(frozen=True)
+class CalibrationRow:
+    """How the predictions of one quantity erred at one place.
+
+    Attributes:
+        quantity: ``accuracy``, ``energy_mj`` or ``latency_ms``.
+        where: ``seeds, held out``, ``proposed, held out`` or ``proposed, beforehand``.
+        summary: of costs on the log scale (so that 0.01 is 1 %), of accuracy on its own (0..1).
+        correction: what intervals of the quantity are corrected by from now on; ``None`` = nothing was learned.
+    """
+
+    quantity: str
+    where: str
+    summary: CalibrationSummary
+    correction: Correction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +252,7 @@ class ReportContent:
             (``cheapest``, ``middle``, ``most accurate``).
         policy_notes: what a reader of the policies must know, in plain sentences.
         controller: the policy that the search counts on.
+        calibration: how predictions erred, by quantity and place.
     """
 
     study_name: str
@@ -255,6 +275,7 @@ class ReportContent:
     policies: Mapping[str, PolicyNetwork] = field(default_factory=dict)
     policy_notes: tuple[str, ...] = ()
     controller: str = "max-softmax"
+    calibration: tuple[CalibrationRow, ...] = ()
 
     @property
     def has_energy(self) -> bool:

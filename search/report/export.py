@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...measurement.accuracy.policies import interval_95
+from .calibration import verdict
 from .charts import Axis, Chart, Interval, LegendEntry, Panel, Series
-from .content import PolicyNetwork, PolicyRow, ReportContent
+from .content import CalibrationRow, PolicyNetwork, PolicyRow, ReportContent
 from .figures import all_charts
 from .page import render_page
 
@@ -62,6 +63,7 @@ def csv_tables(content: ReportContent) -> dict[str, list[dict[str, Cell]]]:
             }
             for c in content.checks
         ],
+        "calibration": [_calibration(row, content) for row in content.calibration],
         "ledger": [
             {
                 "what": row.what, "count": row.count, "seconds": row.seconds,
@@ -112,6 +114,19 @@ def _rounds(content: ReportContent) -> list[dict[str, Cell]]:
             cells[f"n_checked_{q}"] = row.n_checked.get(q)
         rows.append(cells | {"device_seconds": row.device_seconds, "training_seconds": row.training_seconds})
     return rows
+
+
+def _calibration(row: CalibrationRow, content: ReportContent) -> dict[str, Cell]:
+    found, used = row.summary, row.correction
+    return {
+        "quantity": row.quantity, "predictions": row.where, "n": found.n,
+        **{f"coverage_{100 * level:g}": share for level, share in found.coverage.items()},
+        "bias_sd": found.bias_sd, "spread_sd": found.spread_sd, "mean_sd": found.mean_sd,
+        "mean_width_90": found.mean_width_90, "crps": found.crps, "pit_distance": found.pit_distance,
+        "pit_p": found.pit_p, "pit": _joined(found.pit), "verdict": verdict(row),
+        "next_factor": None if used is None else used.factor, "next_shift_sd": None if used is None else used.shift,
+        "truth": content.truth(holds_costs=row.quantity != "accuracy"),
+    }  # fmt: skip
 
 
 def _chosen(content: ReportContent) -> list[dict[str, Cell]]:

@@ -6,13 +6,12 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from .calibration import calibration_charts
 from .charts import Axis, Chart, Interval, LegendEntry, Panel, Series, Symbol, cost_axis
 from .content import DesignRow, LedgerRow, PredictionCheck, ReportContent, RoundRow
+from .intervals import Z_90, wilson_interval
 from .policies import policy_chart
 from .wording import duration, percent, quantity_label, significant, with_error
-
-Z_90 = 1.645
-"""Half the width of a central 90 % interval, in standard errors of a normal value."""
 
 LOOP = "hadas"
 SEED = "seed"
@@ -58,6 +57,7 @@ def all_charts(content: ReportContent) -> tuple[Chart, ...]:
         charts.append(prediction_chart(content.checks))
     if any(count for row in content.rounds for count in row.n_checked.values()):
         charts.append(calibration_chart(content.rounds))
+    charts += calibration_charts(content.calibration)
     if content.ledger:
         charts.append(ledger_chart(content.ledger))
     return tuple(charts)
@@ -361,13 +361,6 @@ def _bias_series(rounds: Sequence[RoundRow], quantity: str, shift: float) -> Ser
         tuple(bias for _, bias in rows), kind="joined", size=7, y_error=errors,
         hover=tuple(f"{label}, round {row.round}\nbias {bias:+.2f} predicted sd" for row, bias in rows),
     )  # fmt: skip
-
-
-def wilson_interval(share: float, n: int) -> tuple[float, float]:
-    """Central 90 % interval of a share seen in ``n`` trials (Wilson 1927, the score interval)."""
-    centre = (share + Z_90**2 / (2 * n)) / (1 + Z_90**2 / n)
-    half = Z_90 / (1 + Z_90**2 / n) * math.sqrt(share * (1 - share) / n + Z_90**2 / (4 * n * n))
-    return centre - half, centre + half
 
 
 # -- the ledger ------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from math import isnan
 
 from ...datasets.records import Truth
 from .assets import SCRIPT, STYLE
+from .calibration import calibration_section
 from .charts import Chart, plotly_panel
 from .chosen import chosen_section
 from .content import ReportContent
@@ -51,6 +52,7 @@ def render_page(content: ReportContent, charts: Sequence[Chart]) -> str:
         *_figure(content, by_key, "hypervolume"),
         *_figure(content, by_key, "predictions"),
         *_figure(content, by_key, "calibration"),
+        calibration_section(content, by_key),
         _rounds(content),
         *_figure(content, by_key, "ledger"),
         _ledger(content),

@@ -18,6 +18,7 @@ from PIL import Image
 from hadas.datasets.records import Statistic, Target
 from hadas.search.report import (
     AccuracySpread,
+    CalibrationRow,
     ChosenRow,
     DesignRow,
     HypervolumeTrace,
@@ -29,12 +30,15 @@ from hadas.search.report import (
     RoundRow,
     write_report,
 )
+from hadas.search.report.calibration import calibration_charts, verdict
 from hadas.search.report.figures import all_charts, staircase, strategy_style, wilson_interval
 from hadas.search.report.gain import hypervolume_gain
 from hadas.search.report.page import render_page
 from hadas.search.report.policies import policy_finding
 from hadas.search.report.wording import duration, percent, significant
 from hadas.spaces import CLOCK_TABLES, PINNED, Exits, mini_space
+from hadas.surrogates.calibration import CalibrationSummary
+from hadas.surrogates.conformal import Correction
 
 _HOSTILE = "</script><script>alert(1)</script>"
 
@@ -88,7 +92,29 @@ def sample_content(*, mark: str = "SIMULATED", energy: bool = True) -> ReportCon
             for place, row in zip(("cheapest", "most accurate"), _ends(designs), strict=True)
         },
         policy_notes=("oracle: knows which exit is right.",),
+        calibration=_sample_calibration(rng, tuple(quantities)),
     )  # fmt: skip
+
+
+def _sample_calibration(rng: np.random.Generator, quantities: tuple[str, ...]) -> tuple[CalibrationRow, ...]:
+    places = (
+        ("seeds, held out", 48, 1.0, 0.0),
+        ("proposed, held out", 24, 1.5, 0.2),
+        ("proposed, beforehand", 18, 2.5, 0.9),
+    )
+    return tuple(
+        CalibrationRow(q, where, sample_calibration(rng, n, spread, bias), None if q == "accuracy" else Correction(1.31, 0.22, 48, 24, 18))
+        for q in quantities
+        for where, n, spread, bias in places
+    )  # fmt: skip
+
+
+def sample_calibration(rng: np.random.Generator, n: int, spread: float, bias: float) -> CalibrationSummary:
+    """Predictions of 3 with standard deviation 0.05, whose errors are spread and biased in units of it."""
+    sd = np.full(n, 0.05)
+    return CalibrationSummary.of_normal(
+        np.full(n, 3.0), sd, 3.0 + sd * (bias + spread * rng.standard_normal(n))
+    )
 
 
 def _ends(designs: tuple[DesignRow, ...]) -> tuple[DesignRow, DesignRow]:
@@ -334,6 +360,7 @@ def test_simulated_costs_are_marked_everywhere(simulated: Path) -> None:
         assert figure["layout"]["annotations"][0]["text"] == "SIMULATED"  # type: ignore[index]
     tables = sorted(simulated.parent.glob("*.csv"))
     assert [t.stem for t in tables] == [
+        "calibration",
         "chosen",
         "designs",
         "hypervolume",
@@ -416,7 +443,7 @@ def test_unfinished_study_has_a_report(tmp_path: Path) -> None:
     content = sample_content()
     bare = replace(
         content, designs=content.designs[:3], rounds=content.rounds[:1], traces=(), checks=(), chosen=(), ledger=(),
-        statements=(), accuracy_spread=None, policies={},
+        statements=(), accuracy_spread=None, policies={}, calibration=(),
     )  # fmt: skip
     page = write_report(bare, tmp_path)
     assert [path.stem for path in tmp_path.glob("*.png")] == ["front"]
@@ -572,3 +599,51 @@ def test_numbers_keep_three_digits(value: float | None, text: str) -> None:
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("n", "spread", "bias", "said"),
+    [
+        (200, 1.0, 0.0, "holds"),
+        (200, 2.0, 0.0, "intervals too narrow"),
+        (200, 0.3, 0.0, "wider than need be"),
+        (200, 1.0, 0.6, "measured more than predicted by 0.59 sd"),
+        (200, 1.0, -0.6, "measured less than predicted by 0."),
+        (12, 3.0, 2.0, "too few points to tell (12;"),
+    ],
+)
+def test_verdicts_on_predictions_say_what_is_wrong_and_nothing_else(
+    n: int, spread: float, bias: float, said: str
+) -> None:
+    summary = sample_calibration(np.random.default_rng(2), n, spread, bias)
+    words = verdict(CalibrationRow("latency_ms", "seeds, held out", summary))
+    assert said in words
+    assert words.count(";") == (1 if n < 20 else 0)
+
+
+def test_calibration_is_shown_in_words_table_and_figures(simulated: Path) -> None:
+    text = " ".join(_parsed(simulated).texts)
+    assert "too few points to tell (18; 20 at least)" in text
+    assert "Intervals of energy predicted next are 1.31 times as wide as the model says" in text
+    assert "Intervals of accuracy are not corrected yet" in text
+    rows = _csv(simulated.parent / "calibration.csv")
+    assert [row["predictions"] for row in rows[:3]] == [
+        "seeds, held out",
+        "proposed, held out",
+        "proposed, beforehand",
+    ]
+    assert {row["truth"] for row in rows if row["quantity"] == "accuracy"} == {"measured"}
+    assert {row["truth"] for row in rows if row["quantity"] == "latency_ms"} == {"SIMULATED"}
+    assert sum(float(share) for share in rows[0]["pit"].split()) == pytest.approx(1.0)
+
+
+def test_figures_of_calibration_leave_out_what_too_few_points_would_draw() -> None:
+    rows = sample_content().calibration
+    reliability, pit = calibration_charts(rows)
+    assert {series.name for panel in reliability.panels for series in panel.series} == {
+        "",
+        "seeds, held out",
+        "proposed, held out",
+    }
+    assert len(reliability.panels) == len(pit.panels) == 3
+    assert calibration_charts([row for row in rows if row.summary.n < 20]) == ()
