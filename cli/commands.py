@@ -19,7 +19,7 @@ from rich.markup import escape
 
 from .. import __version__
 from ..errors import HadasError
-from . import accuracy, beginning, devices, logs, steps
+from . import accuracy, beginning, devices, logs, predicting, steps
 from .printing import console
 
 app = typer.Typer(
@@ -73,6 +73,11 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (steps.fit, "Examples:  hadas fit my.yaml;  hadas fit my.yaml --new-only      (after hadas logs import)"),
     (steps.search, "Example:  hadas search my.yaml"),
     (steps.suggest, "Example:  hadas suggest my.yaml -n 8"),
+    (
+        predicting.predict,
+        "Examples:  hadas predict my.yaml --networks m2,largest --exits 5,8 --clocks 'gpu=854250000 emc=1600000000'\n\n"
+        "hadas predict my.yaml --design examples/designs.yaml --json",
+    ),
     (
         steps.run,
         "Example:  hadas run my.yaml      (interrupt at any time; the same command continues)",

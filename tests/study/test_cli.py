@@ -190,6 +190,7 @@ def test_steps_out_of_order_name_the_remedy(tmp_path):
         "space",
         "policies",
         "plan",
+        "predict",
     ],
 )
 def test_help_teaches_by_example(command):
