@@ -20,6 +20,8 @@ _STYLES: dict[str, tuple[str, Symbol, bool]] = {
 }
 _OTHER: tuple[str, Symbol, bool] = ("#a0703c", "cross", True)
 _REFERENCE_LINE = "#8b949e"
+_FEW = 60
+"""Histograms of fewer points have bins twice as wide."""
 
 _NOTE = (
     "“Seeds, held out”: networks that were measured before anything was searched, predicted by predictors "
@@ -100,16 +102,21 @@ def _reliability_panel(rows: Sequence[CalibrationRow]) -> Panel:
 
 def _pit_panel(rows: Sequence[CalibrationRow]) -> Panel:
     even = 100.0 / N_PIT_BINS
-    series = [Series("", _REFERENCE_LINE, (0.0, 1.0), (even, even), kind="line", dashed=True)]
+    series, top = [Series("", _REFERENCE_LINE, (0.0, 1.0), (even, even), kind="line", dashed=True)], 2 * even
     for row in rows:
-        edges = [i / N_PIT_BINS for i in range(N_PIT_BINS + 1)]
+        # Of few points every tenth holds next to none.
+        n_bins = N_PIT_BINS if row.summary.n >= _FEW else N_PIT_BINS // 2
+        merged = N_PIT_BINS // n_bins
+        shares = [sum(row.summary.pit[i : i + merged]) / merged for i in range(0, N_PIT_BINS, merged)]
+        edges = [i / n_bins for i in range(n_bins + 1)]
         x = [edge for pair in pairwise(edges) for edge in pair]
-        y = [100 * share for share in row.summary.pit for _ in range(2)]
+        y = [100 * share for share in shares for _ in range(2)]
         series.append(Series(row.where, _style(row.where)[0], tuple(x), tuple(y), kind="line"))
+        top = max(top, *y)
     return Panel(
         quantity_label(rows[0].quantity)[0],
-        Axis("share of the predicted distribution below the measurement", limits=(0.0, 1.0)),
-        Axis("measurements [%]"),
+        Axis("place in the predicted distribution", limits=(0.0, 1.0)),
+        Axis("measurements per tenth [%]", limits=(0.0, 1.05 * top)),
         tuple(series),
     )
 
@@ -150,34 +157,32 @@ def calibration_section(content: ReportContent, charts: dict[str, Chart]) -> str
         ("90 % width", True),
         ("CRPS", True),
     ]
-    columns += [("PIT distance", True), ("verdict", False)]
+    columns += [("PIT distance", True)]
     rows = [_cells(row) for row in content.calibration]
-    corrected = "".join(f"<li>{escaped(line)}</li>" for line in _correction_lines(content.calibration))
+    quantities = list(dict.fromkeys(row.quantity for row in content.calibration))
+    own = [[row for row in content.calibration if row.quantity == quantity] for quantity in quantities]
+    words = "".join(f"<li>{_in_words(some)}</li>" for some in own)
     body = (
-        f"<ul>{corrected}</ul>"
+        f"<ul>{words}</ul>"
         + "".join(figure(charts[key]) for key in ("reliability", "pit") if key in charts)
         + f'<p class="note">{_NOTE}</p>{table(columns, rows)}'
     )
     return section(content, "Do predictions hold?", body, key="calibration-page")
 
 
-def _correction_lines(rows: Sequence[CalibrationRow]) -> list[str]:
-    """What was concluded for the intervals that are predicted next, per quantity."""
-    lines = []
-    for quantity, row in {row.quantity: row for row in rows}.items():
-        label = quantity_label(quantity)[0]
-        used = row.correction
-        if used is None:
-            lines.append(
-                f"Intervals of {label} are not corrected yet: too few backbones are measured to hold any out."
-            )
-            continue
-        based = f"{used.n_random} seeds and {used.n_proposed} proposed points held out, {used.n_checked} predicted beforehand"
+def _in_words(rows: Sequence[CalibrationRow]) -> str:
+    """What the points say of the predictions of one quantity, and what was concluded for the next ones."""
+    label, used = quantity_label(rows[0].quantity)[0], rows[0].correction
+    said = "; ".join(f"{row.where}: {verdict(row)}" for row in rows)
+    if used is None:
+        then = "Intervals are not corrected yet: too few backbones are measured to hold any out."
+    else:
         shifted = f" and their middle is moved by {used.shift:+.2f} sd" if abs(used.shift) >= 0.005 else ""
-        lines.append(
-            f"Intervals of {label} predicted next are {used.factor:.2f} times as wide as the model says{shifted} ({based})."
+        then = (
+            f"Intervals predicted next are {used.factor:.2f} times as wide as the model says{shifted} (learned from "
+            f"{used.n_random} seeds and {used.n_proposed} proposed points held out, {used.n_checked} predicted beforehand)."
         )
-    return lines
+    return f"<b>{escaped(label)}</b>: {escaped(said)}. {escaped(then)}"
 
 
 def _cells(row: CalibrationRow) -> list[str]:
@@ -188,8 +193,8 @@ def _cells(row: CalibrationRow) -> list[str]:
         return f"{significant(100 * value)}&nbsp;{unit}"
 
     return [
-        escaped(label), escaped(row.where), str(found.n),
+        escaped(label), f'<span class="nowrap">{escaped(row.where)}</span>', str(found.n),
         *(f"{100 * share:.0f} %" for share in found.coverage.values()),
         f"{found.bias_sd:+.2f}", significant(found.spread_sd, 2), hundred(found.mean_sd),
-        hundred(found.mean_width_90), hundred(found.crps), f"{found.pit_distance:.2f}", escaped(verdict(row)),
+        hundred(found.mean_width_90), hundred(found.crps), f"{found.pit_distance:.2f}",
     ]  # fmt: skip

@@ -624,8 +624,11 @@ def test_verdicts_on_predictions_say_what_is_wrong_and_nothing_else(
 def test_calibration_is_shown_in_words_table_and_figures(simulated: Path) -> None:
     text = " ".join(_parsed(simulated).texts)
     assert "too few points to tell (18; 20 at least)" in text
-    assert "Intervals of energy predicted next are 1.31 times as wide as the model says" in text
-    assert "Intervals of accuracy are not corrected yet" in text
+    assert (
+        "Intervals predicted next are 1.31 times as wide as the model says and their middle is moved by +0.22 sd"
+        in text
+    )
+    assert "Intervals are not corrected yet: too few backbones" in text
     rows = _csv(simulated.parent / "calibration.csv")
     assert [row["predictions"] for row in rows[:3]] == [
         "seeds, held out",
