@@ -14,7 +14,9 @@ from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from _predictor_tasks import DATA, FloatArray, IntArray
+from _accuracy_tasks import MACRO_FILE, macro_features
+from _dvfs_tasks import tx2_runs
+from _predictor_tasks import FloatArray, IntArray
 from scipy.special import logit
 
 from hadas.datasets.records import CostRecord, Statistic
@@ -22,11 +24,14 @@ from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
 from hadas.measurement.hardware.simulation.simulator import simulated_device
 from hadas.search.ranking import front_indices
 from hadas.spaces import CLOCK_TABLES, Exits, mini_space
+from hadas.surrogates.accuracy import accuracy_design
 from hadas.surrogates.assessment import row_draws
 from hadas.surrogates.conformal import held_out_errors
-from hadas.surrogates.models import Design, KernelPart, group_folds
+from hadas.surrogates.models import Design, group_folds
 from hadas.surrogates.predictor_set import PredictorSet
 from hadas.surrogates.selection import TrainingRows, select_model
+from hadas.surrogates.setting_features import SettingFeatures
+from hadas.surrogates.shape_features import N_TOTALS
 
 N_CLASSES = 10
 N_DRAWS = 256
@@ -127,32 +132,27 @@ class TableProblem:
 
 def macro_problem(seed: int) -> TableProblem:
     """All 6,561 networks of NAS-Bench-Macro: accuracy of one training against exact FLOPs."""
-    table = pd.read_csv(DATA / "accuracy" / "nas_bench_macro_cifar10.csv.gz", dtype={"arch": str})
-    genes = table[[f"op{i}" for i in range(8)]].to_numpy(float)
-    log_work = np.log(table[["flops", "params"]].to_numpy(float))
-    x = np.column_stack([genes, log_work])
+    table = pd.read_csv(MACRO_FILE)
+    x = macro_features()
+    n_features, n_train = x.shape[1], 100
     accuracy = logit(table[f"acc_seed{seed % 3}"].to_numpy(float) / 100)
-    design = Design((KernelPart(tuple(range(8)), "categorical"), KernelPart(tuple(range(10)))))
     return TableProblem(
-        {"accuracy": accuracy}, x, design, {"accuracy": -1}, log_work[:, :1],
-        np.zeros(len(x), dtype=np.int64), n_train=100,
+        {"accuracy": accuracy}, x, accuracy_design(n_train, n_features, tuple(range(n_features - N_TOTALS, n_features))),
+        {"accuracy": -1}, np.log(table[["flops"]].to_numpy(float)), np.zeros(len(x), dtype=np.int64), n_train,
     )  # fmt: skip
 
 
 def tx2_problem(seed: int) -> TableProblem:
     """InceptionV3 on a TX2 at every number of cores and every clock: time against energy, per input size."""
-    table = pd.read_csv(DATA / "measurements" / "jetson_dvfs_runs.csv.gz", low_memory=False)
-    table = table[(table["source"] == "flexibo_opml19") & (table["quality"] == "measured")]
-    columns = table[["input_px", "n_cores", "cpu_mhz", "gpu_mhz", "emc_mhz"]].to_numpy(float)
-    x = np.column_stack([np.log(columns), 1000 / columns[:, 2:]])
-    measured = {
-        "time": np.log(table["time_s"].to_numpy(float)),
-        "energy": np.log(table["energy_raw"].to_numpy(float)),
-    }
-    strata = np.unique(columns[:, 0], return_inverse=True)[1].astype(np.int64)
+    time_rows, _ = tx2_runs("time_s")
+    energy_rows, _ = tx2_runs("energy_raw")
+    features = SettingFeatures.of(time_rows)
+    measured = {"time": np.log(time_rows.value), "energy": np.log(energy_rows.value)}
+    strata = np.unique(time_rows.totals["input_px"], return_inverse=True)[1].astype(np.int64)
     return TableProblem(
-        measured, x, Design(), {"time": 1, "energy": 1}, np.empty((len(x), 0)), strata, n_train=100
-    )
+        measured, features(time_rows), features.design("energy_mj"), {"time": 1, "energy": 1},
+        np.empty((len(strata), 0)), strata, n_train=100, candidates=("trend+gp", "trend+xgb"),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
