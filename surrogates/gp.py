@@ -82,7 +82,7 @@ class GaussianProcess:
         return self
 
     def _fit_output(self, x: FloatArray, y: FloatArray, noise: FloatArray) -> Posterior:
-        y_mean, y_scale, varies = target_scaling(y)
+        y_mean, y_scale, varies = target_scaling(y, noise)
         target, known = (y - y_mean) / y_scale, noise / y_scale**2
         hyper = HyperParameters.default(
             x.shape[1], self.design.parts or (KernelPart(tuple(range(x.shape[1]))),)
@@ -172,6 +172,11 @@ class GaussianProcess:
         outputs = []
         for i, (names_of_kernels, is_inducing) in enumerate(zip(kernels, inducing, strict=True)):
             noise, constant, y_mean, y_scale, typical = (float(v) for v in arrays[f"{i}.scalars"])
+            k = len(arrays[f"{i}.x"])
+            if arrays[f"{i}.whitening"].shape != (k, k):
+                raise ValueError(
+                    f"'{i}.whitening' has shape {arrays[f'{i}.whitening'].shape}; {k} rows need ({k}, {k})"
+                )
             hyper = HyperParameters(
                 names_of_kernels, arrays[f"{i}.length_scale"], arrays[f"{i}.signal_variance"], noise, constant
             )

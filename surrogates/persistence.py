@@ -29,8 +29,10 @@ from .fitting import Earlier, FittedQuantity
 from .latency_baseline import N_TERMS, LatencyBaseline
 from .models import ModelState, model_from_state
 from .selection import CandidateScore, ModelSummary
+from .ubjson import check_booster
 
 if TYPE_CHECKING:
+    from .prediction import FloatArray
     from .predictor_set import PredictorSet, Provenance
 
 FORMAT = "hadas-predictors"
@@ -39,6 +41,9 @@ RELEASE = f"{FORMAT_VERSION}.{FEATURE_VERSION}"
 """Sets of another release cannot be read."""
 
 MANIFEST = "predictors.json"
+MAX_BYTES = 2**30
+"""Of one file; a posterior of 1,500 rows has a fiftieth of it."""
+
 QUANTITIES = ("final_accuracy", "exit_fractions", "log_latency", "log_power")
 
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, np.linalg.LinAlgError)
@@ -124,6 +129,31 @@ def load_parts(directory: Path, space: BackboneSpace, table: ClockTable, target_
                 None if power is None else power.model,
             )  # fmt: skip
         return space, table, quantities, cost, provenance
+
+
+def check_answers(predictors: PredictorSet, directory: Path) -> None:
+    """Ask a loaded set once for everything, so that arrays that do not fit each other or the space show now.
+
+    Raises:
+        ModelError: it does not answer, or not with finite numbers.
+    """
+    with _damage_named(directory), np.errstate(all="ignore"):
+        genome = predictors.space.sample(1, np.random.default_rng(0))[0]
+        backbones, draws = [predictors.space.decode(genome)], predictors.draws(2, 0, include_noise=True)
+        answers: list[FloatArray] = []
+        if predictors.has_accuracy:
+            final, exits = predictors.final_accuracy(backbones), predictors.exit_fractions(backbones)
+            answers += [final.mean, final.sd_total, exits.mean, exits.sd_total]
+            answers += [draws.final_accuracy(backbones), *draws.exit_fractions(backbones)]
+        if predictors.has_costs:
+            stages = predictors.workload(backbones[0]).unit_stages()[:2]
+            settings = predictors.table.settings[:1]
+            costs = predictors.stage_costs(stages, settings)
+            drawn = draws.stage_costs(stages, [settings[0]] * len(stages))
+            answers += [costs.latency_ms, drawn[0]]
+            answers += [costs.energy_mj, drawn[1]] if predictors.has_energy else []
+        if not all(np.isfinite(answer).all() for answer in answers):
+            raise ModelError(f"{directory}: the models in it predict what is no finite number")
 
 
 def fitted_below(folder: Path) -> Earlier:
@@ -243,6 +273,13 @@ def _load_quantity(directory: Path, quantity: str, manifest: Mapping[str, Any]) 
     boosters = {
         str(member): _read(directory, f"{quantity}.{member}.ubj", digests) for member in values["boosters"]
     }
+    for member, data in boosters.items():
+        try:
+            check_booster(data)
+        except _DAMAGE as error:
+            raise ModelError(
+                f"{directory / f'{quantity}.{member}.ubj'}: not a model of trees ({error})"
+            ) from error
     model = model_from_state(ModelState(values, arrays, boosters))
     return FittedQuantity(model, _summary(entry["summary"]), str(entry["digest"]))
 
@@ -252,6 +289,8 @@ def _read(directory: Path, name: str, digests: Mapping[str, str]) -> bytes:
     if path.parent != directory:
         raise ModelError(f"{directory / MANIFEST}: file name '{name}' leaves the directory")
     try:
+        if path.is_symlink() or path.stat().st_size > MAX_BYTES:
+            raise ModelError(f"{path}: a link, or larger than {MAX_BYTES} bytes; hadas writes neither")
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot read the predictors ({error.strerror})") from error

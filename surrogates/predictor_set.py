@@ -254,9 +254,11 @@ class PredictorSet:
             ModelError: files missing or altered, or made for another space, clock table, device or
                 feature version; says which.
         """
-        from .persistence import load_parts
+        from .persistence import check_answers, load_parts
 
-        return cls(*load_parts(directory, space, table, target_id))
+        loaded = cls(*load_parts(directory, space, table, target_id))
+        check_answers(loaded, directory)
+        return loaded
 
 
 def _sums(values: FloatArray, owner: IntArray, n: int) -> FloatArray:

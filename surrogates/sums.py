@@ -218,8 +218,11 @@ class SumProcess:
         for field, shape in shapes.items():
             if arrays[field].shape != shape:
                 raise ValueError(f"'{field}' has shape {arrays[field].shape}; the others make it {shape}")
-        if len(value) and not (0 <= value.min() <= value.max() < n and 0 <= part.min() <= part.max() < u):
-            raise ValueError("'value' or 'part' points outside the arrays")
+        # Every value has a part, and every part belongs to a value.
+        if not np.array_equal(np.unique(value), np.arange(n)) or not np.array_equal(
+            np.unique(part), np.arange(u)
+        ):
+            raise ValueError("'value' or 'part' does not fit the arrays that it points to")
         posterior = _Posterior(
             hyper, arrays["x"], value, part, arrays["weight"], arrays["noise"], arrays["cholesky"],
             arrays["alpha"], scale, typical,
