@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 
 from hadas.search.world import DesignDraws
-from hadas.study import Study, calibrating
 from hadas.study.calibrating import learn, normal_checks, normalised_errors
-from hadas.study.config import template
 from hadas.study.journal import Check
 from hadas.study.worlds import Worlds
 from hadas.surrogates.conformal import Correction
@@ -94,26 +92,3 @@ def test_what_is_believed_of_designs_is_shifted_and_widened_where_it_is_predicte
     assert np.log(found.latency_ms).std() > 1.4 * np.log(drawn.latency_ms).std()
     assert np.log(found.latency_ms).mean() > np.log(drawn.latency_ms).mean() + 0.08
     np.testing.assert_array_equal(found.energy_mj, drawn.energy_mj)
-
-
-def test_held_out_backbones_are_predicted_by_predictors_that_never_saw_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(calibrating, "MIN_BACKBONES", 4)
-    monkeypatch.setattr(calibrating, "N_FOLDS", 2)
-    path = tmp_path / "study.yaml"
-    path.write_text(template("study.yaml", "smoke"))
-    study = Study.open(path)
-    study.measure()
-    worlds = study.worlds()
-    event = study.findings.event("calibration:0")
-    points = study.findings.loop_points()
-    held = [Check(**entry) for entry in event["held_out"]]
-    # Known backbones have no predicted accuracy at all; held out, every one of them has.
-    assert sum(check.quantity == "accuracy" for check in held) == len(points)
-    assert {check.arch_id for check in held} == {point.design.backbone.arch_id for point in points}
-    assert {check.round for check in held} == {0}
-    assert worlds.corrections["latency_ms"].n_random == len(points)
-    own = worlds.predictions([points[0].design], n_draws=64, seed=1)
-    assert [entry["quantity"] for entry in own] == ["energy_mj", "latency_ms"]
-    # Nothing is worked out twice.
-    monkeypatch.setattr(calibrating, "held_out_checks", None)
-    assert Study.open(path).worlds().corrections == worlds.corrections

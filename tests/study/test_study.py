@@ -10,8 +10,9 @@ from hadas.errors import HadasError, StudyError
 from hadas.measurement.hardware.measuring.protocol import QUICK
 from hadas.measurement.hardware.measuring.runner import MeasuredDevice
 from hadas.spaces import CLOCK_TABLES, Exits, mini_space
-from hadas.study import Study
+from hadas.study import Study, calibrating
 from hadas.study.config import template
+from hadas.study.worlds import Worlds
 
 from ..measurement.virtual_rig import BROKEN, Faults, VirtualRig
 
@@ -99,6 +100,24 @@ def test_models_of_other_rows_are_not_used(measured):
     second.fit()
     after = sorted(p.name for p in (measured.parent / "models" / "smoke").iterdir())
     assert len(after) == len(before) + 1
+
+
+def test_held_out_backbones_are_predicted_by_predictors_that_never_saw_them(measured, monkeypatch):
+    study = Study.open(measured)
+    predictors, points = study.fitted(), study.findings.loop_points(1)
+    assert calibrating.held_out_checks(study, predictors, lambda *_: None) == []  # of 4 backbones, none
+    monkeypatch.setattr(calibrating, "MIN_BACKBONES", 4)
+    monkeypatch.setattr(calibrating, "N_FOLDS", 2)
+    held = calibrating.held_out_checks(study, predictors, lambda *_: None)
+    # The accuracy of a known backbone is no prediction; held out, every one of them is predicted.
+    assert sum(check.quantity == "accuracy" for check in held) == len(points)
+    assert {check.arch_id for check in held} == {point.design.backbone.arch_id for point in points}
+    assert {check.round for check in held} == {0}
+    learned = calibrating.learn(held, [])
+    assert learned["latency_ms"].n_random == len(points)
+    own = Worlds.build(study.parts, predictors, study.findings.training_accuracy(1), learned)
+    predicted = own.predictions([points[0].design], n_draws=64, seed=1)
+    assert [entry["quantity"] for entry in predicted] == ["energy_mj", "latency_ms"]
 
 
 def test_own_designs_are_kept_apart(measured):
