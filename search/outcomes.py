@@ -1,13 +1,15 @@
 """Outcome matrices of backbones that nobody has trained exits on yet.
 
 A predictor says what fraction each exit gets right; which samples those are it does not say,
-and without that neither the shares of a controller nor its accuracy follow.  So the matrix
-of a measured backbone, the *donor*, is borrowed: exits are aligned by relative depth, and
-each column is tilted until it has the predicted fraction of right samples.  Samples turn
-wrong in the order of falling doubt (least sure first) and right in the order of how
-many measured backbones get them right at that depth.  The controller's thresholds are then
-cross-fitted anew on the donor's scores, so exits that are predicted to be better are
+and without that neither the shares of a controller nor its accuracy follow.  So the dependence
+between exits, and between exits and scores, is borrowed from measured backbones, the *donors*:
+exits are aligned by relative depth, and per exit the samples with the largest ease (see
+:mod:`hadas.surrogates.dependence`) are right, as many as predicted.  The controller's thresholds
+are then cross-fitted anew on the donors' scores, so exits that are predicted to be better are
 trusted with more samples.
+
+Every backbone depends on itself in its own way.  What is expected of an unmeasured one is had
+from a mosaic of donors, in which every image takes one of them; how sure that is, from single donors.
 
 Shapes: n samples, p exit positions of the backbone in question, e = p + 1 columns.
 """
@@ -23,10 +25,21 @@ from numpy.typing import NDArray
 from ..datasets.records import AccuracyRecord, OutcomeMatrix
 from ..errors import StudyError
 from ..measurement.accuracy.policies import DEFAULT_CONTROLLER, CrossFitter, ToleranceThresholds
+from ..surrogates.dependence import ExitDependence, normal_scores
 from .tables import FloatArray
 
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
+
+N_DONORS = 5
+"""Donors of a mosaic, and those that joint draws take turns with.
+
+Leave-one-out, true fractions given (``benchmarks/exit_dependence.py``): with five the oracle's accuracy
+is nearer than with one, and with more hardly nearer still.
+"""
+
+MAX_CACHED = 512
+"""Combinations of donors and numbers of positions that are kept ready."""
 
 
 @dataclass(frozen=True)
@@ -53,27 +66,34 @@ class OutcomeLibrary:
     ) -> None:
         """Args:
         records: accuracy rows of one split; invalid ones are ignored, the last of a backbone counts.
+            Rows that lack some exits say their fractions, but are no donors.
         controller: decides who leaves; its score also says how sure a donor's exit is.
 
         Raises:
-            StudyError: no valid row, or rows of different samples.
+            StudyError: no valid row with all exits, or rows of different samples.
         """
-        self._matrices: dict[str, OutcomeMatrix] = {
-            record.backbone.arch_id: record.calibration
-            for record in records
-            if record.valid and record.calibration is not None
-        }
-        if not self._matrices:
+        self._matrices: dict[str, OutcomeMatrix] = {}
+        complete: dict[str, bool] = {}
+        usable = [record for record in records if record.valid and record.calibration is not None]
+        first_exit = min((record.first_exit for record in usable), default=0)
+        for record in usable:
+            assert record.calibration is not None
+            self._matrices[record.backbone.arch_id] = record.calibration
+            complete[record.backbone.arch_id] = record.first_exit == first_exit
+        self._donors = tuple(self._matrices[arch_id] for arch_id, whole in complete.items() if whole)
+        if not self._donors:
             raise StudyError("no valid accuracy row: measure the accuracy of at least one backbone first")
-        self._donors = tuple(self._matrices.values())
         group = self._donors[0].group
-        if any(not np.array_equal(matrix.group, group) for matrix in self._donors):
+        if any(not np.array_equal(matrix.group, group) for matrix in self._matrices.values()):
             raise StudyError("accuracy rows judge different samples; a study needs rows of one split_id")
+        self._complete = complete
         self._controller = controller
         self._own: dict[str, Outcomes] = {}
-        self._tilts: dict[tuple[int, int], _Tilt] = {}
-        self._easiness: dict[int, FloatArray] = {}
+        self._fitted: dict[int, tuple[FloatArray, FloatArray]] = {}
+        self._ready: dict[tuple[tuple[int, ...], int], _Borrowed] = {}
         self._profiles: dict[int, FloatArray] = {}
+        # Copies of an image share a donor; halving keeps all donors in both folds of a cross-fit.
+        self._turn = np.asarray(np.unique(group, return_inverse=True)[1] // 2)
 
     @property
     def n_samples(self) -> int:
@@ -81,17 +101,17 @@ class OutcomeLibrary:
         return self._donors[0].n_samples
 
     def fractions(self, arch_id: str) -> FloatArray | None:
-        """(e,) measured fractions right of a backbone, ``None`` if it was not measured."""
+        """Measured fractions right of a backbone, the last that of its final classifier; ``None`` if it
+        was not measured.  Fewer than e where only the last exits were."""
         matrix = self._matrices.get(arch_id)
         return None if matrix is None else matrix.fractions
 
     def measured(self, arch_id: str) -> Outcomes | None:
-        """Measured outcomes with cross-fitted leave bits, ``None`` if there are none."""
-        matrix = self._matrices.get(arch_id)
-        if matrix is None:
+        """Measured outcomes with cross-fitted leave bits, ``None`` if there are none, or not at all exits."""
+        if not self._complete.get(arch_id, False):
             return None
         if arch_id not in self._own:
-            controller = self._controller
+            matrix, controller = self._matrices[arch_id], self._controller
             scores = controller.score.values(matrix)
             fitter = CrossFitter(scores, matrix.group, min_samples=controller.min_samples)
             leaves = fitter.leaves(matrix.correct, controller.tolerance)
@@ -99,15 +119,23 @@ class OutcomeLibrary:
         return self._own[arch_id]
 
     def borrowed(self, fractions: FloatArray) -> Outcomes:
-        """Outcomes of an unmeasured backbone with these (e,) predicted fractions right."""
-        return self.borrowed_from(self.nearest_donors(fractions, 1)[0], fractions)
+        """Outcomes of an unmeasured backbone with these (e,) predicted fractions right.
+
+        From a mosaic of the nearest donors: image by image another one's.
+        """
+        return self._borrowed(tuple(sorted(self.nearest_donors(fractions, N_DONORS))), fractions)
 
     def borrowed_from(self, donor: int, fractions: FloatArray) -> Outcomes:
-        """Outcomes tilted to (e,) fractions from a given donor."""
-        key = (donor, len(fractions) - 1)
-        if key not in self._tilts:
-            self._tilts[key] = self._tilt(*key)
-        correct, leaves = self._tilts[key].apply(fractions)
+        """Outcomes with (e,) fractions right that depend on each other as a given donor's."""
+        return self._borrowed((donor,), fractions)
+
+    def _borrowed(self, donors: tuple[int, ...], fractions: FloatArray) -> Outcomes:
+        key = (donors, len(fractions) - 1)
+        if key not in self._ready:
+            if len(self._ready) >= MAX_CACHED:
+                self._ready.clear()
+            self._ready[key] = self._prepared(*key)
+        correct, leaves = self._ready[key].apply(fractions)
         return Outcomes(correct.T, leaves.T, measured=False)
 
     def nearest_donors(self, fractions: FloatArray, n: int) -> list[int]:
@@ -120,40 +148,36 @@ class OutcomeLibrary:
         distance = np.abs(self._profiles[p] - fractions).mean(axis=1)
         return [int(i) for i in np.argsort(distance, kind="stable")[:n]]
 
-    def _tilt(self, donor: int, n_positions: int) -> _Tilt:
-        if n_positions not in self._easiness:
-            self._easiness[n_positions] = np.mean(
-                [m.correct[:, aligned_columns(n_positions, m.n_exits - 1)] for m in self._donors], axis=0
-            )
-        matrix = self._donors[donor]
-        columns = aligned_columns(n_positions, matrix.n_exits - 1)
-        return _Tilt(
-            matrix.correct[:, columns],
-            self._controller.score.values(matrix)[:, columns],
-            self._easiness[n_positions],
-            matrix.group,
-            self._controller,
-        )
+    def _prepared(self, donors: tuple[int, ...], n_positions: int) -> _Borrowed:
+        turn = self._turn % len(donors)
+        ease = np.empty((self.n_samples, n_positions + 1))
+        scores = np.empty_like(ease)
+        for i, donor in enumerate(donors):
+            own = turn == i
+            columns = aligned_columns(n_positions, self._donors[donor].n_exits - 1)
+            donor_ease, donor_scores = self._dependence(donor)
+            ease[own], scores[own] = donor_ease[np.ix_(own, columns)], donor_scores[np.ix_(own, columns)]
+        return _Borrowed(ease, scores, self._donors[0].group, self._controller)
+
+    def _dependence(self, donor: int) -> tuple[FloatArray, FloatArray]:
+        """Eases and scores of a donor, (n, its own exits), both on the normal scale, where donors compare."""
+        if donor not in self._fitted:
+            matrix = self._donors[donor]
+            scores = np.asarray(self._controller.score.values(matrix), dtype=np.float64)
+            ease = ExitDependence.fit(matrix.correct, scores, seed=donor).ease
+            self._fitted[donor] = (ease, normal_scores(scores))
+        return self._fitted[donor]
 
 
-class _Tilt:
-    """One donor aligned to p positions, ready to be tilted to any fractions."""
+class _Borrowed:
+    """Eases and scores aligned to p positions, ready for any fractions."""
 
     def __init__(
-        self,
-        correct: BoolArray,
-        scores: FloatArray,
-        easiness: FloatArray,
-        group: NDArray[np.int32],
-        controller: ToleranceThresholds,
+        self, ease: FloatArray, scores: FloatArray, group: NDArray[np.int32], controller: ToleranceThresholds
     ) -> None:
         self._fitter = CrossFitter(scores, group, min_samples=controller.min_samples)
         self._tolerance = controller.tolerance
-        # One order per column serves both directions: right samples by falling score,
-        # then wrong ones by falling easiness; the first `fraction * n` of it are right.
-        first = np.where(correct, -scores, -easiness)
-        second = np.where(correct, -easiness, -scores)
-        order = np.lexsort((second, first, ~correct), axis=0)
+        order = np.argsort(-ease, axis=0, kind="stable")
         self._place = np.empty_like(order)
         np.put_along_axis(self._place, order, np.arange(len(order))[:, None], axis=0)
 

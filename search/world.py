@@ -21,16 +21,8 @@ from ..spaces import Backbone, BackboneSpace, ClockTable, Setting, Stage, Worklo
 from ..surrogates.prediction import Prediction
 from .designs import Design
 from .objectives import controller_terms
-from .outcomes import OutcomeLibrary, Outcomes
+from .outcomes import N_DONORS, OutcomeLibrary, Outcomes
 from .tables import FloatArray, StaticFitness, Tables, pack_samples
-
-N_DONORS = 5
-"""Donors that joint draws take turns with.
-
-Leave-one-out over 13 backbones of a demo supernet trained for half its steps, true fractions
-given: the expected cost from the nearest donor is off by 11 % (standard deviation; bias -0.6 %),
-and a nominal 90 % interval from the spread of five donors covers the truth in 86 % of cases.
-"""
 
 
 class StageCostTable(Protocol):
@@ -239,7 +231,10 @@ class PredictedWorld:
             final = self._view.final_accuracy(missing)
             exits = self._view.exit_fractions(missing)
             borrowed = iter(
-                [self._library.borrowed(np.append(f, a)) for f, a in zip(exits, final, strict=True)]
+                [
+                    self._library.borrowed(_known_kept(np.append(f, a), self._library.fractions(b.arch_id)))
+                    for b, f, a in zip(missing, exits, final, strict=True)
+                ]
             )
         return [next(borrowed) if own is None else own for own in found]
 
@@ -279,7 +274,7 @@ def design_draws(
     """Push every joint draw through the exact aggregation for every design.
 
     The outcomes of a measured backbone are the same in all draws; those of an unmeasured one
-    are tilted, draw by draw, from its nearest donors in turn.  Expected cost = sum over the design's own stages
+    depend on each other as its nearest donors' do, draw by draw in turn.  Expected cost = sum over the design's own stages
     of the share of samples that reach it x the drawn cost of the stage.
     """
     s, n = draws.n_draws, len(designs)
@@ -313,12 +308,14 @@ def _terms_by_design(
     owned: dict[Backbone, list[int]] = {}
     for i, design in enumerate(designs):
         owned.setdefault(design.backbone, []).append(i)
-    unmeasured = [b for b in owned if library.fractions(b.arch_id) is None]
+    unmeasured = [b for b in owned if library.measured(b.arch_id) is None]
     drawn: dict[Backbone, FloatArray] = {}
     if unmeasured:
         final, exits = draws.final_accuracy(unmeasured), draws.exit_fractions(unmeasured)
         for i, backbone in enumerate(unmeasured):
-            drawn[backbone] = np.concatenate([exits[i], final[:, i : i + 1]], axis=1)
+            drawn[backbone] = _known_kept(
+                np.concatenate([exits[i], final[:, i : i + 1]], axis=1), library.fractions(backbone.arch_id)
+            )
     samples = pack_samples(np.ones(library.n_samples, dtype=bool))
     terms: dict[int, tuple[FloatArray, FloatArray]] = {}
     for backbone, members in owned.items():
@@ -340,6 +337,13 @@ def _terms_by_design(
             repeat = draws.n_draws // len(outcomes)
             terms[i] = (np.tile(found.loss, repeat), np.tile(found.weight, (repeat, 1)))
     return terms
+
+
+def _known_kept(predicted: FloatArray, measured: FloatArray | None) -> FloatArray:
+    """Predicted fractions (..., e), the last of them replaced by those that were measured."""
+    if measured is not None:
+        predicted[..., predicted.shape[-1] - len(measured) :] = measured
+    return predicted
 
 
 def _logistic(logit: FloatArray) -> FloatArray:

@@ -142,6 +142,8 @@ def predict_designs(
 def _predict(drawn: _Drawn, design: Design, rows: Sequence[CostRecord]) -> DesignPrediction:
     library = drawn.worlds.library
     known = library.fractions(design.backbone.arch_id)
+    # Of a backbone whose first exits were not measured, the fractions of the others are known.
+    n_unknown = 0 if known is None else len(design.mask) + 1 - len(known)
     point = drawn.points.get(design)
     fractions = tuple(_fraction_draws(draws, design.backbone) for draws in (drawn.clean, drawn.noisy))
     expected = tuple(drawn.worlds.design_draws([design], draws) for draws in (drawn.clean, drawn.noisy))
@@ -153,7 +155,7 @@ def _predict(drawn: _Drawn, design: Design, rows: Sequence[CostRecord]) -> Desig
     accuracy = [
         Estimate.of(
             name, "", fractions[0][:, column], fractions[1][:, column],
-            None if known is None else float(known[column]),
+            None if known is None or column < n_unknown else float(known[column - n_unknown]),
         )
         for name, column in zip(names, columns, strict=True)
     ]  # fmt: skip
@@ -182,8 +184,9 @@ def _predict(drawn: _Drawn, design: Design, rows: Sequence[CostRecord]) -> Desig
             measured = None if controller is None else getattr(controller, name)
             costs.append(Estimate.of(f"{quantity}, expected", unit, own[0], own[1], measured))
     costs += _stage_estimates(drawn, design, rows)
+    outcomes_measured = library.measured(design.backbone.arch_id) is not None
     sentences = distance_sentences(drawn.worlds.parts, design, rows, backbone_measured=known is not None)
-    return DesignPrediction(design, tuple(accuracy), shares, tuple(costs), sentences, known is not None)
+    return DesignPrediction(design, tuple(accuracy), shares, tuple(costs), sentences, outcomes_measured)
 
 
 def _fraction_draws(draws: PredictorDraws, backbone: Backbone) -> FloatArray:
@@ -204,7 +207,7 @@ def _outcome_draws(worlds: Worlds, design: Design, fractions: FloatArray) -> tup
     if measured is not None:
         outcomes = [measured]
     else:
-        from ..search.world import N_DONORS
+        from ..search.outcomes import N_DONORS
 
         donors = library.nearest_donors(fractions.mean(axis=0), N_DONORS)
         outcomes = [

@@ -1,6 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
+from hadas.datasets.records import OutcomeMatrix
 from hadas.errors import StudyError
 from hadas.search.baselines import backbone_only, presets_optimized, random_designs
 from hadas.search.designs import Design, evaluate_measured
@@ -67,37 +70,75 @@ class _Pessimist:
         return static.latency_ms, static.energy_mj
 
 
-def test_borrowed_outcomes_have_the_predicted_fractions_and_little_else_changes(library, records):
-    n = library.n_samples
+def test_borrowed_outcomes_have_the_predicted_fractions(library):
     fractions = np.linspace(0.2, 0.9, 10)
     borrowed = library.borrowed(fractions)
     assert not borrowed.measured
-    assert borrowed.correct.mean(axis=1) == pytest.approx(fractions, abs=0.5 / n + 1e-12)
-    # Asked for the donor's own fractions, the donor's own bits come back.
+    assert borrowed.correct.mean(axis=1) == pytest.approx(fractions, abs=0.5 / library.n_samples + 1e-12)
+    assert borrowed.leaves[-1].all()
+
+
+def test_asked_for_a_donors_own_fractions_its_own_bits_come_back(library, records):
     matrix = records[1].calibration
-    own = library.borrowed(matrix.fractions)
+    own = library.borrowed_from(1, matrix.fractions)
     assert np.array_equal(own.correct, matrix.correct.T)
     assert np.array_equal(own.leaves, library.measured(records[1].backbone.arch_id).leaves)
 
 
-def test_tilting_flips_the_least_confident_and_the_easiest_first(library, records):
+def test_bits_flip_no_further_than_fractions_ask(library, records):
+    """One exit becomes worse or better: so many samples flip there, all one way, and none elsewhere."""
     matrix, column = records[1].calibration, 5
-    donor = library.nearest_donors(matrix.fractions, 1)[0]
-    easiness = np.mean(
-        [r.calibration.correct[:, aligned_columns(matrix.n_exits - 1, r.calibration.n_exits - 1)[column]] for r in records],
-        axis=0,
-    )  # fmt: skip
-    right = matrix.correct[:, column]
     for change in (-40, 40):
         fractions = matrix.fractions.copy()
         fractions[column] += change / matrix.n_samples
-        tilted = library.borrowed_from(donor, fractions).correct[column]
-        flipped = tilted != right
+        moved = library.borrowed_from(1, fractions).correct
+        flipped = moved[column] != matrix.correct[:, column]
         assert flipped.sum() == 40
-        if change < 0:
-            assert matrix.confidence[flipped, column].max() <= matrix.confidence[tilted, column].min()
-        else:
-            assert easiness[flipped].min() >= easiness[~tilted].max()
+        assert (moved[column, flipped] == (change > 0)).all()
+        assert np.array_equal(np.delete(moved, column, 0), np.delete(matrix.correct.T, column, 0))
+
+
+def test_copies_of_an_image_take_one_donor(records):
+    """Copies that every donor judges alike stay alike in a mosaic of all donors."""
+    copied = []
+    for record in records:
+        first = np.arange(record.calibration.n_samples) // 3 * 3
+        columns = {
+            name: getattr(record.calibration, name)[first]
+            for name in ("correct", "confidence", "margin", "entropy")
+        }
+        copied.append(
+            dataclasses.replace(record, calibration=dataclasses.replace(record.calibration, **columns))
+        )
+    library = OutcomeLibrary(copied)
+    fractions = np.linspace(0.3, 0.8, 10)
+    leaves = library.borrowed(fractions).leaves.reshape(10, -1, 3)
+    # Scores are the images', so copies of one either all may leave or none.
+    assert (leaves == leaves[:, :, :1]).all()
+
+
+def test_a_row_without_exits_says_its_accuracy_and_is_no_donor(synthetic_world, formula_predictors, records):
+    space = synthetic_world.space
+    whole = records[2].calibration
+    last = {
+        name: getattr(whole, name)[:, -1:]
+        for name in ("correct", "confidence", "margin", "entropy", "predicted")
+    }
+    final = OutcomeMatrix(**last, group=whole.group)
+    backbone = space.decode(space.sample(1, np.random.default_rng(3))[0])
+    partial = dataclasses.replace(
+        records[2], backbone=backbone, first_exit=backbone.n_blocks, calibration=final, test=final
+    )
+    library = OutcomeLibrary([*records, partial])
+    assert library.measured(backbone.arch_id) is None
+    assert library.fractions(backbone.arch_id).tolist() == [whole.fractions[-1]]
+    profile = np.full(backbone.n_blocks - space.first_exit + 1, 0.5)
+    assert len(library.nearest_donors(profile, 10)) == len(records)
+    view = MeanView(space, formula_predictors)
+    world = PredictedWorld(space, synthetic_world.clock_table, view, library, n_classes=10)
+    tables = world.tables([backbone])
+    assert not tables.measured[0]
+    assert tables.correct[0, -1].mean() == pytest.approx(whole.fractions[-1])
 
 
 def test_columns_align_by_relative_depth():
@@ -201,8 +242,6 @@ def test_design_draws_do_not_depend_on_the_company(
 
 
 def test_library_refuses_what_cannot_be_joined(records, synthetic_world):
-    import dataclasses
-
     with pytest.raises(StudyError, match="at least one backbone"):
         OutcomeLibrary([dataclasses.replace(records[0], valid=False, reason="x", calibration=None)])
     other = dataclasses.replace(records[1].calibration, group=records[1].calibration.group + 1)
