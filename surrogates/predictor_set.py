@@ -105,11 +105,16 @@ class PredictorSet:
         if usable:
             final, exits = accuracy_rows(space, usable, n_classes=n_classes)
             quantities["final_accuracy"] = fitter.fit("final_accuracy", "logit", final, seed=seed)
-            quantities["exit_fractions"] = fitter.fit("exit_fractions", "logit", exits, seed=seed + 1)
+            if len(exits.y):  # only final accuracies are a beginning, too
+                quantities["exit_fractions"] = fitter.fit("exit_fractions", "logit", exits, seed=seed + 1)
         cost: CostModel | None = None
         used: RowIds = ()
         target_id = ""
-        if any(record.valid for record in costs) or not usable:
+        if not usable and not any(record.valid for record in costs):
+            raise ModelError(
+                f"nothing to fit: none of {len(accuracy)} accuracy rows and {len(costs)} cost rows is valid; measure some"
+            )
+        if any(record.valid for record in costs):
             rows = cost_rows(space, table, costs)
             skipped |= {f"cost: {reason}": n for reason, n in sorted(rows.skipped.items())}
             cost, found = CostModel.fit(table, rows, fitter=fitter, seed=seed + 2)
@@ -126,8 +131,13 @@ class PredictorSet:
 
     @property
     def has_accuracy(self) -> bool:
-        """Whether accuracies are predicted."""
+        """Whether final accuracies are predicted."""
         return "final_accuracy" in self.quantities
+
+    @property
+    def has_exits(self) -> bool:
+        """Whether exit fractions are predicted."""
+        return "exit_fractions" in self.quantities
 
     @property
     def has_costs(self) -> bool:
