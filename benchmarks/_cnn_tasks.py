@@ -7,6 +7,7 @@ would else stand on both sides.  Sources and caveats: the README of the data.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 
 import numpy as np
@@ -15,8 +16,10 @@ from _predictor_tasks import (
     DATA,
     Answer,
     Bound,
+    Contender,
     FloatArray,
     IntArray,
+    Split,
     Task,
     each_group,
     random_split,
@@ -27,6 +30,7 @@ from _predictor_tasks import (
 from hadas.surrogates.network_cost import NetworkCostModel
 from hadas.surrogates.network_features import standard_totals
 from hadas.surrogates.network_rows import NetworkRows
+from hadas.surrogates.transfer import TransferredCostModel
 
 PLAIN_COLUMNS = (
     "input_px", "params_conv", "params_bn", "params_fc", "flops", "n_layers", "n_conv", "n_bn", "n_fc",
@@ -133,6 +137,80 @@ REACH: Mapping[str, tuple[Bound, ...]] = {
 }
 
 
+NEW_BOARD_ROWS = 30
+
+
+@dataclass(frozen=True)
+class NewBoard:
+    """Latency of one board from all rows of another and a few of its own.
+
+    A fifth of the names is hidden from both boards.  Test rows are the hidden ones, or those whose network
+    at the same input size was measured on the other board.
+
+    Attributes:
+        source, target: boards.
+        hidden: whether the hidden names are the test, or else the networks that both boards know.
+    """
+
+    source: str
+    target: str
+    hidden: bool
+
+    def hidden_names(self, seed: int) -> frozenset[str]:
+        names = np.unique(log_of(self.target, "latency_ms")["model_name"].to_numpy(str))
+        order = np.random.default_rng([65, seed]).permutation(names)
+        return frozenset(order[: round(0.2 * len(order))])
+
+    def splits(self, seed: int) -> Sequence[Split]:
+        table, hidden = log_of(self.target, "latency_ms"), self.hidden_names(seed)
+        is_hidden = table["model_name"].isin(hidden).to_numpy()
+        rng = np.random.default_rng([66, seed])
+        train = np.sort(rng.permutation(np.flatnonzero(~is_hidden))[:NEW_BOARD_ROWS])
+        if self.hidden:
+            return (Split(train, np.flatnonzero(is_hidden)),)
+        key = ["model_name", "input_px"]
+        both = table[key].merge(log_of(self.source, "latency_ms")[key], on=key, how="left", indicator=True)
+        test = np.flatnonzero((both["_merge"] == "both").to_numpy() & ~is_hidden)
+        return (Split(train, np.setdiff1d(test, train)),)
+
+    def source_rows(self, seed: int) -> IntArray:
+        """Rows of the other board without the hidden names."""
+        names = log_of(self.source, "latency_ms")["model_name"]
+        return np.flatnonzero(~names.isin(self.hidden_names(seed)).to_numpy())
+
+    def transferred(self, train: IntArray, test: IntArray, seed: int) -> Answer:
+        """Our predictor."""
+        known, rows = rows_of(self.source, "latency_ms"), rows_of(self.target, "latency_ms")
+        source = NetworkCostModel.fit(known.take(self.source_rows(seed)), "latency_ms", seed=seed)
+        model = TransferredCostModel.fit(source, rows.take(train), seed=seed)
+        return Answer(*model.interval(rows.take(test), 0.9))
+
+    def alone(self, train: IntArray, test: IntArray, seed: int) -> Answer:
+        """The same predictor from the few rows of the new board alone."""
+        return learned(self.target, "latency_ms", "model_name", train, test, seed)
+
+    def constant_ratio(self, train: IntArray, test: IntArray, seed: int) -> Answer:
+        """What was measured on the other board times the median ratio; only for networks it has measured."""
+        key = ["model_name", "input_px"]
+        old = log_of(self.source, "latency_ms")[[*key, "latency_ms"]]
+        both = log_of(self.target, "latency_ms").merge(old, on=key, how="left", suffixes=("", "_old"))
+        value, before = both["latency_ms"].to_numpy(float), both["latency_ms_old"].to_numpy(float)
+        return Answer(before[test] * np.nanmedian(value[train] / before[train]))
+
+    def task(self, at_most: float) -> Task:
+        """The line of the table."""
+        which = "networks seen on neither" if self.hidden else "networks also seen there"
+        source, target = ("Nano" if b == "nano" else _label(b) for b in (self.source, self.target))
+        alternatives: dict[str, Contender] = {"its own rows alone": self.alone}
+        if not self.hidden:
+            alternatives["one constant ratio"] = self.constant_ratio
+        return Task(
+            f"{target} latency from {source} rows + {NEW_BOARD_ROWS}, {which}",
+            log_of(self.target, "latency_ms")["latency_ms"].to_numpy(float), self.splits, self.transferred,
+            None, (Bound("mape", at_most=at_most),), alternatives=alternatives,
+        )  # fmt: skip
+
+
 def tasks() -> list[Task]:
     """Every line of the table that is about whole networks."""
     found = [_unseen_names("tx2", quantity, REACH[quantity]) for quantity in QUANTITIES.values()]
@@ -140,4 +218,6 @@ def tasks() -> list[Task]:
         for quantity in QUANTITIES.values():
             found.append(_each_family(board, quantity))
             found += [_random_rows(board, quantity, n) for n in (100, 500)]
+    found.append(NewBoard("nano", "tx2", hidden=False).task(7.0))
+    found.append(NewBoard("nano", "tx2", hidden=True).task(12.0))
     return found

@@ -13,7 +13,6 @@ many sizes of one network would count as so many independent witnesses.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -24,15 +23,12 @@ from scipy.stats import norm
 from ..datasets.logs.tables import ForeignCost
 from ..errors import ModelError
 from .average import MixturePaths, stacking_weights
-from .models import Design, IntArray, KernelPart, Model, ModelState, group_folds, make_model, model_from_state
-from .network_features import (
-    NETWORK_FEATURE_VERSION,
-    known_totals,
-    network_features,
-    standard_totals,
-)
+from .models import IntArray, Model, ModelState, group_folds, make_model, model_from_state
+from .network_features import NETWORK_FEATURE_VERSION, standard_totals
+from .network_inputs import Columns, Inputs, View, inputs_of
 from .network_rows import NetworkRows
 from .prediction import FloatArray, Paths, Prediction
+from .roofline import Roofline, fit_roofline
 
 UNITS: Mapping[str, str] = {"latency_ms": "log ms", "energy_mj": "log mJ", "power_mw": "log mW"}
 """Quantities of a log, and the unit of their logarithms."""
@@ -42,26 +38,8 @@ MIN_HELD_GROUPS = 8
 """With fewer groups than this nothing is held out: members count alike, and intervals are the model's own."""
 
 MAX_WIDENING = 4.0
-"""Of intervals by what was seen on networks held out; they are never narrowed below two thirds."""
-
-SAME_CLOCK = 1e-3
-"""Relative difference up to which a clock that never changed in training counts as the same."""
-
-
-@dataclass(frozen=True)
-class View:
-    """How one member sees a network.
-
-    Attributes:
-        kind: of the model.
-        totals: the totals in it, by name; empty = all that are known.
-        shape: whether it sees what the network is like whatever its size.
-    """
-
-    kind: str
-    totals: tuple[str, ...]
-    shape: bool
-
+MAX_NARROWING = 0.8
+"""Limits of the factor that intervals are scaled by after what was seen on networks held out."""
 
 VIEWS: Mapping[str, View] = {
     "totals on a roofline": View("trend+gp", (), shape=False),
@@ -69,135 +47,6 @@ VIEWS: Mapping[str, View] = {
     "totals": View("gp", (), shape=False),
 }
 """The members that are compared and averaged."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What the columns of a model's inputs are; a model is asked about rows of the same kind only.
-
-    Attributes:
-        totals: names of the networks' totals.
-        clocks, knobs: names of settings that changed in training.
-        fixed: settings that did not, with their value.
-        devices: what the rows were measured on.
-    """
-
-    totals: tuple[str, ...]
-    clocks: tuple[str, ...]
-    knobs: tuple[str, ...]
-    fixed: Mapping[str, float]
-    devices: tuple[str, ...]
-
-    @classmethod
-    def of(cls, rows: NetworkRows) -> Self:
-        """Of training rows.
-
-        Raises:
-            ModelError: rows of several devices.
-        """
-        devices = tuple(str(device) for device in np.unique(rows.devices))
-        if len(devices) != 1:
-            raise ModelError(
-                f"rows of several devices {list(devices)}: fit one model per device, or carry one over to "
-                "another with 'transfer'"
-            )
-        settings = {**rows.clocks_ghz, **rows.knobs}
-        fixed = {name: float(column[0]) for name, column in settings.items() if np.ptp(column) == 0}
-        return cls(
-            known_totals(rows.totals),
-            tuple(name for name in rows.clocks_ghz if name not in fixed),
-            tuple(name for name in rows.knobs if name not in fixed),
-            fixed, devices,
-        )  # fmt: skip
-
-    def check(self, rows: NetworkRows) -> None:
-        """Refuse rows that the model was not made for.
-
-        Raises:
-            ModelError: names what differs.
-        """
-        given = known_totals(rows.totals)
-        if set(given) != set(self.totals):
-            raise ModelError(
-                f"networks are known by {sorted(given)}; the model was trained on {sorted(self.totals)}"
-            )
-        settings = {**rows.clocks_ghz, **rows.knobs}
-        wanted = {*self.clocks, *self.knobs, *self.fixed}
-        if set(settings) != wanted:
-            raise ModelError(f"settings are {sorted(settings)}; the model was trained on {sorted(wanted)}")
-        for name, value in self.fixed.items():
-            off = np.flatnonzero(np.abs(settings[name] - value) > SAME_CLOCK * max(abs(value), 1e-12))
-            if len(off):
-                raise ModelError(
-                    f"row {off[0]}: '{name}' is {settings[name][off[0]]:g}; in training it was always {value:g}, "
-                    "so nothing is known of its influence. Add measurements at other values"
-                )
-        others = sorted(set(map(str, rows.devices)) - set(self.devices))
-        if others:
-            raise ModelError(f"rows of {others}; the model was trained on {list(self.devices)}")
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Rows as numbers.
-
-    Attributes:
-        x: (n, d).
-        names: of the d columns; terms of the roofline begin with ``term:``.
-    """
-
-    x: FloatArray
-    names: tuple[str, ...]
-
-    def design(self, view: View, *, network_effect: bool) -> Design:
-        """What a member sees of the columns."""
-        kept = [
-            i for i, name in enumerate(self.names)
-            if (name.startswith("total:") and (not view.totals or name.removeprefix("total:") in view.totals))
-            or (name.startswith("shape:") and view.shape) or name.startswith("setting:")
-        ]  # fmt: skip
-        parts = [KernelPart(tuple(kept))] if kept else []
-        if network_effect:
-            parts.append(KernelPart((self.names.index("network"),), "categorical"))
-        terms = tuple(i for i, name in enumerate(self.names) if name.startswith("term:"))
-        return Design(parts=tuple(parts), terms=terms)
-
-
-def inputs_of(rows: NetworkRows, columns: Columns) -> Inputs:
-    """Features of rows that ``columns`` describes.
-
-    Raises:
-        ModelError: see :meth:`Columns.check`.
-    """
-    columns.check(rows)
-    found: dict[str, FloatArray] = {}
-    speed = {"compute": np.ones(len(rows)), "memory": np.ones(len(rows)), "launch": np.ones(len(rows))}
-    for name in columns.clocks:
-        clock = rows.clocks_ghz[name]
-        found[f"setting:log {name}"] = np.log(clock)
-        found[f"setting:1/{name}"] = 1.0 / clock
-    for resource, domains in (("compute", ("gpu", "cpu")), ("memory", ("emc",)), ("launch", ("cpu", "gpu"))):
-        domain = next((d for d in domains if d in columns.clocks), None)
-        if domain is not None:
-            speed[resource] = rows.clocks_ghz[domain]
-    for name in columns.knobs:
-        found[f"setting:{name}"] = np.asarray(rows.knobs[name], dtype=np.float64)
-    if columns.totals:
-        features = network_features({name: rows.totals[name] for name in columns.totals})
-        found |= {f"total:{name}": column for name, column in features.totals.items()}
-        found |= {f"shape:{name}": column for name, column in features.shape.items()}
-        found |= {
-            f"term:{name}": column / speed[name.split(".")[0]] for name, column in features.terms.items()
-        }
-    found["network"] = network_codes(rows.networks)
-    return Inputs(np.column_stack(list(found.values())), tuple(found))
-
-
-def network_codes(networks: np.ndarray) -> FloatArray:
-    """(n,) numbers that are equal where names are, whatever other names there are."""
-    unique, inverse = np.unique(networks, return_inverse=True)
-    codes = [int.from_bytes(hashlib.blake2b(str(n).encode(), digest_size=6).digest()) for n in unique]
-    return np.array(codes, dtype=np.float64)[inverse]
 
 
 class NetworkCostModel:
@@ -209,14 +58,16 @@ class NetworkCostModel:
         columns: what it may be asked about.
         weights: what each of the views is worth, by name.
         widening: factors of the standard deviation: of networks that were trained on, and of others.
+        roofline: coefficients of its terms, by name.
     """
 
     def __init__(
         self, quantity: str, unit: str, columns: Columns, members: Mapping[str, Model],
         weights: Mapping[str, float], networks: Sequence[str], widening: tuple[float, float],
+        roofline: Mapping[str, float],
     ) -> None:  # fmt: skip
         self.quantity, self.unit, self.columns = quantity, unit, columns
-        self.weights, self.widening = dict(weights), widening
+        self.weights, self.widening, self.roofline = dict(weights), widening, dict(roofline)
         self._members = dict(members)
         self._networks = frozenset(networks)
 
@@ -257,9 +108,12 @@ class NetworkCostModel:
             for name, view in views.items() if weights[name] > 0
         }  # fmt: skip
         weights = {name: weights[name] for name in members}
+        # Members are fitted to all rows, so what fits them to these rows is not seen in their own variances.
+        known = float(f"{np.sqrt(len(data.y) / max(len(data.y) - data.inputs.x.shape[1], 1)):.4g}")
         return cls(
-            quantity, unit, columns, members, weights, sorted(set(map(str, rows.networks))), (1.0, unseen)
-        )
+            quantity, unit, columns, members, weights, sorted(set(map(str, rows.networks))),
+            (min(known, MAX_WIDENING), unseen), data.roofline(),
+        )  # fmt: skip
 
     def predict(self, rows: NetworkRows) -> Prediction:
         """Means and variances (n, 1) of the quantity's logarithm; values of ``rows`` are not looked at.
@@ -268,7 +122,7 @@ class NetworkCostModel:
             ModelError: rows of another device, or with other totals or settings than it was trained on.
         """
         x = inputs_of(rows, self.columns).x
-        mixed = _mixture([m.predict(x) for m in self._members.values()], list(self.weights.values()))
+        mixed = mixture([m.predict(x) for m in self._members.values()], list(self.weights.values()))
         known, unknown = self.widening
         factor = (
             np.where([str(name) in self._networks for name in rows.networks], known, unknown)[:, None] ** 2
@@ -291,27 +145,26 @@ class NetworkCostModel:
         )
         return NetworkPaths(draws, self.columns)
 
+    def resource_shares(self, rows: NetworkRows) -> dict[str, FloatArray]:
+        """(n,) shares of work, weights, activations and launches in the roofline; empty without totals."""
+        inputs = inputs_of(rows, self.columns)
+        parts: dict[str, FloatArray] = {}
+        for name, coefficient in self.roofline.items():
+            part = coefficient * inputs.x[:, inputs.names.index(name)]
+            resource = next(r for key, r in _RESOURCES if key in name)
+            parts[resource] = parts.get(resource, np.zeros(len(rows))) + part
+        whole = np.maximum(np.sum(list(parts.values()), axis=0), 1e-300)
+        return {name: part / whole for name, part in parts.items()}
+
     def state(self) -> ModelState:
         """Everything needed to predict, bit for bit; no code."""
-        arrays: dict[str, FloatArray] = {}
-        boosters: dict[str, bytes] = {}
-        inner = {}
-        for i, (name, model) in enumerate(self._members.items()):
-            state = model.state()
-            inner[name] = dict(state.values)
-            arrays |= {f"member{i}.{key}": array for key, array in state.arrays.items()}
-            boosters |= {f"member{i}.{key}": data for key, data in state.boosters.items()}
-        columns = self.columns
         values: dict[str, object] = {
             "kind": "network-cost", "feature_version": NETWORK_FEATURE_VERSION,
             "quantity": self.quantity, "unit": self.unit, "widening": list(self.widening),
-            "weights": dict(self.weights), "members": inner, "networks": sorted(self._networks),
-            "columns": {
-                "totals": list(columns.totals), "clocks": list(columns.clocks), "knobs": list(columns.knobs),
-                "fixed": dict(columns.fixed), "devices": list(columns.devices),
-            },
+            "weights": dict(self.weights), "networks": sorted(self._networks),
+            "columns": self.columns.document(), "roofline": dict(self.roofline),
         }  # fmt: skip
-        return ModelState(values, arrays, boosters)
+        return nested_states(values, {name: model.state() for name, model in self._members.items()})
 
     @classmethod
     def from_state(cls, state: ModelState) -> Self:
@@ -329,23 +182,19 @@ class NetworkCostModel:
                 f"the model was fitted to version {values.get('feature_version')} of the network features; "
                 f"this release computes version {NETWORK_FEATURE_VERSION}: fit it again"
             )
-        saved = values["columns"]
-        columns = Columns(
-            tuple(saved["totals"]), tuple(saved["clocks"]), tuple(saved["knobs"]),
-            {str(name): float(value) for name, value in saved["fixed"].items()}, tuple(saved["devices"]),
-        )  # fmt: skip
-        members: dict[str, Model] = {}
-        for i, (name, inner) in enumerate(values["members"].items()):
-            prefix = f"member{i}."
-            arrays = {k.removeprefix(prefix): a for k, a in state.arrays.items() if k.startswith(prefix)}
-            boosters = {k.removeprefix(prefix): b for k, b in state.boosters.items() if k.startswith(prefix)}
-            members[str(name)] = model_from_state(ModelState(inner, arrays, boosters))
-        known, unknown = (float(factor) for factor in values["widening"])
+        columns = Columns.of_document(values["columns"])
+        members = {name: model_from_state(inner) for name, inner in states_in(state).items()}
         weights = {name: float(values["weights"][name]) for name in members}
+        known, unknown = (float(factor) for factor in values["widening"])
         return cls(
             str(values["quantity"]), str(values["unit"]), columns, members, weights,
             [str(name) for name in values["networks"]], (known, unknown),
+            {str(name): float(c) for name, c in values["roofline"].items()},
         )  # fmt: skip
+
+
+_RESOURCES = (("compute", "work"), ("params", "weights"), ("memory", "activations"), ("launch", "launches"))
+"""What a term of the roofline is part of, by the first of these texts that its name holds."""
 
 
 class NetworkPaths:
@@ -367,6 +216,14 @@ class _Data:
     y: FloatArray
     noise: FloatArray
     networks: IntArray
+
+    def roofline(self) -> dict[str, float]:
+        """Coefficients of the terms, all of which add up."""
+        terms = [i for i, name in enumerate(self.inputs.names) if name.startswith("term:")]
+        if not terms:
+            return {}
+        fitted: Roofline = fit_roofline(self.inputs.x[:, terms], self.y)
+        return {self.inputs.names[i]: float(c) for i, c in zip(terms, fitted.coefficients, strict=True)}
 
     def fit(
         self, view: View, rows: IntArray, quantity: str, unit: str, seed: int, *, quick: bool = False
@@ -397,7 +254,7 @@ def _compared(
             var_epistemic[test, column] = found.var_epistemic[:, 0]
             var_noise[test, column] = found.var_noise[:, 0]
     weight = stacking_weights(mean - data.y[:, None], data.noise)
-    mixed = _mixture(
+    mixed = mixture(
         [
             Prediction(mean[:, [k]], var_epistemic[:, [k]], var_noise[:, [k]], (quantity,), (unit,))
             for k in range(len(views))
@@ -408,11 +265,11 @@ def _compared(
     widening = float(np.quantile(z, 0.9)) / float(norm.ppf(0.95))
     return (
         {name: float(w) for name, w in zip(views, weight, strict=True)},
-        float(np.clip(float(f"{widening:.4g}"), 1 / 1.5, MAX_WIDENING)),
+        float(np.clip(float(f"{widening:.4g}"), MAX_NARROWING, MAX_WIDENING)),
     )
 
 
-def _mixture(found: Sequence[Prediction], weights: Sequence[float]) -> Prediction:
+def mixture(found: Sequence[Prediction], weights: Sequence[float]) -> Prediction:
     """Moments of the weighted mixture; members that disagree widen it."""
     share = np.array(weights)
     means = np.stack([member.mean for member in found])
@@ -421,6 +278,33 @@ def _mixture(found: Sequence[Prediction], weights: Sequence[float]) -> Predictio
     between = np.einsum("k,knm->nm", share, (means - mean) ** 2)
     noise = np.einsum("k,knm->nm", share, np.stack([member.var_noise for member in found]))
     return Prediction(mean, within + between, noise, found[0].names, found[0].units)
+
+
+def nested_states(values: Mapping[str, object], states: Mapping[str, ModelState]) -> ModelState:
+    """One state that holds several, by name, beside ``values``."""
+    arrays: dict[str, FloatArray] = {}
+    boosters: dict[str, bytes] = {}
+    for i, state in enumerate(states.values()):
+        arrays |= {f"member{i}.{key}": array for key, array in state.arrays.items()}
+        boosters |= {f"member{i}.{key}": data for key, data in state.boosters.items()}
+    members = [{"name": name, "values": dict(state.values)} for name, state in states.items()]
+    return ModelState({**values, "members": members}, arrays, boosters)
+
+
+def states_in(state: ModelState) -> dict[str, ModelState]:
+    """The inverse of :func:`nested_states`.
+
+    Raises:
+        KeyError, TypeError: the state is damaged.
+    """
+    members: Any = state.values["members"]
+    found = {}
+    for i, member in enumerate(members):
+        prefix = f"member{i}."
+        arrays = {k.removeprefix(prefix): a for k, a in state.arrays.items() if k.startswith(prefix)}
+        boosters = {k.removeprefix(prefix): b for k, b in state.boosters.items() if k.startswith(prefix)}
+        found[str(member["name"])] = ModelState(member["values"], arrays, boosters)
+    return found
 
 
 def network_rows_of(costs: Sequence[ForeignCost], quantity: str) -> NetworkRows:
