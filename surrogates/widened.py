@@ -56,14 +56,17 @@ class WidenedDraws:
     ) -> tuple[FloatArray, FloatArray]:
         """Latency (s, n) in ms and energy (s, n) in mJ of n (stage, setting) pairs."""
         latency_ms, energy_mj = self._draws.stage_costs(stages, settings)
-        return (
-            np.exp(_widened(np.log(latency_ms), self._latency)),
-            np.exp(_widened(np.log(energy_mj), self._energy)),
-        )
+        return _widened_costs(latency_ms, self._latency), _widened_costs(energy_mj, self._energy)
 
     def _fractions(self, drawn: FloatArray) -> FloatArray:
+        if self._accuracy == 1.0:
+            return drawn
         logits = logit(np.clip(drawn, _EDGE, 1.0 - _EDGE))
         return np.asarray(expit(_widened(logits, self._accuracy)))
+
+
+def _widened_costs(draws: FloatArray, factor: float) -> FloatArray:
+    return draws if factor == 1.0 else np.exp(_widened(np.log(draws), factor))
 
 
 def _widened(draws: FloatArray, factor: float) -> FloatArray:
