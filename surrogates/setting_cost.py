@@ -31,7 +31,7 @@ N_FOLDS = 5
 MIN_ROWS = 12
 """With fewer rows than this nothing is held out: members count alike, and intervals are the models' own."""
 
-WIDENING = (0.8, 4.0)
+WIDENING = (0.5, 4.0)
 """Least and largest factor on standard deviations."""
 
 
