@@ -73,14 +73,25 @@ class Scaling:
         return (x - self.mean) / self.scale
 
 
-def target_scaling(y: FloatArray) -> tuple[float, float, bool]:
+def target_scaling(y: FloatArray, noise_variance: FloatArray | None = None) -> tuple[float, float, bool]:
     """Mean, scale, and whether the target (n,) varies.
 
     A target that does not vary says nothing of its own scale.  Predictors here live on log
     or logit scales, whose natural unit is 1, so the scale is 1 for one row and shrinks as
     1 / n while further rows keep agreeing.
+
+    Args:
+        noise_variance: (n,) known variances; values whose own noise is far above the spread of most
+            have little say.
     """
-    mean, scale = float(y.mean()), float(y.std())
+    weights = None
+    if noise_variance is not None and np.ptp(noise_variance) > 0:
+        # Half of the values lie between the quartiles, whatever a few wild ones are.
+        low, high = np.quantile(y, (0.25, 0.75))
+        spread = max(float(high - low) ** 2, float(noise_variance.min()))
+        weights = 1.0 / (spread + noise_variance) if spread > 0 else None
+    mean = float(np.average(y, weights=weights))
+    scale = float(np.sqrt(np.average((y - mean) ** 2, weights=weights)))
     if scale > 1e-9 * max(1.0, abs(mean)):
         return mean, scale, True
     return mean, 1.0 / len(y), False

@@ -11,16 +11,20 @@ Only ``pytest`` collects it; nothing else in the package imports this module.
 
 from __future__ import annotations
 
+import json
+import unittest
+
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from .models import ModelState, model_from_state
 from .prediction import FloatArray, Predictor
 
 Data = tuple[FloatArray, FloatArray, FloatArray]
 
 
 class PredictorContract:
-    """Shapes, masks, degenerate data, determinism, and paths that are functions.
+    """Shapes, masks, degenerate data, determinism, paths that are functions, noise, units and saved state.
 
     Attributes:
         n_rows, n_features: of the synthetic task; two smooth outputs with noise of known variance.
@@ -29,6 +33,9 @@ class PredictorContract:
         path_draws: draws whose moments are compared with ``predict``.
         path_mean_tolerance: in predicted standard deviations, mean over rows.
         path_variance_tolerance: relative, median over rows.
+        unit_tolerance: in predicted standard deviations, of the same data in another unit.
+        logarithmic: whether targets are logarithms by nature.
+        outputs_are_independent: whether a gap in one output leaves the others as they are.
     """
 
     n_rows = 60
@@ -37,10 +44,28 @@ class PredictorContract:
     path_draws = 2000
     path_mean_tolerance = 0.1
     path_variance_tolerance = 0.15
+    unit_tolerance = 0.1
+    logarithmic = False
+    outputs_are_independent = True
 
     def make(self, n_outputs: int, seed: int) -> Predictor:
         """A fresh, unfitted predictor."""
         raise NotImplementedError("a contract test says how to make its predictor")
+
+    def reload(self, fitted: Predictor) -> Predictor:
+        """The predictor after it was saved and loaded; override for one that is saved in another way.
+
+        By default through its ``state()``, if it has one, as JSON, arrays and bytes.
+        """
+        state_of = getattr(fitted, "state", None)
+        if state_of is None:
+            raise unittest.SkipTest(f"{type(fitted).__name__} has no state() to save")
+        state = state_of()
+        values = json.loads(json.dumps(dict(state.values), allow_nan=False))
+        arrays = {
+            name: np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape) for name, a in state.arrays.items()
+        }
+        return model_from_state(ModelState(values, arrays, dict(state.boosters)))
 
     def data(self, n: int, seed: int = 0) -> Data:
         """Rows (n, d), targets (n, 2) and known noise variances (n, 2)."""
@@ -83,9 +108,10 @@ class PredictorContract:
         masked[::2, 1] = np.nan
         full, part = self.make(2, 0).fit(x, y, noise), self.make(2, 0).fit(x, masked, noise)
         unseen, _, _ = self.data(self.n_rows, seed=1)
-        np.testing.assert_allclose(
-            part.predict(unseen).mean[:, 0], full.predict(unseen).mean[:, 0], rtol=1e-9
-        )
+        if self.outputs_are_independent:
+            np.testing.assert_allclose(
+                part.predict(unseen).mean[:, 0], full.predict(unseen).mean[:, 0], rtol=1e-9
+            )
         assert np.isfinite(part.predict(unseen).mean).all()
         assert np.abs(part.predict(unseen).mean[:, 1] - full.predict(unseen).mean[:, 1]).max() > 1e-6
 
@@ -165,3 +191,67 @@ class PredictorContract:
         row, _, _ = self.data(1, seed=1)
         draws = paths(np.vstack([row, row + 1e-3]))[:, :, 0]
         assert np.corrcoef(draws[:, 0], draws[:, 1])[0, 1] > 0.95
+
+    def test_rows_far_away_get_finite_answers(self) -> None:
+        """A thousand spreads from all that was measured: finite means, positive variances, finite draws."""
+        x, y, noise = self.data(self.n_rows)
+        model = self.make(2, 0).fit(x, y, noise)
+        far = 1e3 * np.vstack([np.ones(self.n_features), -np.ones(self.n_features)])
+        prediction = model.predict(far)
+        assert np.isfinite(prediction.mean).all()
+        assert np.isfinite(prediction.sd_total).all()
+        assert (prediction.var_epistemic > 0).all()
+        assert np.isfinite(model.paths(3, 0)(far)).all()
+
+    def test_far_from_the_data_is_not_surer(self) -> None:
+        """Doubt does not shrink with the distance from what was measured."""
+        x, y, noise = self.data(self.n_rows)
+        model = self.make(2, 0).fit(x, y, noise)
+        near = np.median(model.predict(x).var_epistemic, axis=0)
+        assert (model.predict(np.full((1, self.n_features), 8.0)).var_epistemic[0] > 0.5 * near).all()
+
+    def test_another_unit_is_another_number(self) -> None:
+        """Thousandths of a unit: means and deviations a thousand times as large.
+
+        Logarithms grow by log 1000 instead, and their deviations stay.
+        """
+        x, y, noise = self.data(self.n_rows)
+        unseen, _, _ = self.data(self.n_rows, seed=1)
+        factor, shift = (1.0, np.log(1e3)) if self.logarithmic else (1e3, 0.0)
+        one = self.make(2, 0).fit(x, y, noise).predict(unseen)
+        other = self.make(2, 0).fit(x, factor * y + shift, factor**2 * noise).predict(unseen)
+        off = (other.mean - shift) / factor - one.mean
+        assert (np.abs(off) < self.unit_tolerance * one.sd_total).all()
+        np.testing.assert_allclose(other.sd_total / factor, one.sd_total, rtol=self.unit_tolerance)
+
+    def test_a_value_known_to_be_vague_hardly_counts(self) -> None:
+        """One wild value moves the fit where it claims to be precise, and not where it admits its noise."""
+        x, y, noise = self.data(self.n_rows)
+        spread = y.std(axis=0)
+        wild, vague = y.copy(), noise.copy()
+        wild[7] += 30.0 * spread
+        vague[7] = (100.0 * spread) ** 2
+        around = x[7] + 0.05 * np.random.default_rng(0).standard_normal((8, self.n_features))
+
+        rest = np.arange(len(x)) != 7
+        without = self.make(2, 0).fit(x[rest], y[rest], noise[rest]).predict(around).mean
+
+        def moved(stated_noise: FloatArray) -> FloatArray:
+            model = self.make(2, 0).fit(x, wild, stated_noise)
+            return np.asarray(np.abs(model.predict(around).mean - without).max(axis=0) / spread)
+
+        assert (moved(vague) < 1.0).all()
+        assert (moved(noise) > 1.5 * moved(vague)).all()
+
+    def test_saved_and_loaded_is_the_same(self) -> None:
+        """Means, deviations and draws of a reloaded predictor are the same bit for bit."""
+        x, y, noise = self.data(self.n_rows)
+        # One output: a model of several is as many of them.
+        model = self.make(1, 3).fit(x, y[:, :1], noise[:, :1])
+        loaded = self.reload(model)
+        unseen, _, _ = self.data(self.n_rows, seed=1)
+        before, after = model.predict(unseen), loaded.predict(unseen)
+        np.testing.assert_array_equal(after.mean, before.mean)
+        np.testing.assert_array_equal(after.sd_total, before.sd_total)
+        np.testing.assert_array_equal(loaded.paths(3, 2)(unseen), model.paths(3, 2)(unseen))
+        assert (after.names, after.units) == (before.names, before.units)

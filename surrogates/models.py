@@ -110,8 +110,10 @@ def make_model(
         from .xgb import KFoldXGBoost
 
         if quick:
-            return KFoldXGBoost((name,), (unit,), seed=seed, n_members=3, n_rounds=100, learning_rate=0.2)
-        return KFoldXGBoost((name,), (unit,), seed=seed)
+            return KFoldXGBoost(
+                (name,), (unit,), seed=seed, n_members=3, n_rounds=100, learning_rate=0.2, design=design
+            )
+        return KFoldXGBoost((name,), (unit,), seed=seed, design=design)
     if kind.startswith("trend+"):
         from .trend import TrendedModel
 

@@ -222,7 +222,7 @@ class RidgePaths:
 
 
 def _fit_output(phi: FloatArray, y: FloatArray, noise: FloatArray) -> _Output:
-    y_mean, y_scale, varies = target_scaling(y)
+    y_mean, y_scale, varies = target_scaling(y, noise)
     target, known = (y - y_mean) / y_scale, noise / y_scale**2
     weight_variance, learned = 1.0, 1e-3
     if varies and len(y) >= 3:

@@ -13,16 +13,16 @@ out-of-fold errors; b is split by the Gamma test.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.spatial import cKDTree
 
 from ..errors import ModelError
 from .checks import Scaling, checked_data, checked_rows, target_scaling
-from .models import IntArray, ModelState, group_folds
+from .error_variance import TYPICAL_MISFIT, fit_variance, gamma_test
+from .models import Design, IntArray, ModelState, group_folds
 from .prediction import FloatArray, Prediction
 from .random_features import MaternPrior
 from .threads import single_thread
@@ -36,11 +36,13 @@ they disagree less than elsewhere, so a larger one would make intervals too wide
 class _Output:
     """One output's ensemble; variances in standardised units.
 
+    ``column`` is the output among those of the boosters, which several outputs may share;
     ``spread_factor`` is a, ``misfit`` + ``noise`` is b, ``known`` the typical known noise, and
     ``length_scale`` that of the misfit in standardised inputs.
     """
 
     boosters: tuple[Any, ...]
+    column: int
     y_mean: float
     y_scale: float
     spread_factor: float
@@ -58,6 +60,10 @@ class KFoldXGBoost:
         seed: of folds and boosters.
         n_members: K; fewer where there are fewer groups.
         n_rounds, max_depth, learning_rate: of every booster.
+        design: its monotone signs constrain the trees.
+        shared_trees: trees with a leaf vector for all outputs, several times quicker than trees for
+            each; outputs then learn from each other.  Where a value is missing, or with monotone
+            signs, every output has trees of its own.
     """
 
     kind = "xgb"
@@ -65,10 +71,13 @@ class KFoldXGBoost:
     def __init__(
         self, names: tuple[str, ...] = ("y",), units: tuple[str, ...] = ("",), *, seed: int = 0,
         n_members: int = 10, n_rounds: int = 200, max_depth: int = 4, learning_rate: float = 0.1,
+        design: Design | None = None, shared_trees: bool = False,
     ) -> None:  # fmt: skip
         self.names, self.units, self.seed = names, units, seed
         self.n_members, self.n_rounds = n_members, n_rounds
         self.max_depth, self.learning_rate = max_depth, learning_rate
+        self.monotone = design.monotone if design is not None else ()
+        self.shared_trees = shared_trees
         self._scaling: Scaling | None = None
         self._outputs: tuple[_Output, ...] = ()
 
@@ -87,45 +96,55 @@ class KFoldXGBoost:
             ModelError: bad shapes or values, or an output without data.
         """
         x, y, noise = checked_data(x, y, noise_variance, self.names)
+        if self.monotone and len(self.monotone) != x.shape[1]:
+            raise ModelError(
+                f"{list(self.names)}: {len(self.monotone)} monotone signs for {x.shape[1]} features"
+            )
         if groups is None:
             groups = np.unique(x, axis=0, return_inverse=True)[1].reshape(-1)
+        shared = self.shared_trees and y.shape[1] > 1 and not self.monotone and bool(np.isfinite(y).all())
         with single_thread():
             self._scaling = Scaling.of_inputs(x)
-            outputs = []
-            for column in range(y.shape[1]):
-                rows = np.flatnonzero(np.isfinite(y[:, column]))
-                outputs.append(self._fit_output(x[rows], y[rows, column], noise[rows, column], groups[rows]))
+            outputs: list[_Output] = []
+            columns = range(y.shape[1])
+            for block in [list(columns)] if shared else [[column] for column in columns]:
+                rows = np.isfinite(y[:, block]).all(axis=1)
+                measured, known = y[rows][:, block], noise[rows][:, block]
+                outputs += self._fit_block(x[rows], measured, known, groups[rows])
             self._outputs = tuple(outputs)
         return self
 
-    def _fit_output(self, x: FloatArray, y: FloatArray, noise: FloatArray, groups: IntArray) -> _Output:
+    def _fit_block(self, x: FloatArray, y: FloatArray, noise: FloatArray, groups: IntArray) -> list[_Output]:
+        """Outputs (n, q) that share their trees."""
         assert self._scaling is not None
-        y_mean, y_scale, varies = target_scaling(y)
-        target, known = (y - y_mean) / y_scale, noise / y_scale**2
-        typical = float(np.median(known))
+        scalings = [target_scaling(*pair) for pair in zip(y.T, noise.T, strict=True)]
+        means, scales = (np.array([scaling[i] for scaling in scalings]) for i in (0, 1))
+        target, known = (y - means) / scales, noise / scales**2
+        typical = np.median(known, axis=0)
         n_members = min(self.n_members, len(np.unique(groups)))
-        if not varies or n_members < 2:
+        varies = [scaling[2] for scaling in scalings]
+        weights = _row_weights(known)
+        if not any(varies) or n_members < 2:
             # Nothing can be held out: the prediction is the mean, and as uncertain as the scale says.
-            return _Output((self._boost(x, target),), y_mean, y_scale, 0.0, 1.0, 1e-3, typical, 1.0)
+            alone = (self._boost(x, target, weights),)
+            return [
+                _Output(alone, i, mean, scale, 0.0, 1.0, 1e-3, float(typical[i]), 1.0)
+                for i, (mean, scale, _) in enumerate(scalings)
+            ]
         folds = group_folds(groups, n_members, np.random.default_rng(self.seed))
-        boosters = tuple(self._boost(x[folds != k], target[folds != k]) for k in range(n_members))
-        members = _member_values(boosters, x)
-        held_out = (folds, np.arange(len(target)))
-        residual = target - members[held_out]
-        # The member that has not seen a row differs from the others by the row's own error;
-        # only the others show how members disagree.
-        seen = np.ones_like(members, dtype=bool)
-        seen[held_out] = False
-        spread = members.var(axis=0, where=seen)
-        factor, variance = fit_variance(residual, spread, known, MAX_SPREAD_FACTOR)
-        scaled = self._scaling(x)
-        noise_share, length_scale = gamma_test(scaled, residual)
-        unexplained = min(variance, max(0.0, noise_share - typical))
-        return _Output(
-            boosters, y_mean, y_scale, factor, variance - unexplained, unexplained, typical, length_scale
+        boosters = tuple(
+            self._boost(x[folds != k], target[folds != k], weights[folds != k]) for k in range(n_members)
         )
+        members, scaled = _member_values(boosters, x), self._scaling(x)
+        return [
+            _calibrated(
+                _Output(boosters, i, mean, scale, 0.0, 1.0, 1e-3, float(typical[i]), 1.0),
+                members[:, :, i], target[:, i], known[:, i], folds, scaled,
+            )
+            for i, (mean, scale, _) in enumerate(scalings)
+        ]  # fmt: skip
 
-    def _boost(self, x: FloatArray, target: FloatArray) -> Any:
+    def _boost(self, x: FloatArray, target: FloatArray, weights: FloatArray) -> Any:
         import xgboost
 
         parameters = {
@@ -133,7 +152,11 @@ class KFoldXGBoost:
             "min_child_weight": 1, "lambda": 1.0, "subsample": 0.8, "colsample_bytree": 0.8, "base_score": 0.0,
             "tree_method": "hist", "nthread": 1, "seed": self.seed % 2**31, "verbosity": 0,
         }  # fmt: skip
-        matrix = xgboost.DMatrix(x, label=target, nthread=1)
+        if self.monotone:
+            parameters["monotone_constraints"] = tuple(self.monotone)
+        if target.shape[1] > 1:
+            parameters["multi_strategy"] = "multi_output_tree"
+        matrix = xgboost.DMatrix(x, label=target, weight=weights, nthread=1)
         return xgboost.train(parameters, matrix, num_boost_round=self.n_rounds)
 
     def _checked(self, x: FloatArray) -> tuple[FloatArray, Scaling]:
@@ -147,8 +170,7 @@ class KFoldXGBoost:
         shape = (len(x), len(self._outputs))
         mean, variance, noise = np.empty(shape), np.empty(shape), np.empty(shape)
         with single_thread():
-            for column, output in enumerate(self._outputs):
-                members = _member_values(output.boosters, x)
+            for column, (output, members) in enumerate(_by_output(self._outputs, x)):
                 scale = output.y_scale**2
                 mean[:, column] = output.y_mean + output.y_scale * members.mean(axis=0)
                 variance[:, column] = scale * (output.spread_factor * members.var(axis=0) + output.misfit)
@@ -160,7 +182,8 @@ class KFoldXGBoost:
         x, _ = self._checked(x)
         with single_thread():
             columns = [
-                o.y_mean + o.y_scale * _member_values(o.boosters, x).mean(axis=0) for o in self._outputs
+                output.y_mean + output.y_scale * members.mean(axis=0)
+                for output, members in _by_output(self._outputs, x)
             ]
         return np.stack(columns, axis=1)
 
@@ -176,6 +199,9 @@ class KFoldXGBoost:
             raise ModelError("the ensemble has not been fitted; call fit first")
         arrays = {"input_mean": self._scaling.mean, "input_scale": self._scaling.scale}
         boosters: dict[str, bytes] = {}
+        ensembles = list({id(output.boosters): output.boosters for output in self._outputs}.values())
+        for i, ensemble in enumerate(ensembles):
+            boosters |= {f"{i}-{k:02d}": bytes(booster.save_raw("ubj")) for k, booster in enumerate(ensemble)}
         for i, output in enumerate(self._outputs):
             arrays[f"{i}.scalars"] = np.array(
                 [
@@ -183,9 +209,10 @@ class KFoldXGBoost:
                     output.known, output.length_scale,
                 ]
             )  # fmt: skip
-            for k, booster in enumerate(output.boosters):
-                boosters[f"{i}-{k:02d}"] = bytes(booster.save_raw("ubj"))
-        values = {"kind": self.kind, "names": list(self.names), "units": list(self.units), "seed": self.seed}
+        values = {
+            "kind": self.kind, "names": list(self.names), "units": list(self.units), "seed": self.seed,
+            "shared_trees": len(ensembles) < len(self._outputs),
+        }  # fmt: skip
         return ModelState(values, arrays, boosters)
 
     @classmethod
@@ -195,26 +222,37 @@ class KFoldXGBoost:
         Raises:
             KeyError, ValueError, TypeError: the state is not one (the persistence layer says which file).
         """
-        import xgboost
-
         names, units, seed = state.values["names"], state.values["units"], state.values["seed"]
         if not isinstance(names, list) or not isinstance(units, list) or not isinstance(seed, int):
             raise TypeError("'names' and 'units' must be lists, 'seed' an integer")
         model = cls(tuple(names), tuple(units), seed=seed)
         model._scaling = Scaling(state.arrays["input_mean"], state.arrays["input_scale"])
-        outputs = []
-        for i in range(len(names)):
-            boosters = []
-            for name in sorted(name for name in state.boosters if name.startswith(f"{i}-")):
-                booster = xgboost.Booster({"nthread": 1})
-                try:
-                    booster.load_model(bytearray(state.boosters[name]))
-                except xgboost.core.XGBoostError as error:
-                    raise ValueError(f"booster {name} is not a UBJSON model") from error
-                boosters.append(booster)
-            outputs.append(_Output(tuple(boosters), *(float(v) for v in state.arrays[f"{i}.scalars"])))
-        model._outputs = tuple(outputs)
+        model.shared_trees = shared = state.values["shared_trees"] is True
+        ensembles = [_loaded(state, i) for i in range(1 if shared else len(names))]
+        model._outputs = tuple(
+            _Output(
+                ensembles[0 if shared else i], i if shared else 0,
+                *(float(v) for v in state.arrays[f"{i}.scalars"]),
+            )
+            for i in range(len(names))
+        )  # fmt: skip
         return model
+
+
+def _loaded(state: ModelState, ensemble: int) -> tuple[Any, ...]:
+    import xgboost
+
+    boosters = []
+    for name in sorted(name for name in state.boosters if name.startswith(f"{ensemble}-")):
+        booster = xgboost.Booster({"nthread": 1})
+        try:
+            booster.load_model(bytearray(state.boosters[name]))
+        except xgboost.core.XGBoostError as error:
+            raise ValueError(f"booster {name} is not a UBJSON model") from error
+        boosters.append(booster)
+    if not boosters:
+        raise ValueError(f"the state has no boosters of ensemble {ensemble}")
+    return tuple(boosters)
 
 
 class EnsemblePaths:
@@ -244,8 +282,7 @@ class EnsemblePaths:
         scaled = self._scaling(x)
         values = np.empty((self.n_draws, len(x), len(self._outputs)))
         with single_thread():
-            for column, output in enumerate(self._outputs):
-                members = _member_values(output.boosters, x)
+            for column, (output, members) in enumerate(_by_output(self._outputs, x)):
                 mean = members.mean(axis=0)
                 deviation = np.sqrt(output.spread_factor) * (members - mean)
                 draw = mean + deviation[self._choices[column]]
@@ -258,50 +295,56 @@ class EnsemblePaths:
 
 
 def _member_values(boosters: tuple[Any, ...], x: FloatArray) -> FloatArray:
-    """Predictions (K, n) of all members, in standardised units."""
-    return np.stack([np.asarray(b.inplace_predict(x), dtype=np.float64).reshape(-1) for b in boosters])
+    """Predictions (K, n, q) of all members and the outputs that they share, in standardised units."""
+    return np.stack(
+        [np.asarray(b.inplace_predict(x), dtype=np.float64).reshape(len(x), -1) for b in boosters]
+    )
 
 
-def fit_variance(
-    residual: FloatArray, spread: FloatArray, known: FloatArray, max_factor: float
-) -> tuple[float, float]:
-    """Factor a on the member variance and added variance b by maximum likelihood.
-
-    Args:
-        residual, spread, known: (n,) out-of-fold error, member variance, known noise variance.
-
-    Returns:
-        (a, b) maximising the likelihood of residual ~ Normal(0, a spread + b + known), with a
-        on a grid of 0..max_factor and b at least 1e-6.
-    """
-
-    def loss(log_b: float, factor: float) -> float:
-        variance = factor * spread + np.exp(log_b) + known
-        return float(np.sum(np.log(variance) + residual**2 / variance))
-
-    best: tuple[float, float, float] | None = None
-    for factor in np.linspace(0.0, max_factor, 7):
-        found = minimize_scalar(loss, bounds=(np.log(1e-6), np.log(10.0)), args=(factor,), method="bounded")
-        if best is None or found.fun < best[0]:
-            best = (float(found.fun), float(factor), float(np.exp(found.x)))
-    assert best is not None
-    return best[1], best[2]
+def _by_output(outputs: tuple[_Output, ...], x: FloatArray) -> Iterator[tuple[_Output, FloatArray]]:
+    """Outputs with their members' predictions (K, n); what outputs share is predicted once."""
+    predicted: dict[int, FloatArray] = {}
+    for output in outputs:
+        key = id(output.boosters)
+        if key not in predicted:
+            predicted[key] = _member_values(output.boosters, x)
+        yield output, predicted[key][:, :, output.column]
 
 
-def gamma_test(x: FloatArray, residual: FloatArray) -> tuple[float, float]:
-    """Noise variance of a smooth function's values, and a length scale for it, from near neighbours.
+def _row_weights(known: FloatArray) -> FloatArray:
+    """Weights (n,) of rows whose outputs (n, q) have known noise variances: what is sure counts more."""
+    weights = 1.0 / (TYPICAL_MISFIT + known.mean(axis=1))
+    return np.asarray(weights / weights.mean())
 
-    Half the mean squared difference of values between nearest neighbours (Stefansson, Koncar
-    & Jones 1997, the first-neighbour form); the length scale is twice the median distance
-    between neighbours that differ.
+
+def _calibrated(
+    output: _Output,
+    members: FloatArray,
+    target: FloatArray,
+    known: FloatArray,
+    folds: IntArray,
+    x: FloatArray,
+) -> _Output:
+    """An output with its uncertainty, from what every member says of the rows that it has not seen.
 
     Args:
-        x: (n, d) standardised inputs, n >= 2; residual: (n,).
+        members: (K, n) predictions for the training rows; target, known, folds: (n,).
+        x: (n, d) standardised inputs.
     """
-    distance, neighbour = cKDTree(x).query(x, k=2)
-    # With repeats, either of the two may be the row itself.
-    rows = np.arange(len(x))
-    other = np.where(neighbour[:, 1] == rows, neighbour[:, 0], neighbour[:, 1])
-    noise = 0.5 * float(np.mean((residual - residual[other]) ** 2))
-    apart = distance[:, 1][distance[:, 1] > 1e-9]
-    return noise, 2.0 * float(np.median(apart)) if len(apart) else 1.0
+    held_out = (folds, np.arange(len(target)))
+    residual = target - members[held_out]
+    # The member that has not seen a row differs from the others by the row's own error;
+    # only the others show how members disagree.
+    seen = np.ones_like(members, dtype=bool)
+    seen[held_out] = False
+    spread = members.var(axis=0, where=seen)
+    factor, variance = fit_variance(residual, spread, known, MAX_SPREAD_FACTOR)
+    noise, length_scale = gamma_test(x, residual, known)
+    unexplained = min(variance, max(0.0, noise))
+    return replace(
+        output,
+        spread_factor=factor,
+        misfit=variance - unexplained,
+        noise=unexplained,
+        length_scale=length_scale,
+    )

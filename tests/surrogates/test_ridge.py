@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from hadas.errors import ModelError
+from hadas.surrogates.checks import target_scaling
 from hadas.surrogates.models import Design, KernelPart
 from hadas.surrogates.ridge import BayesianRidge, _most_evident
 
@@ -22,15 +23,16 @@ def test_posterior_is_that_of_a_gaussian_process_with_a_linear_kernel():
     model = BayesianRidge().fit(x, y, known[:, None])
     scaled = (x - x.mean(axis=0)) / x.std(axis=0)
     phi = np.hstack([np.ones((30, 1)), scaled])
-    target, known = (y[:, 0] - y.mean()) / y.std(), known / y.var()
+    y_mean, y_scale, _ = target_scaling(y[:, 0], known)
+    target, known = (y[:, 0] - y_mean) / y_scale, known / y_scale**2
     weight_variance, learned = _most_evident(phi, target, known)
     prior = np.diag([10.0, *[weight_variance] * 3])
     inverse = np.linalg.inv(phi @ prior @ phi.T + np.diag(known + learned))
     prediction = model.predict(x)
     mean = phi @ prior @ phi.T @ inverse @ target
-    np.testing.assert_allclose(prediction.mean[:, 0], y.mean() + y.std() * mean, rtol=1e-8)
+    np.testing.assert_allclose(prediction.mean[:, 0], y_mean + y_scale * mean, rtol=1e-8)
     left = phi @ prior @ phi.T - phi @ prior @ phi.T @ inverse @ phi @ prior @ phi.T
-    np.testing.assert_allclose(prediction.var_epistemic[:, 0], y.var() * np.diag(left), rtol=1e-6)
+    np.testing.assert_allclose(prediction.var_epistemic[:, 0], y_scale**2 * np.diag(left), rtol=1e-6)
     np.testing.assert_allclose(model.mean(x), prediction.mean, rtol=1e-12)
 
 
