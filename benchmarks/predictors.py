@@ -39,6 +39,11 @@ def is_random(task: Task, splits: Sequence[Split]) -> bool:
     return len(splits) == 1 and len(splits[0].train) + len(splits[0].test) == len(task.measured)
 
 
+def work(task: Task) -> int:
+    """Rows that one repetition trains on, in all its splits."""
+    return sum(len(split.train) for split in task.splits(0))
+
+
 def jobs_of(task: Task, quick: bool) -> Iterator[Job]:
     seeds = QUICK_SEEDS if quick else SEEDS
     for contender in contenders(task):
@@ -246,7 +251,8 @@ def main() -> None:
     if not tasks:
         raise SystemExit(f"no task has '{arguments.task}' in its name; there are: {list(all_tasks())}")
     began = time.perf_counter()
-    jobs = [job for task in tasks for job in jobs_of(task, arguments.quick)]
+    # The longest first, so that no worker ends up alone with one.
+    jobs = [job for task in sorted(tasks, key=work, reverse=True) for job in jobs_of(task, arguments.quick)]
     done = run_all(jobs, arguments.workers)
     outcomes = [outcome_of(task, done, arguments.quick) for task in tasks]
     print(f"{'task':44} {'N':>5} {'figure':20} {'plain':>9} {'ours':>9}  bound")
