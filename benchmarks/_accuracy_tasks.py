@@ -12,11 +12,20 @@ from scipy.special import expit, logit
 from scipy.stats import kendalltau
 
 from hadas.spaces import attentivenas_space
-from hadas.surrogates.accuracy import accuracy_design, exit_design, repeat_noise
+from hadas.surrogates.accuracy import accuracy_design, repeat_noise
 from hadas.surrogates.calibration import central_interval
-from hadas.surrogates.features import exit_features
+from hadas.surrogates.exit_curves import curve_design, curve_rows, predicted_curves
+from hadas.surrogates.features import backbone_features
+from hadas.surrogates.models import Model
+from hadas.surrogates.prediction import Prediction
 from hadas.surrogates.selection import TrainingRows, select_model
-from hadas.surrogates.shape_features import N_TOTALS, StageTotals, shape_features, thermometer
+from hadas.surrogates.shape_features import (
+    N_TOTALS,
+    StageTotals,
+    coarse_columns,
+    shape_features,
+    thermometer,
+)
 
 MACRO_FILE = DATA / "accuracy" / "nas_bench_macro_cifar10.csv.gz"
 EXITS_FILE = DATA / "accuracy" / "hadas_exit_accuracy_cifar100.csv"
@@ -68,10 +77,13 @@ def macro_features() -> FloatArray:
     return np.hstack([thermometer(choices, 3), shape_features(totals)])
 
 
-def _fitted(rows: TrainingRows, x: FloatArray, seed: int) -> Answer:
-    """In percent, what the model that cross-validation inside the rows chooses says of rows ``x``."""
-    model, _ = select_model("accuracy", "logit", rows, candidates=("gp", "xgb"), seed=seed)
-    prediction = model.predict(x)
+def _fitted(quantity: str, rows: TrainingRows, seed: int) -> Model:
+    """The model that cross-validation inside the rows chooses."""
+    return select_model(quantity, "logit", rows, candidates=("gp", "xgb"), seed=seed)[0]
+
+
+def _answer(prediction: Prediction) -> Answer:
+    """In percent, with intervals for a new measurement."""
     low, high = central_interval(prediction.mean, prediction.sd_total, 0.9)
     return Answer(*(100 * np.asarray(expit(logits[:, 0])) for logits in (prediction.mean, low, high)))
 
@@ -87,7 +99,7 @@ def _macro(n_train: int, tau: float) -> Task:
             features[train], mean, noise, np.arange(len(train)), np.zeros(len(train)),
             accuracy_design(len(train), n_features, tuple(range(n_features - N_TOTALS, n_features))),
         )  # fmt: skip
-        return _fitted(rows, features[test], seed)
+        return _answer(_fitted("final_accuracy", rows, seed).predict(features[test]))
 
     return Task(
         name=f"NAS-Bench-Macro accuracy, N={n_train}",
@@ -122,24 +134,44 @@ def _noise_ceiling() -> float:
 
 
 def _hadas_exits() -> Task:
-    table = pd.read_csv(EXITS_FILE)
-    table = table[table["is_final"] == 0].sort_values(["backbone", "block_index_0based"])
+    table = pd.read_csv(EXITS_FILE).sort_values(["backbone", "block_index_0based"])
+    exits = table[table["is_final"] == 0]
+    final = logit(table[table["is_final"] == 1]["top1"].to_numpy(np.float64) / 100)
     space = attentivenas_space()
     names = sorted(table["backbone"].unique())
-    workloads = {name: space.workload(space.presets[name], n_classes=100) for name in names}
-    features = np.vstack([exit_features(space, space.presets[name], workloads[name]) for name in names])
-    owner = np.searchsorted(names, table["backbone"].to_numpy()).astype(np.int64)
-    right = table["top1"].to_numpy(np.float64)
-    blocks = [block for name in names for block in workloads[name].blocks[space.first_exit :]]
+    workloads = [space.workload(space.presets[name], n_classes=100) for name in names]
+    owner = np.searchsorted(names, exits["backbone"].to_numpy()).astype(np.int64)
+    right = exits["top1"].to_numpy(np.float64)
+    blocks = [block for workload in workloads for block in workload.blocks[space.first_exit :]]
     stage = np.array([block.stage for block in blocks])
     in_stage = np.array([block.index_in_stage for block in blocks])
+    whole = np.stack(
+        [backbone_features(space, space.presets[n], w) for n, w in zip(names, workloads, strict=True)]
+    )
+
+    def curves(final_logit: FloatArray) -> FloatArray:
+        return np.vstack(
+            [
+                curve_rows(space, space.presets[name], workload, float(end))
+                for name, workload, end in zip(names, workloads, final_logit, strict=True)
+            ]
+        )
 
     def ours(train: IntArray, test: IntArray, seed: int) -> Answer:
+        known = np.unique(owner[train])
         rows = TrainingRows(
-            features[train], logit(right[train] / 100), np.zeros(len(train)), owner[train],
-            np.zeros(len(train)), exit_design(space, features.shape[1]),
+            whole[known], final[known], np.zeros(len(known)), known, np.zeros(len(known)),
+            accuracy_design(len(known), whole.shape[1], coarse_columns(space)),
         )  # fmt: skip
-        return _fitted(rows, features[test], seed)
+        ends = _fitted("final_accuracy", rows, seed).predict(whole)
+        # The left-out backbone's own final accuracy is predicted, as its exits are.
+        x = curves(np.where(np.isin(np.arange(len(names)), known), final, ends.mean[:, 0]))
+        exit_rows = TrainingRows(
+            x[train], logit(right[train] / 100), np.zeros(len(train)), owner[train], np.zeros(len(train)),
+            curve_design(space, x.shape[1]),
+        )  # fmt: skip
+        model = _fitted("exit_fractions", exit_rows, seed)
+        return _answer(predicted_curves(model, x[test], np.sqrt(ends.var_epistemic[owner[test], 0])))
 
     def a0s_curve(train: IntArray, test: IntArray, seed: int) -> Answer:
         # The smallest backbone that is not the one asked for, at the same relative depth.

@@ -10,11 +10,12 @@ from scipy.special import expit, logit
 from ..datasets.records import AccuracyRecord, OutcomeMatrix
 from ..errors import ModelError
 from ..spaces import BackboneSpace
-from .features import backbone_features, exit_features
+from .exit_curves import curve_design, curve_rows
+from .features import backbone_features
 from .models import Design, KernelPart
 from .prediction import FloatArray
 from .selection import TrainingRows
-from .shape_features import N_TOTALS, n_shape_features
+from .shape_features import coarse_columns
 
 
 def logits_of(outcomes: OutcomeMatrix) -> tuple[FloatArray, FloatArray]:
@@ -71,11 +72,11 @@ def usable_accuracy(space: BackboneSpace, records: Sequence[AccuracyRecord]) -> 
                 f"{where}: backbone of space '{record.backbone.space}'; the predictors are for '{space.name}'"
             )
         assert record.calibration is not None
-        expected = record.backbone.n_blocks - space.first_exit + 1
-        if record.calibration.n_exits != expected or record.first_exit != space.first_exit:
+        expected = record.backbone.n_blocks - record.first_exit + 1
+        if record.calibration.n_exits != expected or record.first_exit < space.first_exit:
             raise ModelError(
                 f"{where}: {record.calibration.n_exits} outcome columns from block {record.first_exit} on; "
-                f"its backbone has {expected} from block {space.first_exit} on"
+                f"its backbone has {expected} from there on, and exits from block {space.first_exit} on"
             )
     for field in ("weights_id", "recipe_id", "split_id"):
         known = sorted({str(getattr(record, field)) for record in usable})
@@ -86,14 +87,6 @@ def usable_accuracy(space: BackboneSpace, records: Sequence[AccuracyRecord]) -> 
 
 MIN_ROWS_PER_FEATURE = 2
 """With fewer rows, one function of all features cannot find out which of them matter."""
-
-
-def coarse_columns(space: BackboneSpace) -> tuple[int, ...]:
-    """Columns of :func:`.features.backbone_features` that alone say most: input resolution, and the
-    network's totals (blocks, MACs, parameters, receptive field)."""
-    n_features = len(space.variables) + n_shape_features(space)
-    resolution = [i for i, variable in enumerate(space.variables) if variable.name == "resolution"]
-    return (*resolution, *range(n_features - N_TOTALS, n_features))
 
 
 def accuracy_design(n_rows: int, n_features: int, coarse: tuple[int, ...]) -> Design:
@@ -107,57 +100,45 @@ def accuracy_design(n_rows: int, n_features: int, coarse: tuple[int, ...]) -> De
     return Design((KernelPart(coarse), KernelPart(tuple(range(n_features)))))
 
 
-def exit_design(space: BackboneSpace, n_features: int) -> Design:
-    """Exit fractions: a curve over positions that all backbones share, how the coarse features bend it, and
-    what is particular to a backbone.
-
-    Without the first, a process that tells backbones apart would forget the curve between them.
-    """
-    n_shared = len(space.variables) + n_shape_features(space)
-    where = tuple(range(n_shared, n_features))
-    return Design(
-        (
-            KernelPart(where),
-            KernelPart((*coarse_columns(space), *where)),
-            KernelPart(tuple(range(n_features))),
-        )
-    )
-
-
 def accuracy_rows(
     space: BackboneSpace, records: Sequence[AccuracyRecord], *, n_classes: int
 ) -> tuple[TrainingRows, TrainingRows]:
-    """Rows of final accuracy (one per record) and of exit fractions (one per record and position)."""
-    final: list[tuple[FloatArray, float, float]] = []
-    exits: list[tuple[FloatArray, FloatArray, FloatArray]] = []
-    for record in records:
-        assert record.calibration is not None
-        workload = space.workload(record.backbone, n_classes=n_classes)
-        logits, noise = logits_of(record.calibration)
-        final.append((backbone_features(space, record.backbone, workload), logits[-1], noise[-1]))
-        exits.append((exit_features(space, record.backbone, workload), logits[:-1], noise[:-1]))
+    """Rows of final accuracy (one per record) and of exit fractions (one per record and measured position).
+
+    Raises:
+        ModelError: no record.
+    """
     if not records:
         raise ModelError("no valid accuracy record to train on; measure some backbones first")
     ids = sorted({record.backbone.arch_id for record in records})
     group = np.array([ids.index(record.backbone.arch_id) for record in records], dtype=np.int64)
-    final_logits = np.array([row[1] for row in final])
+    final, exits, targets, noises = [], [], [], []
+    for record in records:
+        assert record.calibration is not None
+        workload = space.workload(record.backbone, n_classes=n_classes)
+        logits, noise = logits_of(record.calibration)
+        final.append(backbone_features(space, record.backbone, workload))
+        curve = curve_rows(space, record.backbone, workload, float(logits[-1]))
+        # Where only the last exits were measured, or none, the others are not rows.
+        exits.append(curve[record.first_exit - space.first_exit :])
+        targets.append(logits)
+        noises.append(noise)
+    features, positions = np.stack(final), np.vstack(exits)
     final_rows = TrainingRows(
-        np.stack([row[0] for row in final]),
-        final_logits,
-        np.array([row[2] for row in final]),
+        features,
+        np.array([logits[-1] for logits in targets]),
+        np.array([noise[-1] for noise in noises]),
         group,
-        np.zeros_like(final_logits),
-        design=accuracy_design(len(final), len(final[0][0]), coarse_columns(space)),
+        np.zeros(len(records)),
+        design=accuracy_design(len(features), features.shape[1], coarse_columns(space)),
     )
-    exit_logits = np.concatenate([row[1] for row in exits])
-    n_features = exits[0][0].shape[1]
     exit_rows = TrainingRows(
-        np.vstack([row[0] for row in exits]),
-        exit_logits,
-        np.concatenate([row[2] for row in exits]),
-        np.repeat(group, [len(row[1]) for row in exits]),
-        np.zeros_like(exit_logits),
-        design=exit_design(space, n_features),
+        positions,
+        np.concatenate([logits[:-1] for logits in targets]),
+        np.concatenate([noise[:-1] for noise in noises]),
+        np.repeat(group, [len(logits) - 1 for logits in targets]),
+        np.zeros(len(positions)),
+        design=curve_design(space, positions.shape[1]),
     )
     return final_rows, exit_rows
 

@@ -16,7 +16,8 @@ from ..spaces import Backbone, BackboneSpace, ClockTable, Setting, Stage, Worklo
 from .accuracy import accuracy_rows, fractions, usable_accuracy
 from .cost import cost_rows
 from .cost_model import CostDraws, CostModel, noise_of
-from .features import backbone_features, exit_features
+from .exit_curves import curve_rows, drawn_curves, predicted_curves
+from .features import backbone_features
 from .fitting import Earlier, FittedQuantity, Fitter, nothing_earlier
 from .models import IntArray, Model
 from .prediction import FloatArray, Paths, Prediction
@@ -37,6 +38,23 @@ class StageCosts:
 
     latency_ms: FloatArray
     energy_mj: FloatArray
+
+
+@dataclass(frozen=True)
+class ExitRows:
+    """What n exit positions of k backbones are predicted from.
+
+    Attributes:
+        x: (n, d) features, at the means of the final logits.
+        final_sd: (n,) standard deviation of the final logit of each row's backbone.
+        final_mean: (k,) mean of the final logits.
+        owner: (n,) index of each row's backbone.
+    """
+
+    x: FloatArray
+    final_sd: FloatArray
+    final_mean: FloatArray
+    owner: IntArray
 
 
 @dataclass(frozen=True)
@@ -200,9 +218,15 @@ class PredictorSet:
         """Features (k, d) of the final accuracy of backbones."""
         return np.stack([backbone_features(self.space, b, self.workload(b)) for b in backbones])
 
-    def exit_rows(self, backbones: Sequence[Backbone]) -> FloatArray:
-        """Features (sum of P_b, d) of the exit positions of backbones, backbone by backbone."""
-        return np.vstack([exit_features(self.space, b, self.workload(b)) for b in backbones])
+    def exit_rows(self, backbones: Sequence[Backbone]) -> ExitRows:
+        """What the exit positions of backbones are predicted from, backbone by backbone."""
+        final = self.final_accuracy(backbones)
+        rows = [
+            curve_rows(self.space, backbone, self.workload(backbone), float(logit))
+            for backbone, logit in zip(backbones, final.mean[:, 0], strict=True)
+        ]
+        owner = np.repeat(np.arange(len(backbones)), [len(own) for own in rows])
+        return ExitRows(np.vstack(rows), np.sqrt(final.var_epistemic[owner, 0]), final.mean[:, 0], owner)
 
     def final_accuracy(self, backbones: Sequence[Backbone]) -> Prediction:
         """Final accuracy (k, 1) on the calibration split, logit of the fraction correct."""
@@ -210,7 +234,8 @@ class PredictorSet:
 
     def exit_fractions(self, backbones: Sequence[Backbone]) -> Prediction:
         """Exit fractions, logit; rows = the exit positions of each backbone in turn, one column."""
-        return self.exit_model.predict(self.exit_rows(backbones))
+        rows = self.exit_rows(backbones)
+        return predicted_curves(self.exit_model, rows.x, rows.final_sd)
 
     def stage_costs(self, stages: Sequence[Stage], settings: Sequence[Setting]) -> StageCosts:
         """Costs of all pairs of r stages and F settings of the table; cached by what the stages run.
@@ -305,11 +330,13 @@ class PredictorDraws:
         return fractions(logits)
 
     def exit_fractions(self, backbones: Sequence[Backbone]) -> list[FloatArray]:
-        """Fractions correct at the exit positions: k arrays (s, P_b), joint over positions and backbones."""
-        x = self._predictors.exit_rows(backbones)
-        logits = self._exits(x)[:, :, 0]
+        """Fractions correct at the exit positions: k arrays (s, P_b), joint over positions and backbones, and
+        with their final accuracies."""
+        rows, model = self._predictors.exit_rows(backbones), self._predictors.exit_model
+        final_off = self._final(self._predictors.final_rows(backbones))[:, :, 0] - rows.final_mean
+        logits = drawn_curves(self._exits, model, rows.x, rows.final_sd, final_off[:, rows.owner])
         if self._noise:
-            logits = logits + noise_of(self._predictors.exit_model, x, self.n_draws, self._seeds[1])
+            logits = logits + noise_of(model, rows.x, self.n_draws, self._seeds[1])
         ends = np.cumsum([self._predictors.workload(b).n_positions for b in backbones])
         return [fractions(part) for part in np.split(logits, ends[:-1], axis=1)]
 

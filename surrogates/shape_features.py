@@ -118,6 +118,14 @@ def n_shape_features(space: BackboneSpace) -> int:
     return 3 * sum(variable.name.startswith("depth.") for variable in space.variables) + N_TOTALS
 
 
+def coarse_columns(space: BackboneSpace) -> tuple[int, ...]:
+    """Columns of :func:`.features.backbone_features` that alone say most: input resolution, and the
+    network's totals (blocks, MACs, parameters, receptive field)."""
+    n_features = len(space.variables) + n_shape_features(space)
+    resolution = [i for i, variable in enumerate(space.variables) if variable.name == "resolution"]
+    return (*resolution, *range(n_features - N_TOTALS, n_features))
+
+
 def workload_totals(workload: Workload) -> StageTotals:
     """Totals (k = 1) of a member of one of our spaces."""
     stage = np.array([block.stage for block in workload.blocks]) - 1

@@ -3,11 +3,11 @@ import pytest
 
 from hadas.errors import ModelError
 from hadas.spaces import attentivenas_space, mini_space
-from hadas.surrogates.accuracy import coarse_columns
 from hadas.surrogates.features import backbone_features
 from hadas.surrogates.shape_features import (
     N_TOTALS,
     StageTotals,
+    coarse_columns,
     n_shape_features,
     receptive_field_px,
     shape_features,
