@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,8 @@ from .features import (
     stage_work,
 )
 from .fitting import FittedQuantity, Fitter
-from .latency_baseline import LatencyBaseline, baseline_terms
 from .models import Design, IntArray, KernelPart, Model
+from .physics import LatencyBaseline, Physics, PowerBaseline, baseline_terms, power_terms
 from .prediction import FloatArray, Paths
 from .random_features import row_noise
 from .selection import TrainingRows
@@ -83,20 +84,26 @@ def _fit_quantity(
     return fitter.fit(quantity, unit, single, seed=seed)
 
 
+class Rows(NamedTuple):
+    """Rows as the models see them: features (u, d), and what physics says of latency, log ms, and power, log W (u,)."""
+
+    x: FloatArray
+    log_latency: FloatArray
+    log_power: FloatArray
+
+
 class CostModel:
     """Latency and power of stages at settings of one clock table.
 
     Args:
         table: clocks of the device.
-        baseline: physics part of latency.
+        physics: baselines of latency and power.
         latency: model of log(latency / baseline).
-        power: model of log power in W, or ``None`` without an energy counter.
+        power: model of log(power / baseline), or ``None`` without an energy counter.
     """
 
-    def __init__(
-        self, table: ClockTable, baseline: LatencyBaseline, latency: Model, power: Model | None
-    ) -> None:
-        self.table, self.baseline, self.latency, self.power = table, baseline, latency, power
+    def __init__(self, table: ClockTable, physics: Physics, latency: Model, power: Model | None) -> None:
+        self.table, self.physics, self.latency, self.power = table, physics, latency, power
         self.roles = ClockRoles.of(table)
         self._clocks_ghz = self.roles.clocks_ghz(table.settings)
         self._forget()
@@ -124,20 +131,24 @@ class CostModel:
         )  # fmt: skip
         counted = np.isfinite(rows.log_power)
         if not counted.any():
-            return cls(table, baseline, latency.model, None), (latency,)
+            return cls(table, Physics(baseline, None), latency.model, None), (latency,)
         # The power of a sum is the mean of its parts', weighted by their shares in its time.
         log_ms = log_baseline + latency.model.mean(x)[:, 0]
         time = np.exp(log_ms - np.maximum.reduceat(log_ms, parts.starts)[rows.row])
-        log_share = np.log(time / np.add.reduceat(time, parts.starts)[rows.row])
+        share = time / np.add.reduceat(time, parts.starts)[rows.row]
+        terms = power_terms(baseline.shares(parts.terms), parts.clocks_ghz, parts.roles)
+        mean_terms = sums_of(share[:, None] * terms, parts.starts)
+        power_baseline = PowerBaseline.fit(mean_terms[counted], rows.log_power[counted])
+        offset = np.log(share) + np.log(power_baseline(terms))
         # Clocks and what bounds a stage set most of its power: a function of its own beside the rest.
         n_clocks = 2 * len(parts.roles.domains)
         clocks_and_shares = range(N_STAGE_FEATURES, N_STAGE_FEATURES + N_SHARES + n_clocks)
         design = Design((KernelPart(tuple(clocks_and_shares)), KernelPart(tuple(range(x.shape[1])))))
         power = _fit_quantity(
-            fitter, "log_power", "log W", rows, counted, rows.log_power, rows.power_noise, x, log_share,
+            fitter, "log_power", "log W", rows, counted, rows.log_power, rows.power_noise, x, offset,
             design, seed + 1,
         )  # fmt: skip
-        return cls(table, baseline, latency.model, power.model), (latency, power)
+        return cls(table, Physics(baseline, power_baseline), latency.model, power.model), (latency, power)
 
     def register(self, stages: Sequence[Stage]) -> IntArray:
         """Row (r,) of each stage in the cache; equal stages share one."""
@@ -174,44 +185,43 @@ class CostModel:
         missing_stage, missing_setting = np.nonzero(np.isnan(self._latency_ms[block]))
         if len(missing_stage):
             stage, setting = needed[missing_stage], setting_rows[missing_setting]
-            x, log_baseline = self._rows(stage, self._clocks_ghz[setting])
-            latency_ms = np.exp(log_baseline + self.latency.mean(x)[:, 0])
-            self._latency_ms[stage, setting] = latency_ms
-            if self.power is not None:
-                self._energy_mj[stage, setting] = latency_ms * np.exp(self.power.mean(x)[:, 0])
+            rows = self._rows(stage, self._clocks_ghz[setting])
+            self._latency_ms[stage, setting], self._energy_mj[stage, setting] = self._medians(rows)
         wanted = np.ix_(stage_rows, setting_rows)
         return self._latency_ms[wanted], self._energy_mj[wanted]
 
-    def _rows(self, stage: IntArray, clocks_ghz: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _rows(self, stage: IntArray, clocks_ghz: FloatArray) -> Rows:
         work = self._work.take(stage)
         terms = baseline_terms(work, clocks_ghz, self.roles)
-        x = cost_features(self._features[stage], work, clocks_ghz, self.roles, self.baseline.shares(terms))
-        return x, np.log(self.baseline(terms))
+        shares = self.physics.latency.shares(terms)
+        x = cost_features(self._features[stage], work, clocks_ghz, self.roles, shares)
+        log_power = np.full(len(x), np.nan)
+        if self.physics.power is not None:
+            log_power = np.log(self.physics.power(power_terms(shares, clocks_ghz, self.roles)))
+        return Rows(x, np.log(self.physics.latency(terms)), log_power)
+
+    def _medians(self, rows: Rows) -> tuple[FloatArray, FloatArray]:
+        latency_ms = np.exp(rows.log_latency + self.latency.mean(rows.x)[:, 0])
+        if self.power is None:
+            return latency_ms, np.full(len(latency_ms), np.nan)
+        return latency_ms, latency_ms * np.exp(rows.log_power + self.power.mean(rows.x)[:, 0])
 
     def medians(self, stages: Sequence[Stage], settings: Sequence[Setting]) -> tuple[FloatArray, FloatArray]:
         """Latency (n,) in ms and energy (n,) in mJ of n (stage, setting) pairs; energy NaN without a counter."""
-        x, log_baseline, pair = self.paired_rows(stages, settings)
-        latency_ms = np.exp(log_baseline + self.latency.mean(x)[:, 0])
-        if self.power is None:
-            return latency_ms[pair], np.full(len(pair), np.nan)
-        return latency_ms[pair], (latency_ms * np.exp(self.power.mean(x)[:, 0]))[pair]
+        rows, pair = self.paired_rows(stages, settings)
+        latency_ms, energy_mj = self._medians(rows)
+        return latency_ms[pair], energy_mj[pair]
 
-    def paired_rows(
-        self, stages: Sequence[Stage], settings: Sequence[Setting]
-    ) -> tuple[FloatArray, FloatArray, IntArray]:
-        """Distinct (stage, setting) rows behind n pairs.
-
-        Returns:
-            features (u, d), log baseline (u,), and the row (n,) of each pair.
-        """
+    def paired_rows(self, stages: Sequence[Stage], settings: Sequence[Setting]) -> tuple[Rows, IntArray]:
+        """Distinct (stage, setting) rows behind n pairs, and the row (n,) of each pair."""
         stage = self.register(stages)
         distinct_settings = list(dict.fromkeys(settings))
         clocks = self.roles.clocks_ghz(distinct_settings)
         position = {setting: i for i, setting in enumerate(distinct_settings)}
         setting = np.array([position[s] for s in settings], dtype=np.int64)
         pairs, inverse = np.unique(stage * max(1, len(clocks)) + setting, return_inverse=True)
-        x, log_baseline = self._rows(pairs // max(1, len(clocks)), clocks[pairs % max(1, len(clocks))])
-        return x, log_baseline, np.asarray(inverse, dtype=np.int64)
+        rows = self._rows(pairs // max(1, len(clocks)), clocks[pairs % max(1, len(clocks))])
+        return rows, np.asarray(inverse, dtype=np.int64)
 
 
 class CostDraws:
@@ -229,13 +239,12 @@ class CostDraws:
     def __call__(self, stages: Sequence[Stage], settings: Sequence[Setting]) -> tuple[FloatArray, FloatArray]:
         """Latency (s, n) in ms and energy (s, n) in mJ of n (stage, setting) pairs; energy NaN without a counter."""
         model = self._model
-        x, log_baseline, pair = model.paired_rows(stages, settings)
-        log_latency = log_baseline + self._draw(self._latency, model.latency, x, self._seed)
-        latency_ms = np.exp(log_latency)
+        rows, pair = model.paired_rows(stages, settings)
+        latency_ms = np.exp(rows.log_latency + self._draw(self._latency, model.latency, rows.x, self._seed))
         if self._power is None or model.power is None:
             return latency_ms[:, pair], np.full((self.n_draws, len(pair)), np.nan)
-        energy_mj = latency_ms * np.exp(self._draw(self._power, model.power, x, self._seed + 1))
-        return latency_ms[:, pair], energy_mj[:, pair]
+        log_power = rows.log_power + self._draw(self._power, model.power, rows.x, self._seed + 1)
+        return latency_ms[:, pair], (latency_ms * np.exp(log_power))[:, pair]
 
     def _draw(self, paths: Paths, model: Model, x: FloatArray, seed: int) -> FloatArray:
         draw = paths(x)[:, :, 0]

@@ -26,8 +26,8 @@ from ..spaces import BackboneSpace, ClockTable
 from .cost_model import CostModel
 from .features import FEATURE_VERSION
 from .fitting import Earlier, FittedQuantity
-from .latency_baseline import N_TERMS, LatencyBaseline
 from .models import ModelState, model_from_state
+from .physics import N_POWER_TERMS, N_TERMS, LatencyBaseline, Physics, PowerBaseline
 from .selection import CandidateScore, ModelSummary
 from .ubjson import check_booster
 
@@ -76,13 +76,16 @@ def save_predictors(predictors: PredictorSet, directory: Path) -> None:
             "state": {**state.values, "boosters": sorted(state.boosters)},
         }  # fmt: skip
     provenance = predictors.provenance
-    baseline = predictors.cost_model.baseline if predictors.has_costs else None
+    physics = predictors.cost_model.physics if predictors.has_costs else None
     manifest = {
         "format": FORMAT, "version": FORMAT_VERSION, "feature_version": FEATURE_VERSION,
         "space": _space_document(predictors.space), "table": _table_document(predictors.table),
         "provenance": {**asdict(provenance), "skipped": dict(provenance.skipped)},
-        "baseline": None if baseline is None else {
-            "coefficients": [float(c) for c in baseline.coefficients], "floor_ms": baseline.floor_ms,
+        "physics": None if physics is None else {
+            "latency": _numbers(physics.latency.coefficients, physics.latency.floor_ms),
+            "power": None if physics.power is None else _numbers(
+                physics.power.coefficients, physics.power.floor_w
+            ),
         },
         "models": models,
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
@@ -124,10 +127,9 @@ def load_parts(directory: Path, space: BackboneSpace, table: ClockTable, target_
         cost = None
         if "log_latency" in quantities:
             power = quantities.get("log_power")
-            cost = CostModel(
-                table, _baseline(manifest["baseline"]), quantities["log_latency"].model,
-                None if power is None else power.model,
-            )  # fmt: skip
+            physics = _physics(manifest["physics"], has_power=power is not None)
+            latency = quantities["log_latency"].model
+            cost = CostModel(table, physics, latency, None if power is None else power.model)
         return space, table, quantities, cost, provenance
 
 
@@ -198,14 +200,23 @@ def _names(manifest: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def _baseline(document: Mapping[str, Any]) -> LatencyBaseline:
-    coefficients = np.array(document["coefficients"], dtype=np.float64)
-    floor_ms = float(document["floor_ms"])
-    if coefficients.shape != (N_TERMS,) or not (np.isfinite(coefficients) & (coefficients >= 0)).all():
-        raise ValueError(f"baseline coefficients must be {N_TERMS} finite numbers, none negative")
-    if not (math.isfinite(floor_ms) and floor_ms > 0):
-        raise ValueError(f"floor_ms {floor_ms} must be positive")
-    return LatencyBaseline(coefficients, floor_ms)
+def _numbers(coefficients: FloatArray, floor: float) -> list[float]:
+    return [*map(float, coefficients), floor]
+
+
+def _physics(document: Mapping[str, Any], *, has_power: bool) -> Physics:
+    power = None
+    if has_power:
+        power = PowerBaseline(*_coefficients(document["power"], N_POWER_TERMS))
+    return Physics(LatencyBaseline(*_coefficients(document["latency"], N_TERMS)), power)
+
+
+def _coefficients(numbers: Any, n: int) -> tuple[FloatArray, float]:
+    """n coefficients and the floor that follows them."""
+    values = np.array(numbers, dtype=np.float64)
+    if values.shape != (n + 1,) or not (np.isfinite(values) & (values >= 0)).all() or values[-1] == 0:
+        raise ValueError(f"'physics' must give {n} finite coefficients, none negative, and a positive floor")
+    return values[:-1], float(values[-1])
 
 
 def _provenance(origin: Mapping[str, Any]) -> Provenance:

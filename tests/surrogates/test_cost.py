@@ -10,7 +10,7 @@ from hadas.errors import ModelError
 from hadas.spaces import CLOCK_TABLES, Exits, Setting, attentivenas_space
 from hadas.surrogates.cost import cost_rows
 from hadas.surrogates.features import ClockRoles, StageWork
-from hadas.surrogates.latency_baseline import LatencyBaseline, baseline_terms
+from hadas.surrogates.physics import LatencyBaseline, baseline_terms
 
 
 def test_rows_are_stages_at_the_clocks_read_back(toy):

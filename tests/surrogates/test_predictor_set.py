@@ -295,7 +295,7 @@ def test_damaged_files_are_named(saved, toy, tmp_path):
         ("predictors.json", lambda data: data[:50], "predictors.json: not a predictor manifest"),
         ("predictors.json", lambda data: b'{"format": "other"}', "not a predictor manifest"),
         ("predictors.json", edited(lambda m: m.update(feature_version=0)), "feature_version 0; this release"),
-        ("predictors.json", edited(lambda m: m.pop("baseline")), "damaged or incomplete.*baseline"),
+        ("predictors.json", edited(lambda m: m.pop("physics")), "damaged or incomplete.*physics"),
         (
             "predictors.json",
             edited(lambda m: m["models"]["log_latency"]["state"].update(kind="os.system")),
