@@ -9,6 +9,7 @@ import numpy as np
 
 from .kernels import Component, HyperParameters, typical_length_scale
 from .prediction import FloatArray
+from .threads import single_thread
 
 MIN_NOISE = 1e-6
 """Smallest noise variance, in units of the target's variance."""
@@ -43,7 +44,8 @@ def fit_hyper_parameters(
         torch.from_numpy(np.maximum(known, MIN_NOISE)), learn_additional_noise=True,
         noise_constraint=_log_scaled(MIN_NOISE), noise_prior=LogNormalPrior(-6.0, 2.0),
     )  # fmt: skip
-    with validate_input_scaling(False), warnings.catch_warnings():
+    # Entered again, as torch may have been imported only now.
+    with single_thread(), validate_input_scaling(False), warnings.catch_warnings():
         # Reaching the iteration limit is expected here, and other warnings name nothing a user can act on.
         warnings.simplefilter("ignore")
         model = SingleTaskGP(
