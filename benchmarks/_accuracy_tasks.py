@@ -14,6 +14,7 @@ from scipy.stats import kendalltau
 from hadas.spaces import attentivenas_space
 from hadas.surrogates.accuracy import accuracy_design, repeat_noise
 from hadas.surrogates.calibration import central_interval
+from hadas.surrogates.conformal import factor_on_random_rows, held_out_errors
 from hadas.surrogates.exit_curves import curve_design, curve_rows, predicted_curves
 from hadas.surrogates.features import backbone_features
 from hadas.surrogates.models import Model
@@ -82,9 +83,9 @@ def _fitted(quantity: str, rows: TrainingRows, seed: int) -> Model:
     return select_model(quantity, "logit", rows, candidates=("gp", "xgb"), seed=seed)[0]
 
 
-def _answer(prediction: Prediction) -> Answer:
-    """In percent, with intervals for a new measurement."""
-    low, high = central_interval(prediction.mean, prediction.sd_total, 0.9)
+def _answer(prediction: Prediction, factor: float = 1.0) -> Answer:
+    """In percent, with intervals for a new measurement, standard deviations times a factor."""
+    low, high = central_interval(prediction.mean, factor * prediction.sd_total, 0.9)
     return Answer(*(100 * np.asarray(expit(logits[:, 0])) for logits in (prediction.mean, low, high)))
 
 
@@ -99,7 +100,9 @@ def _macro(n_train: int, tau: float) -> Task:
             features[train], mean, noise, np.arange(len(train)), np.zeros(len(train)),
             accuracy_design(len(train), n_features, tuple(range(n_features - N_TOTALS, n_features))),
         )  # fmt: skip
-        return _answer(_fitted("final_accuracy", rows, seed).predict(features[test]))
+        model = _fitted("final_accuracy", rows, seed)
+        factor = factor_on_random_rows(held_out_errors(model.kind, rows, seed=seed))
+        return _answer(model.predict(features[test]), factor)
 
     return Task(
         name=f"NAS-Bench-Macro accuracy, N={n_train}",

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from ..errors import ModelError
 from .models import group_folds, make_model
 from .prediction import FloatArray
 
@@ -133,6 +134,22 @@ def held_out_errors(kind: str, data: TrainingRows, *, seed: int) -> FloatArray:
         predicted = data.take(np.flatnonzero(~held)).fit(fresh).predict(data.x[held])
         z[held] = (data.y[held] - predicted.mean[:, 0]) / predicted.sd_total[:, 0]
     return z
+
+
+def factor_on_random_rows(z: FloatArray, level: float = LEVEL) -> float:
+    """Factor on standard deviations with which central intervals hold on rows drawn as the training rows were.
+
+    The conformal quantile of the sizes of (n,) normalised held-out errors (Barber, Candes, Ramdas & Tibshirani
+    2021, "Predictive inference with the jackknife+", whose cross-validated form holds out folds).  Where a
+    search chooses the rows, :func:`learn_correction` is needed instead.
+
+    Raises:
+        ModelError: too few errors to say anything at that level: n (1 - level) is below 1.
+    """
+    needed = (len(z) + 1) * level / max(len(z), 1)
+    if needed > 1.0:
+        raise ModelError(f"{len(z)} held-out errors are too few for {100 * level:g} % intervals")
+    return float(np.quantile(np.abs(z), needed, method="higher") / norm.ppf(0.5 + level / 2))
 
 
 def learn_correction(held_out: HeldOut, checked: Sequence[FloatArray] = ()) -> Correction:
