@@ -3,9 +3,9 @@
     model = SettingCostModel.fit(rows, "latency_ms", seed=0)
     median, low, high = model.interval(unmeasured, level=0.9)
 
-The model is an average of Gaussian processes on and off a roofline, weighted by what they are worth on rows
-held out; the same held-out errors say how much wider than they claim their intervals have to be, for a
-roofline that was fitted to the rows knows them better than it knows others.
+The model is an average of Gaussian processes and boosted trees on a roofline, and a Gaussian process without
+one, weighted by what they are worth on rows held out.  The same held-out errors say how much wider than they
+claim their intervals have to be, for a roofline that was fitted to the rows knows them better than others.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ MEMBERS: Mapping[str, Member] = {
     "roofline and effects": Member("trend+gp", additive=True),
     "roofline": Member("trend+gp", additive=False),
     "effects": Member("gp", additive=True),
+    "roofline and trees": Member("trend+xgb", additive=False),
 }
 
 
