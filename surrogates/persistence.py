@@ -322,7 +322,7 @@ def _summary(document: Mapping[str, Any]) -> ModelSummary:
             str(score["model"]),
             *(
                 float("nan") if score[field] is None else float(score[field])
-                for field in ("rmse", "kendall_tau", "coverage_90", "score")
+                for field in ("rmse", "kendall_tau", "coverage_90", "crps", "score")
             ),
         )
         for score in document["scores"]

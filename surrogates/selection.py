@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from ..errors import ModelError
-from .calibration import central_interval, coverage
+from .calibration import central_interval, coverage, crps_normal
 from .models import KINDS, Design, IntArray, Model, group_folds, make_model
 from .prediction import FloatArray
 
@@ -39,6 +39,8 @@ class CandidateScore:
         rmse: on the model's own scale (log or logit).
         kendall_tau: rank correlation of predicted and measured.
         coverage_90: share of measurements inside nominal 90 % intervals.
+        crps: continuous ranked probability score, mean over rows, in the unit of ``rmse``: what the
+            error and the width of the intervals cost together; less is better.
         score: what the choice was made by.
     """
 
@@ -46,6 +48,7 @@ class CandidateScore:
     rmse: float
     kendall_tau: float
     coverage_90: float
+    crps: float
     score: float
 
 
@@ -102,7 +105,11 @@ class TrainingRows:
 
 
 def cross_validate(kind: str, data: TrainingRows, folds: IntArray, *, seed: int) -> CandidateScore:
-    """Score a candidate on held-out folds (n,)."""
+    """Score a candidate on held-out folds (n,).
+
+    All of a candidate, a physical trend and the weights of an average included, is fitted anew
+    without the fold, so that nothing of a held-out backbone reaches its prediction.
+    """
     mean, sd = np.empty_like(data.y), np.empty_like(data.y)
     log_rmse = []
     for fold in np.unique(folds):
@@ -119,6 +126,7 @@ def cross_validate(kind: str, data: TrainingRows, folds: IntArray, *, seed: int)
         float(np.sqrt(np.mean((mean - data.y) ** 2))),
         tau if np.isfinite(tau) else 0.0,
         coverage(*central_interval(mean, sd, 0.9), data.y),
+        float(crps_normal(mean, sd, data.y).mean()),
         float(-np.mean(log_rmse) - np.std(log_rmse)),
     )
 
