@@ -220,3 +220,15 @@ def test_some_rows_with_energy_and_some_without(toy):
     _, (latency, power) = CostModel.fit(toy.table, rows, fitter=Fitter(("gp",)), seed=0)
     assert latency.summary.n_rows == sum(len(record.stages) for record in records)
     assert power.summary.n_rows == sum(len(record.stages) for record in records[:half])
+
+
+def test_a_model_of_sums_says_the_same_from_its_state(of_prefixes, unseen):
+    from hadas.surrogates.models import model_from_state
+
+    x = of_prefixes.paired_rows(unseen[0], unseen[1])[0].x
+    for model in (of_prefixes.latency, of_prefixes.power):
+        again = model_from_state(model.state())
+        np.testing.assert_array_equal(again.predict(x).mean, model.predict(x).mean)
+        np.testing.assert_array_equal(again.predict(x).var_epistemic, model.predict(x).var_epistemic)
+        np.testing.assert_array_equal(again.paths(3, 1)(x), model.paths(3, 1)(x))
+        assert again.log_factor == model.log_factor
