@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 from scipy.stats import kendalltau
 
 from hadas.spaces import attentivenas_space
-from hadas.surrogates.accuracy import accuracy_design, repeat_noise
+from hadas.surrogates.accuracy import AccuracyScale, accuracy_design, repeat_noise
 from hadas.surrogates.calibration import central_interval
 from hadas.surrogates.conformal import factor_on_random_rows, held_out_errors
 from hadas.surrogates.exit_curves import curve_design, curve_rows, predicted_curves
@@ -37,6 +37,9 @@ MACRO_KERNELS = (1, 3, 5)
 """Kernel of each choice: none (identity), an MBConv of expansion 3, one of expansion 6."""
 MACRO_INPUT_DISTANCE = (1, 2, 2, 4, 4, 4, 8, 8)
 """Pixels of the image between neighbours of what a layer's depthwise convolution reads."""
+
+
+LOGITS = AccuracyScale()
 
 
 def tasks() -> list[Task]:
@@ -78,15 +81,15 @@ def macro_features() -> FloatArray:
     return np.hstack([thermometer(choices, 3), shape_features(totals)])
 
 
-def _fitted(quantity: str, rows: TrainingRows, seed: int) -> Model:
+def _fitted(quantity: str, scale: AccuracyScale, rows: TrainingRows, seed: int) -> Model:
     """The model that cross-validation inside the rows chooses."""
-    return select_model(quantity, "logit", rows, candidates=("gp", "xgb"), seed=seed)[0]
+    return select_model(quantity, scale.unit, rows, candidates=("gp", "xgb"), seed=seed)[0]
 
 
-def _answer(prediction: Prediction, factor: float = 1.0) -> Answer:
+def _answer(scale: AccuracyScale, prediction: Prediction, factor: float = 1.0) -> Answer:
     """In percent, with intervals for a new measurement, standard deviations times a factor."""
     low, high = central_interval(prediction.mean, factor * prediction.sd_total, 0.9)
-    return Answer(*(100 * np.asarray(expit(logits[:, 0])) for logits in (prediction.mean, low, high)))
+    return Answer(*(100 * scale.fractions(values[:, 0]) for values in (prediction.mean, low, high)))
 
 
 def _macro(n_train: int, tau: float) -> Task:
@@ -95,14 +98,16 @@ def _macro(n_train: int, tau: float) -> Task:
     n_features = features.shape[1]
 
     def ours(train: IntArray, test: IntArray, seed: int) -> Answer:
-        mean, noise = trained[train].mean(axis=1), repeat_noise(trained[train])
+        logits = trained[train].mean(axis=1)
+        scale = AccuracyScale.of(logits)
+        values, noise = scale.values(logits, repeat_noise(trained[train]))
         rows = TrainingRows(
-            features[train], mean, noise, np.arange(len(train)), np.zeros(len(train)),
+            features[train], values, noise, np.arange(len(train)), np.zeros(len(train)),
             accuracy_design(len(train), n_features, tuple(range(n_features - N_TOTALS, n_features))),
         )  # fmt: skip
-        model = _fitted("final_accuracy", rows, seed)
+        model = _fitted("final_accuracy", scale, rows, seed)
         factor = factor_on_random_rows(held_out_errors(model.kind, rows, seed=seed))
-        return _answer(model.predict(features[test]), factor)
+        return _answer(scale, model.predict(features[test]), factor)
 
     return Task(
         name=f"NAS-Bench-Macro accuracy, N={n_train}",
@@ -166,15 +171,15 @@ def _hadas_exits() -> Task:
             whole[known], final[known], np.zeros(len(known)), known, np.zeros(len(known)),
             accuracy_design(len(known), whole.shape[1], coarse_columns(space)),
         )  # fmt: skip
-        ends = _fitted("final_accuracy", rows, seed).predict(whole)
+        ends = _fitted("final_accuracy", LOGITS, rows, seed).predict(whole)
         # The left-out backbone's own final accuracy is predicted, as its exits are.
         x = curves(np.where(np.isin(np.arange(len(names)), known), final, ends.mean[:, 0]))
         exit_rows = TrainingRows(
             x[train], logit(right[train] / 100), np.zeros(len(train)), owner[train], np.zeros(len(train)),
             curve_design(space, x.shape[1]),
         )  # fmt: skip
-        model = _fitted("exit_fractions", exit_rows, seed)
-        return _answer(predicted_curves(model, x[test], np.sqrt(ends.var_epistemic[owner[test], 0])))
+        model = _fitted("exit_fractions", LOGITS, exit_rows, seed)
+        return _answer(LOGITS, predicted_curves(model, x[test], np.sqrt(ends.var_epistemic[owner[test], 0])))
 
     def a0s_curve(train: IntArray, test: IntArray, seed: int) -> Answer:
         # The smallest backbone that is not the one asked for, at the same relative depth.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit, logit
+from scipy.stats import skew
 
 from ..datasets.records import AccuracyRecord, OutcomeMatrix
 from ..errors import ModelError
@@ -83,6 +85,44 @@ def usable_accuracy(space: BackboneSpace, records: Sequence[AccuracyRecord]) -> 
         if len(known) > 1:
             raise ModelError(f"accuracy records mix {len(known)} values of {field}: {known}; train on one")
     return usable
+
+
+@dataclass(frozen=True)
+class AccuracyScale:
+    """The scale on which accuracies are modelled: logits, or odds (right per wrong).
+
+    Where a few networks are far worse than all others, logits stretch them out further still, and a
+    model that tries to follow them tells the good ones apart less well; odds draw them in.
+
+    Attributes:
+        odds: whether it is odds.
+    """
+
+    odds: bool = False
+
+    @classmethod
+    def of(cls, logits: FloatArray) -> AccuracyScale:
+        """The less skewed of the two for measured logits (k,)."""
+        return cls(abs(float(skew(np.exp(logits)))) < abs(float(skew(logits))))
+
+    @property
+    def unit(self) -> str:
+        """Of values on this scale."""
+        return "odds" if self.odds else "logit"
+
+    def values(self, logits: FloatArray, noise_variance: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Values and their noise variances on this scale (delta method)."""
+        if not self.odds:
+            return logits, noise_variance
+        values = np.exp(logits)
+        return values, noise_variance * values**2
+
+    def fractions(self, values: FloatArray) -> FloatArray:
+        """Fractions right; odds below 0, which a normal prediction may reach, are none right."""
+        if not self.odds:
+            return fractions(values)
+        kept = np.maximum(values, 0.0)
+        return np.asarray(kept / (1.0 + kept))
 
 
 MIN_ROWS_PER_FEATURE = 2

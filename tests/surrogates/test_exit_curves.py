@@ -2,12 +2,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.special import logit
+from scipy.special import expit, logit
 
 from hadas.datasets.records import OutcomeMatrix
 from hadas.errors import ModelError
 from hadas.spaces import mini_space
-from hadas.surrogates.accuracy import accuracy_design, accuracy_rows, repeat_noise, usable_accuracy
+from hadas.surrogates.accuracy import (
+    AccuracyScale,
+    accuracy_design,
+    accuracy_rows,
+    repeat_noise,
+    usable_accuracy,
+)
 from hadas.surrogates.exit_curves import curve_rows, drawn_curves, final_slope, predicted_curves
 from hadas.surrogates.models import make_model
 
@@ -113,3 +119,17 @@ def test_noise_of_repeats_is_drawn_towards_what_all_rows_say():
     assert noise.std() < 0.3 * own.std()
     with pytest.raises(ModelError, match="at least 2 repeats"):
         repeat_noise(repeats[:, :1])
+
+
+def test_few_networks_far_below_are_modelled_by_odds_and_come_back_as_fractions():
+    rng = np.random.default_rng(3)
+    even = rng.normal(2.3, 0.1, 200)
+    tailed = np.append(even, [1.0, 0.5, 0.0, -0.2])
+    assert not AccuracyScale.of(even).odds
+    scale = AccuracyScale.of(tailed)
+    assert scale.odds
+    values, noise = scale.values(tailed, np.full(204, 1e-4))
+    assert scale.fractions(values) == pytest.approx(expit(tailed))
+    # A step of one standard deviation in logits is one of the transformed deviation in odds.
+    assert np.exp(tailed + 0.01) - values == pytest.approx(np.sqrt(noise), rel=0.01)
+    assert scale.fractions(np.array([-0.1])) == 0.0
