@@ -139,7 +139,10 @@ class NetworkCostModel:
         return np.exp(mean), np.exp(mean - half), np.exp(mean + half)
 
     def paths(self, n_draws: int, seed: int) -> NetworkPaths:
-        """Joint draws of the noise-free quantity's logarithm, as functions of rows."""
+        """Joint draws of the noise-free quantity's logarithm, as functions of rows.
+
+        They scatter as the members say: what :meth:`predict` widens its variances by is not in them.
+        """
         draws = MixturePaths(
             tuple(self._members.values()), np.array(list(self.weights.values())), n_draws, seed
         )

@@ -42,10 +42,13 @@ class TransferredCostModel:
     Attributes:
         source: the model of the other board.
         columns: what it may be asked about.
+        n_rows: of the new board that it was fitted to.
     """
 
-    def __init__(self, source: NetworkCostModel, columns: Columns, members: Mapping[str, Model]) -> None:
-        self.source, self.columns = source, columns
+    def __init__(
+        self, source: NetworkCostModel, columns: Columns, members: Mapping[str, Model], n_rows: int
+    ) -> None:
+        self.source, self.columns, self.n_rows = source, columns, n_rows
         self._members = dict(members)
 
     @property
@@ -75,7 +78,7 @@ class TransferredCostModel:
                 f"{list(source.columns.devices)}"
             )
         columns = Columns.of(rows)
-        model = cls(source, columns, {})
+        model = cls(source, columns, {}, len(rows))
         base, x, views = model._inputs(rows)
         noise = base.var_epistemic[:, 0] + rows.relative_noise**2
         residual = np.log(rows.value) - base.mean[:, 0]
@@ -136,13 +139,17 @@ class TransferredCostModel:
         Raises:
             ModelError: rows of another board, or with other totals or settings than it was trained on.
         """
-        base, x, _ = self._inputs(rows)
+        base, x, views = self._inputs(rows)
         share = 1.0 / len(self._members)
         residual = mixture([m.predict(x) for m in self._members.values()], [share] * len(self._members))
+        # A function of a few columns that was chosen by a few rows fits these better than it fits others.
+        chosen = x.shape[1] / len(views)
+        factor = self.n_rows / max(self.n_rows - chosen, 1.0)
         return replace(
             residual,
             mean=base.mean + residual.mean,
-            var_epistemic=base.var_epistemic + residual.var_epistemic,
+            var_epistemic=base.var_epistemic + factor * residual.var_epistemic,
+            var_noise=factor * residual.var_noise,
         )
 
     def interval(self, rows: NetworkRows, level: float = 0.9) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -153,7 +160,10 @@ class TransferredCostModel:
         return np.exp(mean), np.exp(mean - half), np.exp(mean + half)
 
     def paths(self, n_draws: int, seed: int) -> TransferredPaths:
-        """Joint draws of the noise-free quantity's logarithm, as functions of rows."""
+        """Joint draws of the noise-free quantity's logarithm, as functions of rows.
+
+        They scatter as the members say: what :meth:`predict` widens its variances by is not in them.
+        """
         weights = np.full(len(self._members), 1.0 / len(self._members))
         residual = MixturePaths(tuple(self._members.values()), weights, n_draws, seed + 1)
         return TransferredPaths(self, self.source.paths(n_draws, seed), residual)
@@ -162,7 +172,7 @@ class TransferredCostModel:
         """Everything needed to predict, bit for bit; no code."""
         states = {name: model.state() for name, model in self._members.items()}
         return nested_states(
-            {"kind": "transferred-cost", "columns": self.columns.document()},
+            {"kind": "transferred-cost", "columns": self.columns.document(), "n_rows": self.n_rows},
             {"source": self.source.state(), **states},
         )
 
@@ -180,7 +190,7 @@ class TransferredCostModel:
         states = states_in(state)
         source = NetworkCostModel.from_state(states.pop("source"))
         members = {name: model_from_state(inner) for name, inner in states.items()}
-        return cls(source, Columns.of_document(values["columns"]), members)
+        return cls(source, Columns.of_document(values["columns"]), members, int(values["n_rows"]))
 
 
 class TransferredPaths:
