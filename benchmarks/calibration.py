@@ -25,7 +25,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -141,12 +141,20 @@ def repetitions(seeds: Sequence[int], workers: int) -> list[Judged]:
     """All repetitions of all problems; what they say depends on the seeds alone."""
     jobs = [(name, seed) for name in PROBLEMS for seed in seeds]
     if workers == 1:
-        return [item for job in jobs for item in repetition(*job)]
+        return _collected(jobs, map(repetition, *zip(*jobs, strict=True)))
     # Each worker has its own copy of every library, and one thread.
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        return [item for items in pool.map(repetition, *zip(*jobs, strict=True)) for item in items]
+        return _collected(jobs, pool.map(repetition, *zip(*jobs, strict=True)))
+
+
+def _collected(jobs: Sequence[tuple[str, int]], results: Iterable[list[Judged]]) -> list[Judged]:
+    found: list[Judged] = []
+    for (name, seed), items in zip(jobs, results, strict=True):
+        print(f"{name}, seed {seed}: done", file=sys.stderr)
+        found += items
+    return found
 
 
 def main() -> None:
