@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 from _predictor_tasks import DATA, Answer, Bound, FloatArray, IntArray, Task, random_split
 
+from hadas.surrogates.network_cost import NetworkCostModel
 from hadas.surrogates.network_rows import NetworkRows
-from hadas.surrogates.setting_cost import SettingCostModel
 
 
 @dataclass(frozen=True)
 class SettingContender:
-    """Our cost model of settings on rows of a log.
+    """Our cost model of whole networks on rows of a log.
 
     Attributes:
         rows: all of them; ``quantity``: what their values are.
@@ -30,7 +30,7 @@ class SettingContender:
     quantity: str
 
     def __call__(self, train: IntArray, test: IntArray, seed: int) -> Answer:
-        model = SettingCostModel.fit(self.rows.take(train), self.quantity, seed=seed)
+        model = NetworkCostModel.fit(self.rows.take(train), self.quantity, seed=seed)
         return Answer(*model.interval(self.rows.take(test), level=0.9))
 
 

@@ -3,50 +3,48 @@
     costs = foreign_costs(store, "jetson-cnn")          # what ``hadas logs import`` brought
     rows = network_rows_of(costs, "latency_ms")
     model = NetworkCostModel.fit(rows, "latency_ms", seed=0)
-    low, high = model.interval(model.predict(unmeasured), level=0.9)
+    median, low, high = model.interval(unmeasured, level=0.9)
 
-The model is an average of Gaussian processes that see the networks in different ways, on and off a roofline
-(see ``network_features``); what each is worth is found on networks held out of the training rows.  Rows of one
-network err together, so each process has an effect of the network beside its smooth function: without it,
-many sizes of one network would count as so many independent witnesses.
+The model is an average of members that see the rows in different ways; which ways there are, is chosen by what is
+known of the rows (see ``cost_views``), and what each is worth is found on rows held out (see ``stacking``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from scipy.stats import norm
 
 from ..datasets.logs.tables import ForeignCost
 from ..errors import ModelError
-from .average import MixturePaths, stacking_weights
-from .models import IntArray, Model, ModelState, group_folds, make_model, model_from_state
-from .network_features import NETWORK_FEATURE_VERSION, standard_totals
-from .network_inputs import Columns, Inputs, View, inputs_of
+from .cost_views import CostViews, NetworkViews, views_for, views_of_document
+from .models import ModelState
+from .network_features import standard_totals
+from .network_inputs import Columns, View, inputs_of
 from .network_rows import NetworkRows
-from .prediction import FloatArray, Paths, Prediction
-from .roofline import Roofline, fit_roofline
+from .prediction import FloatArray, Prediction
+from .roofline import fit_roofline
+from .stacking import (
+    Stack,
+    WidenedPaths,
+    compare,
+    interval,
+    nested_states,
+    stack_from_states,
+    states_in,
+    widened,
+)
 
 UNITS: Mapping[str, str] = {"latency_ms": "log ms", "energy_mj": "log mJ", "power_mw": "log mW"}
 """Quantities of a log, and the unit of their logarithms."""
-
-N_FOLDS = 4
-MIN_HELD_GROUPS = 8
-"""With fewer groups than this nothing is held out: members count alike, and intervals are the model's own."""
-
-MAX_WIDENING = 4.0
-MAX_NARROWING = 0.8
-"""Limits of the factor that intervals are scaled by after what was seen on networks held out."""
 
 VIEWS: Mapping[str, View] = {
     "totals on a roofline": View("trend+gp", (), shape=False),
     "shape on a roofline": View("trend+gp", ("macs", "n_layers", "input_px"), shape=True),
     "totals": View("gp", (), shape=False),
 }
-"""The members that are compared and averaged."""
+"""The members that see networks by their totals."""
 
 
 class NetworkCostModel:
@@ -55,37 +53,47 @@ class NetworkCostModel:
     Attributes:
         quantity: a key of :data:`UNITS`, or any name of a positive quantity.
         unit: of its logarithm.
-        columns: what it may be asked about.
-        weights: what each of the views is worth, by name.
+        views: how its members see rows.
+        stack: the members, and what each is worth.
+        networks: names of those that were trained on.
         widening: factors of the standard deviation: of networks that were trained on, and of others.
-        roofline: coefficients of its terms, by name.
+        roofline: coefficients of its terms, by name; empty where networks are not known by totals.
     """
 
     def __init__(
-        self, quantity: str, unit: str, columns: Columns, members: Mapping[str, Model],
-        weights: Mapping[str, float], networks: Sequence[str], widening: tuple[float, float],
-        roofline: Mapping[str, float],
+        self, quantity: str, unit: str, views: CostViews, stack: Stack, networks: Sequence[str],
+        widening: tuple[float, float], roofline: Mapping[str, float],
     ) -> None:  # fmt: skip
-        self.quantity, self.unit, self.columns = quantity, unit, columns
-        self.weights, self.widening, self.roofline = dict(weights), widening, dict(roofline)
-        self._members = dict(members)
-        self._networks = frozenset(networks)
+        self.quantity, self.unit, self.views, self.stack = quantity, unit, views, stack
+        self.networks, self.widening, self.roofline = frozenset(networks), widening, dict(roofline)
+
+    @property
+    def columns(self) -> Columns:
+        """What it may be asked about."""
+        return self.views.columns
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """What each member is worth, by name."""
+        return self.stack.weights
 
     @classmethod
     def fit(
         cls, rows: NetworkRows, quantity: str, *, seed: int, groups: Sequence[str] | None = None,
         views: Mapping[str, View] = VIEWS,
     ) -> Self:  # fmt: skip
-        """Fit to rows of one device.
+        """Fit to rows of one device; looks at totals of networks, at settings, or at both, as they are known.
 
         Args:
             rows: their ``value`` is the quantity, NaN where it was not measured.
             groups: (n,) names of what is held out together when members are compared: families, say, where
-                the model will be asked about other families; by default the networks.
-            views: the members.
+                the model will be asked about other families; by default the networks, and single rows where
+                few networks were measured under many settings.
+            views: the members that see networks by their totals.
 
         Raises:
-            ModelError: rows of several devices, without a value or a total, or a value not above 0.
+            ModelError: rows of several devices, without a value or a total, a value not above 0, or settings
+                that :class:`.setting_features.SettingFeatures` refuses.
         """
         value = np.asarray(rows.value, dtype=np.float64)
         bad = np.flatnonzero(np.isinf(value) | (value <= 0))
@@ -94,25 +102,24 @@ class NetworkCostModel:
         measured = np.flatnonzero(np.isfinite(value))
         if len(measured) == 0:
             raise ModelError(f"'{quantity}': not one measured row to train on")
-        held = np.asarray(rows.networks if groups is None else groups).astype(str)[measured]
         rows = rows.take(measured)
-        columns = Columns.of(rows)
-        data = _Data(inputs_of(rows, columns), np.log(rows.value), rows.relative_noise**2, rows.groups)
-        if not columns.totals:
-            views = {name: view for name, view in views.items() if not view.kind.startswith("trend+")}
         unit = UNITS.get(quantity, "log")
-        together = np.asarray(np.unique(held, return_inverse=True)[1], dtype=np.int64)
-        weights, unseen = _compared(data, views, together, quantity, unit, seed)
-        members = {
-            name: data.fit(view, np.arange(len(data.y)), quantity, unit, seed)
-            for name, view in views.items() if weights[name] > 0
-        }  # fmt: skip
-        weights = {name: weights[name] for name in members}
-        # Members are fitted to all rows, so what fits them to these rows is not seen in their own variances.
-        known = float(f"{np.sqrt(len(data.y) / max(len(data.y) - data.inputs.x.shape[1], 1)):.4g}")
+        looked_at = views_for(rows, Columns.of(rows), views)
+        data = looked_at.training(rows, quantity, unit, seed)
+        if groups is not None:
+            together = np.unique(np.asarray(groups).astype(str)[measured], return_inverse=True)[1]
+        else:
+            together = np.arange(len(rows)) if looked_at.by_rows else rows.groups
+        weights, unseen = compare(data, looked_at.names, together, looked_at.hold_out, seed)
+        known = unseen
+        if not looked_at.by_rows:
+            # Members are fitted to all rows, so what fits them to these rows is not seen in their own variances.
+            freedom = max(len(data.y) - data.x.shape[1], 1)
+            known = min(float(f"{np.sqrt(len(data.y) / freedom):.4g}"), looked_at.hold_out.widest)
+        networks = sorted(set(map(str, rows.networks)))
         return cls(
-            quantity, unit, columns, members, weights, sorted(set(map(str, rows.networks))),
-            (min(known, MAX_WIDENING), unseen), data.roofline(),
+            quantity, unit, looked_at, Stack.fit(data, weights), networks, (known, unseen),
+            _roofline(rows, looked_at),
         )  # fmt: skip
 
     def predict(self, rows: NetworkRows) -> Prediction:
@@ -121,35 +128,25 @@ class NetworkCostModel:
         Raises:
             ModelError: rows of another device, or with other totals or settings than it was trained on.
         """
-        x = inputs_of(rows, self.columns).x
-        mixed = mixture([m.predict(x) for m in self._members.values()], list(self.weights.values()))
+        return widened(self.stack.predict(self.views.inputs(rows)), self._factor(rows))
+
+    def _factor(self, rows: NetworkRows) -> FloatArray:
+        """(n, 1) factors of the standard deviation."""
         known, unknown = self.widening
-        factor = (
-            np.where([str(name) in self._networks for name in rows.networks], known, unknown)[:, None] ** 2
-        )
-        return Prediction(
-            mixed.mean, factor * mixed.var_epistemic, factor * mixed.var_noise, (self.quantity,), (self.unit,)
-        )
+        return np.where([str(name) in self.networks for name in rows.networks], known, unknown)[:, None]
 
     def interval(self, rows: NetworkRows, level: float = 0.9) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Medians (n,) and both ends (n,) of central intervals for a new measurement, in the quantity's unit."""
-        found = self.predict(rows)
-        mean, sd = found.mean[:, 0], found.sd_total[:, 0]
-        half = float(norm.ppf(0.5 + level / 2)) * sd
-        return np.exp(mean), np.exp(mean - half), np.exp(mean + half)
+        return interval(self.predict(rows), level)
 
     def paths(self, n_draws: int, seed: int) -> NetworkPaths:
-        """Joint draws of the noise-free quantity's logarithm, as functions of rows.
-
-        They scatter as the members say: what :meth:`predict` widens its variances by is not in them.
-        """
-        draws = MixturePaths(
-            tuple(self._members.values()), np.array(list(self.weights.values())), n_draws, seed
-        )
-        return NetworkPaths(draws, self.columns)
+        """Joint draws of the noise-free quantity's logarithm, as functions of rows; they scatter as predicted."""
+        return NetworkPaths(self, WidenedPaths(self.stack, n_draws, seed))
 
     def resource_shares(self, rows: NetworkRows) -> dict[str, FloatArray]:
         """(n,) shares of work, weights, activations and launches in the roofline; empty without totals."""
+        if not self.roofline:
+            return {}
         inputs = inputs_of(rows, self.columns)
         parts: dict[str, FloatArray] = {}
         for name, coefficient in self.roofline.items():
@@ -162,12 +159,12 @@ class NetworkCostModel:
     def state(self) -> ModelState:
         """Everything needed to predict, bit for bit; no code."""
         values: dict[str, object] = {
-            "kind": "network-cost", "feature_version": NETWORK_FEATURE_VERSION,
-            "quantity": self.quantity, "unit": self.unit, "widening": list(self.widening),
-            "weights": dict(self.weights), "networks": sorted(self._networks),
-            "columns": self.columns.document(), "roofline": dict(self.roofline),
+            "kind": "network-cost", "views": self.views.document(), "quantity": self.quantity,
+            "unit": self.unit, "widening": list(self.widening), "weights": dict(self.weights),
+            "networks": sorted(self.networks), "columns": self.columns.document(),
+            "roofline": dict(self.roofline),
         }  # fmt: skip
-        return nested_states(values, {name: model.state() for name, model in self._members.items()})
+        return nested_states(values, {name: model.state() for name, model in self.stack.members.items()})
 
     @classmethod
     def from_state(cls, state: ModelState) -> Self:
@@ -180,17 +177,11 @@ class NetworkCostModel:
         values: Any = state.values
         if values.get("kind") != "network-cost":
             raise ModelError(f"a model of kind '{values.get('kind')}' is no cost model of whole networks")
-        if values.get("feature_version") != NETWORK_FEATURE_VERSION:
-            raise ModelError(
-                f"the model was fitted to version {values.get('feature_version')} of the network features; "
-                f"this release computes version {NETWORK_FEATURE_VERSION}: fit it again"
-            )
-        columns = Columns.of_document(values["columns"])
-        members = {name: model_from_state(inner) for name, inner in states_in(state).items()}
-        weights = {name: float(values["weights"][name]) for name in members}
+        views = views_of_document(values["views"], Columns.of_document(values["columns"]))
         known, unknown = (float(factor) for factor in values["widening"])
         return cls(
-            str(values["quantity"]), str(values["unit"]), columns, members, weights,
+            str(values["quantity"]), str(values["unit"]), views,
+            stack_from_states(states_in(state), values["weights"]),
             [str(name) for name in values["networks"]], (known, unknown),
             {str(name): float(c) for name, c in values["roofline"].items()},
         )  # fmt: skip
@@ -200,114 +191,27 @@ _RESOURCES = (("compute", "work"), ("params", "weights"), ("memory", "activation
 """What a term of the roofline is part of, by the first of these texts that its name holds."""
 
 
+def _roofline(rows: NetworkRows, views: CostViews) -> dict[str, float]:
+    """Coefficients of the terms, all of which add up."""
+    if not isinstance(views, NetworkViews):
+        return {}
+    inputs = inputs_of(rows, views.columns)
+    terms = [i for i, name in enumerate(inputs.names) if name.startswith("term:")]
+    if not terms:
+        return {}
+    fitted = fit_roofline(inputs.x[:, terms], np.log(rows.value))
+    return {inputs.names[i]: float(c) for i, c in zip(terms, fitted.coefficients, strict=True)}
+
+
 class NetworkPaths:
     """s joint draws of a quantity's logarithm: same row, same value, whatever the batch."""
 
-    def __init__(self, draws: Paths, columns: Columns) -> None:
-        self._draws, self._columns = draws, columns
+    def __init__(self, model: NetworkCostModel, draws: WidenedPaths) -> None:
+        self._model, self._draws = model, draws
 
     def __call__(self, rows: NetworkRows) -> FloatArray:
         """Evaluate every draw at n rows; returns (s, n, 1)."""
-        return self._draws(inputs_of(rows, self._columns).x)
-
-
-@dataclass(frozen=True)
-class _Data:
-    """Training rows: inputs, (n,) log values, (n,) known variances of these, (n,) networks."""
-
-    inputs: Inputs
-    y: FloatArray
-    noise: FloatArray
-    networks: IntArray
-
-    def roofline(self) -> dict[str, float]:
-        """Coefficients of the terms, all of which add up."""
-        terms = [i for i, name in enumerate(self.inputs.names) if name.startswith("term:")]
-        if not terms:
-            return {}
-        fitted: Roofline = fit_roofline(self.inputs.x[:, terms], self.y)
-        return {self.inputs.names[i]: float(c) for i, c in zip(terms, fitted.coefficients, strict=True)}
-
-    def fit(
-        self, view: View, rows: IntArray, quantity: str, unit: str, seed: int, *, quick: bool = False
-    ) -> Model:
-        networks = self.networks[rows]
-        n_networks = len(np.unique(networks))
-        design = self.inputs.design(view, network_effect=1 < n_networks < len(rows))
-        model = make_model(view.kind, quantity, unit, seed=seed, quick=quick, design=design)
-        return model.fit(self.inputs.x[rows], self.y[rows, None], self.noise[rows, None], groups=networks)
-
-
-def _compared(
-    data: _Data, views: Mapping[str, View], held: IntArray, quantity: str, unit: str, seed: int
-) -> tuple[dict[str, float], float]:
-    """Weights of the members, and how much wider than they say their errors are, on groups held out."""
-    n_groups = len(np.unique(held))
-    if n_groups < MIN_HELD_GROUPS:
-        return dict.fromkeys(views, 1.0 / len(views)), 1.0
-    folds = group_folds(held, N_FOLDS, np.random.default_rng(seed))
-    shape = (len(data.y), len(views))
-    mean, var_epistemic, var_noise = np.empty(shape), np.empty(shape), np.empty(shape)
-    for fold in range(N_FOLDS):
-        test = np.flatnonzero(folds == fold)
-        for column, view in enumerate(views.values()):
-            model = data.fit(view, np.flatnonzero(folds != fold), quantity, unit, seed, quick=True)
-            found = model.predict(data.inputs.x[test])
-            mean[test, column] = found.mean[:, 0]
-            var_epistemic[test, column] = found.var_epistemic[:, 0]
-            var_noise[test, column] = found.var_noise[:, 0]
-    weight = stacking_weights(mean - data.y[:, None], data.noise)
-    mixed = mixture(
-        [
-            Prediction(mean[:, [k]], var_epistemic[:, [k]], var_noise[:, [k]], (quantity,), (unit,))
-            for k in range(len(views))
-        ],
-        list(weight),
-    )
-    z = np.abs(mixed.mean[:, 0] - data.y) / mixed.sd_total[:, 0]
-    widening = float(np.quantile(z, 0.9)) / float(norm.ppf(0.95))
-    return (
-        {name: float(w) for name, w in zip(views, weight, strict=True)},
-        float(np.clip(float(f"{widening:.4g}"), MAX_NARROWING, MAX_WIDENING)),
-    )
-
-
-def mixture(found: Sequence[Prediction], weights: Sequence[float]) -> Prediction:
-    """Moments of the weighted mixture; members that disagree widen it."""
-    share = np.array(weights)
-    means = np.stack([member.mean for member in found])
-    mean = np.einsum("k,knm->nm", share, means)
-    within = np.einsum("k,knm->nm", share, np.stack([member.var_epistemic for member in found]))
-    between = np.einsum("k,knm->nm", share, (means - mean) ** 2)
-    noise = np.einsum("k,knm->nm", share, np.stack([member.var_noise for member in found]))
-    return Prediction(mean, within + between, noise, found[0].names, found[0].units)
-
-
-def nested_states(values: Mapping[str, object], states: Mapping[str, ModelState]) -> ModelState:
-    """One state that holds several, by name, beside ``values``."""
-    arrays: dict[str, FloatArray] = {}
-    boosters: dict[str, bytes] = {}
-    for i, state in enumerate(states.values()):
-        arrays |= {f"member{i}.{key}": array for key, array in state.arrays.items()}
-        boosters |= {f"member{i}.{key}": data for key, data in state.boosters.items()}
-    members = [{"name": name, "values": dict(state.values)} for name, state in states.items()]
-    return ModelState({**values, "members": members}, arrays, boosters)
-
-
-def states_in(state: ModelState) -> dict[str, ModelState]:
-    """The inverse of :func:`nested_states`.
-
-    Raises:
-        KeyError, TypeError: the state is damaged.
-    """
-    members: Any = state.values["members"]
-    found = {}
-    for i, member in enumerate(members):
-        prefix = f"member{i}."
-        arrays = {k.removeprefix(prefix): a for k, a in state.arrays.items() if k.startswith(prefix)}
-        boosters = {k.removeprefix(prefix): b for k, b in state.boosters.items() if k.startswith(prefix)}
-        found[str(member["name"])] = ModelState(member["values"], arrays, boosters)
-    return found
+        return self._draws(self._model.views.inputs(rows), self._model._factor(rows))
 
 
 def network_rows_of(costs: Sequence[ForeignCost], quantity: str) -> NetworkRows:

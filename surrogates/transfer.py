@@ -18,16 +18,15 @@ from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
-from scipy.stats import norm
 
 from ..errors import ModelError
-from .average import MixturePaths
-from .models import Design, IntArray, KernelPart, Model, ModelState, make_model, model_from_state
-from .network_cost import NetworkCostModel, NetworkPaths, mixture, nested_states, states_in
+from .models import Design, IntArray, KernelPart, Model, ModelState, make_model
+from .network_cost import NetworkCostModel, NetworkPaths
 from .network_features import network_features
 from .network_inputs import Columns
 from .network_rows import NetworkRows
 from .prediction import FloatArray, Prediction
+from .stacking import Stack, WidenedPaths, interval, nested_states, stack_from_states, states_in, widened
 
 MIN_ROWS = 3
 """Rows of the new board below which there is no telling a ratio from noise."""
@@ -45,11 +44,9 @@ class TransferredCostModel:
         n_rows: of the new board that it was fitted to.
     """
 
-    def __init__(
-        self, source: NetworkCostModel, columns: Columns, members: Mapping[str, Model], n_rows: int
-    ) -> None:
+    def __init__(self, source: NetworkCostModel, columns: Columns, stack: Stack, n_rows: int) -> None:
         self.source, self.columns, self.n_rows = source, columns, n_rows
-        self._members = dict(members)
+        self._stack = stack
 
     @property
     def quantity(self) -> str:
@@ -78,14 +75,16 @@ class TransferredCostModel:
                 f"{list(source.columns.devices)}"
             )
         columns = Columns.of(rows)
-        model = cls(source, columns, {}, len(rows))
+        model = cls(source, columns, _evenly({}), len(rows))
         base, x, views = model._inputs(rows)
         noise = base.var_epistemic[:, 0] + rows.relative_noise**2
         residual = np.log(rows.value) - base.mean[:, 0]
+        members: dict[str, Model] = {}
         for name, view in views.items():
             design = Design((KernelPart(tuple(int(column) for column in view)),))
             member = make_model("gp", source.quantity, source.unit, seed=seed, design=design)
-            model._members[name] = member.fit(x, residual[:, None], noise[:, None])
+            members[name] = member.fit(x, residual[:, None], noise[:, None])
+        model._stack = _evenly(members)
         return model
 
     def _inputs(self, rows: NetworkRows) -> tuple[Prediction, FloatArray, dict[str, IntArray]]:
@@ -140,37 +139,33 @@ class TransferredCostModel:
             ModelError: rows of another board, or with other totals or settings than it was trained on.
         """
         base, x, views = self._inputs(rows)
-        share = 1.0 / len(self._members)
-        residual = mixture([m.predict(x) for m in self._members.values()], [share] * len(self._members))
-        # A function of a few columns that was chosen by a few rows fits these better than it fits others.
-        chosen = x.shape[1] / len(views)
-        factor = self.n_rows / max(self.n_rows - chosen, 1.0)
+        residual = widened(self._stack.predict(x), self._factor(x, len(views)))
         return replace(
             residual,
             mean=base.mean + residual.mean,
-            var_epistemic=base.var_epistemic + factor * residual.var_epistemic,
-            var_noise=factor * residual.var_noise,
+            var_epistemic=base.var_epistemic + residual.var_epistemic,
         )
+
+    def _factor(self, x: FloatArray, n_views: int) -> float:
+        """Of the residual's standard deviation.
+
+        A function of a few columns that was chosen by a few rows fits these better than it fits others.
+        """
+        chosen = x.shape[1] / n_views
+        return float(np.sqrt(self.n_rows / max(self.n_rows - chosen, 1.0)))
 
     def interval(self, rows: NetworkRows, level: float = 0.9) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Medians (n,) and both ends (n,) of central intervals for a new measurement, in the quantity's unit."""
-        found = self.predict(rows)
-        mean, sd = found.mean[:, 0], found.sd_total[:, 0]
-        half = float(norm.ppf(0.5 + level / 2)) * sd
-        return np.exp(mean), np.exp(mean - half), np.exp(mean + half)
+        return interval(self.predict(rows), level)
 
     def paths(self, n_draws: int, seed: int) -> TransferredPaths:
-        """Joint draws of the noise-free quantity's logarithm, as functions of rows.
-
-        They scatter as the members say: what :meth:`predict` widens its variances by is not in them.
-        """
-        weights = np.full(len(self._members), 1.0 / len(self._members))
-        residual = MixturePaths(tuple(self._members.values()), weights, n_draws, seed + 1)
+        """Joint draws of the noise-free quantity's logarithm, as functions of rows; they scatter as predicted."""
+        residual = WidenedPaths(self._stack, n_draws, seed + 1)
         return TransferredPaths(self, self.source.paths(n_draws, seed), residual)
 
     def state(self) -> ModelState:
         """Everything needed to predict, bit for bit; no code."""
-        states = {name: model.state() for name, model in self._members.items()}
+        states = {name: model.state() for name, model in self._stack.members.items()}
         return nested_states(
             {"kind": "transferred-cost", "columns": self.columns.document(), "n_rows": self.n_rows},
             {"source": self.source.state(), **states},
@@ -189,17 +184,23 @@ class TransferredCostModel:
             raise ModelError(f"a model of kind '{values.get('kind')}' is no transferred cost model")
         states = states_in(state)
         source = NetworkCostModel.from_state(states.pop("source"))
-        members = {name: model_from_state(inner) for name, inner in states.items()}
-        return cls(source, Columns.of_document(values["columns"]), members, int(values["n_rows"]))
+        stack = stack_from_states(states, dict.fromkeys(states, 1.0 / len(states)))
+        return cls(source, Columns.of_document(values["columns"]), stack, int(values["n_rows"]))
+
+
+def _evenly(members: Mapping[str, Model]) -> Stack:
+    """A few dozen rows cannot say what each member is worth."""
+    return Stack(members, dict.fromkeys(members, 1.0 / max(len(members), 1)))
 
 
 class TransferredPaths:
     """s joint draws: of the other board's cost and of the ratio, which are taken as independent."""
 
-    def __init__(self, model: TransferredCostModel, source: NetworkPaths, residual: MixturePaths) -> None:
+    def __init__(self, model: TransferredCostModel, source: NetworkPaths, residual: WidenedPaths) -> None:
         self._model, self._source, self._residual = model, source, residual
 
     def __call__(self, rows: NetworkRows) -> FloatArray:
         """Evaluate every draw at n rows; returns (s, n, 1)."""
-        _, x, _ = self._model._inputs(rows)
-        return self._source(self._model._as_of_source(rows)) + self._residual(x)
+        _, x, views = self._model._inputs(rows)
+        residual = self._residual(x, self._model._factor(x, len(views)))
+        return self._source(self._model._as_of_source(rows)) + residual

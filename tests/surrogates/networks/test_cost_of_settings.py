@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from hadas.errors import ModelError
+from hadas.surrogates.cost_views import SETTING_VIEWS
 from hadas.surrogates.models import ModelState
+from hadas.surrogates.network_cost import NetworkCostModel
 from hadas.surrogates.network_rows import NetworkRows
-from hadas.surrogates.setting_cost import SettingCostModel
 from hadas.surrogates.setting_features import SettingFeatures
 
 
@@ -33,7 +34,7 @@ def log(n, seed=0, networks=("a",), noise=0.03):
 @pytest.fixture(scope="module")
 def fitted():
     rows, _ = log(40)
-    return SettingCostModel.fit(rows, "latency_ms", seed=0)
+    return NetworkCostModel.fit(rows, "latency_ms", seed=0)
 
 
 def test_what_never_varied_is_no_feature():
@@ -78,15 +79,28 @@ def test_forty_rows_of_a_board_with_overlap_are_enough(fitted):
     assert np.mean(np.abs(median / latency - 1)) < 0.03
     assert 0.8 < np.mean((low <= rows.value) & (rows.value <= high)) <= 0.99
     assert sum(fitted.weights.values()) == pytest.approx(1)
+    assert set(fitted.weights) <= set(SETTING_VIEWS)
 
 
 def test_saved_model_is_the_same_model(fitted):
     rows, _ = log(20, seed=2)
-    again = SettingCostModel.from_state(fitted.state())
+    again = NetworkCostModel.from_state(fitted.state())
     np.testing.assert_array_equal(again.predict(rows).mean, fitted.predict(rows).mean)
     np.testing.assert_array_equal(again.predict(rows).sd_total, fitted.predict(rows).sd_total)
     np.testing.assert_array_equal(again.paths(3, 1)(rows), fitted.paths(3, 1)(rows))
     assert fitted.paths(3, 1)(rows).shape == (3, 20, 1)
+
+
+def test_draws_scatter_as_predicted_widening_included(fitted):
+    """Also where what was held out says that intervals have to be wider than the members'."""
+    rows, _ = log(30, seed=3)
+    wider = NetworkCostModel(
+        fitted.quantity, fitted.unit, fitted.views, fitted.stack, sorted(fitted.networks), (2.5, 2.5), {}
+    )
+    draws, found = wider.paths(600, 0)(rows)[:, :, 0], wider.predict(rows)
+    sd = np.sqrt(found.var_epistemic[:, 0])
+    assert (np.abs(draws.mean(axis=0) - found.mean[:, 0]) < 0.3 * sd).all()
+    assert np.median(draws.std(axis=0) / sd) == pytest.approx(1, abs=0.15)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +109,8 @@ def test_saved_model_is_the_same_model(fitted):
         ({"clocks_ghz": {"gpu": 1.0, "cpu": 1.0, "emc": 0.8}}, "'emc' is 0.8; in training it was always 1.6"),
         ({"clocks_ghz": {"gpu": 1.0, "cpu": 1.0}}, "settings are"),
         ({"clocks_ghz": {"gpu": 1.0, "cpu": -1.0, "emc": 1.6}}, "'cpu' is -1.0"),
-        ({"devices": "other"}, "trained on 'board'"),
+        ({"devices": "other"}, r"trained on \['board'\]"),
+        ({"networks": "other"}, r"networks \['other'\] were not among"),
     ],
 )
 def test_refuses_rows_it_knows_nothing_of(fitted, change, says):
@@ -118,11 +133,21 @@ def test_refuses_an_unknown_network_and_many_networks():
 def test_refuses_bad_values_and_another_models_state(fitted):
     rows, _ = log(5)
     with pytest.raises(ModelError, match="row 0: 'latency_ms' is -1"):
-        SettingCostModel.fit(replace(rows, value=np.full(5, -1.0)), "latency_ms", seed=0)
+        NetworkCostModel.fit(replace(rows, value=np.full(5, -1.0)), "latency_ms", seed=0)
     with pytest.raises(ModelError, match="not one measured row"):
-        SettingCostModel.fit(replace(rows, value=np.full(5, np.nan)), "latency_ms", seed=0)
+        NetworkCostModel.fit(replace(rows, value=np.full(5, np.nan)), "latency_ms", seed=0)
     state = fitted.state()
     with pytest.raises(ModelError, match="of kind 'gp'"):
-        SettingCostModel.from_state(ModelState({**state.values, "kind": "gp"}, state.arrays))
-    with pytest.raises(ModelError, match="version 0"):
-        SettingCostModel.from_state(ModelState({**state.values, "feature_version": 0}, state.arrays))
+        NetworkCostModel.from_state(ModelState({**state.values, "kind": "gp"}, state.arrays))
+    views = {**state.values["views"], "version": 0}
+    with pytest.raises(ModelError, match="version 0 of the setting features"):
+        NetworkCostModel.from_state(ModelState({**state.values, "views": views}, state.arrays))
+
+
+def test_refuses_another_input_size_than_the_only_one_it_knows():
+    rows, _ = log(11)
+    small = replace(rows, totals={"input_px": np.full(11, 224.0)})
+    model = NetworkCostModel.fit(small, "latency_ms", seed=0)
+    assert np.isfinite(model.predict(small).mean).all()
+    with pytest.raises(ModelError, match="row 0: 'input_px' is 320; in training it was always 224"):
+        model.predict(replace(small, totals={"input_px": np.full(11, 320.0)}))
