@@ -147,7 +147,7 @@ def factor_on_random_rows(z: FloatArray, level: float = LEVEL) -> float:
         ModelError: too few errors to say anything at that level: n (1 - level) is below 1.
     """
     needed = (len(z) + 1) * level / max(len(z), 1)
-    if needed > 1.0:
+    if needed > 1.0 or not len(z):
         raise ModelError(f"{len(z)} held-out errors are too few for {100 * level:g} % intervals")
     return float(np.quantile(np.abs(z), needed, method="higher") / norm.ppf(0.5 + level / 2))
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from hadas.errors import ModelError
 from hadas.surrogates.calibration import CalibrationSummary
 from hadas.surrogates.conformal import (
     MAX_FACTOR,
@@ -15,6 +16,7 @@ from hadas.surrogates.conformal import (
     UNCORRECTED,
     Correction,
     HeldOut,
+    factor_on_random_rows,
     learn_correction,
 )
 
@@ -129,3 +131,31 @@ def test_errors_of_corrected_predictions_are_turned_back():
 def test_a_correction_survives_the_journal():
     correction = learn_correction(held_out(quantiles(30), quantiles(10, 1.3)), [np.ones(6)])
     assert Correction.from_json(json.loads(json.dumps(correction.to_json()))) == correction
+
+
+@given(st.integers(10, 400), st.floats(0.2, 5.0), st.integers(0, 99))
+def test_the_factor_on_random_rows_covers_as_many_errors_as_a_row_to_come_asks_for(n, scale, seed):
+    """By counting: with it, at least (n + 1) 90 % of the n errors, rounded up, are inside; with less, fewer."""
+    z = scale * np.random.default_rng(seed).standard_normal(n)
+    factor = factor_on_random_rows(z)
+    reach = factor * norm.ppf(0.95)
+    needed = int(np.ceil(0.9 * (n + 1)))
+    assert np.sum(np.abs(z) <= reach * (1 + 1e-12)) >= min(needed, n)
+    assert np.sum(np.abs(z) < reach * (1 - 1e-12)) <= needed
+    assert factor_on_random_rows(2 * z) == pytest.approx(2 * factor)
+
+
+def test_the_factor_on_random_rows_makes_intervals_hold_on_rows_to_come():
+    rng = np.random.default_rng(5)
+    held, to_come = 1.7 * rng.standard_normal((2, 4000))
+    inside = np.abs(to_come) <= factor_on_random_rows(held, 0.8) * norm.ppf(0.9)
+    assert np.mean(inside) == pytest.approx(0.8, abs=0.02)
+    assert factor_on_random_rows(held) == pytest.approx(1.7, rel=0.05)
+
+
+def test_too_few_errors_say_nothing_at_a_level():
+    assert factor_on_random_rows(np.arange(9.0)) > 0
+    with pytest.raises(ModelError, match="8 held-out errors are too few for 90 % intervals"):
+        factor_on_random_rows(np.arange(8.0))
+    with pytest.raises(ModelError, match="too few"):
+        factor_on_random_rows(np.zeros(0))

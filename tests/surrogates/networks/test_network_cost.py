@@ -73,8 +73,8 @@ def test_a_saved_model_says_the_same_bit_for_bit(rows, split, model):
 
 def test_a_state_of_other_features_or_of_another_model_is_refused(model):
     state = model.state()
+    views = {**state.values["views"], "version": 999}
     with pytest.raises(ModelError, match=r"version 999 of the network features.*fit it again"):
-        views = {**state.values["views"], "version": 999}
         NetworkCostModel.from_state(replace(state, values={**state.values, "views": views}))
     with pytest.raises(ModelError, match="kind 'gp'"):
         NetworkCostModel.from_state(replace(state, values={**state.values, "kind": "gp"}))
