@@ -13,7 +13,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from hadas.errors import ModelError
-from hadas.surrogates.persistence import _manifest_digest
+from hadas.surrogates.model_files import manifest_digest
 from hadas.surrogates.predictor_set import PredictorSet
 from hadas.surrogates.ubjson import check_booster, read_ubjson
 
@@ -47,7 +47,7 @@ def forge(directory, name, data):
     path = directory / "predictors.json"
     manifest = json.loads(path.read_text())
     manifest["sha256"][name] = hashlib.sha256(data).hexdigest()
-    manifest["manifest_sha256"] = _manifest_digest(manifest)
+    manifest["manifest_sha256"] = manifest_digest(manifest)
     path.write_text(json.dumps(manifest))
 
 

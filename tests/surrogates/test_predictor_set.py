@@ -11,7 +11,7 @@ from hadas.datasets.records import OutcomeMatrix
 from hadas.errors import ModelError, OffTableFrequencyError
 from hadas.spaces import CLOCK_TABLES, ClockDomain, ClockTable, Setting, attentivenas_space
 from hadas.surrogates.accuracy import accuracy_rows, logits_of, usable_accuracy
-from hadas.surrogates.persistence import _manifest_digest
+from hadas.surrogates.model_files import manifest_digest
 from hadas.surrogates.predictor_set import PredictorSet
 
 
@@ -282,7 +282,7 @@ def test_damaged_files_are_named(saved, toy, tmp_path):
         def edit(data):
             manifest = json.loads(data)
             change(manifest)
-            manifest["manifest_sha256"] = _manifest_digest(manifest)  # as an attacker would
+            manifest["manifest_sha256"] = manifest_digest(manifest)  # as an attacker would
             return json.dumps(manifest).encode()
 
         return edit
@@ -315,7 +315,7 @@ def test_manifest_cannot_reach_outside_its_directory(saved, toy, tmp_path):
         (copy / file.name).write_bytes(file.read_bytes())
     manifest = json.loads((copy / "predictors.json").read_text())
     manifest["models"]["log_latency"]["state"]["boosters"] = ["../../secret"]
-    manifest["manifest_sha256"] = _manifest_digest(manifest)
+    manifest["manifest_sha256"] = manifest_digest(manifest)
     (copy / "predictors.json").write_text(json.dumps(manifest))
     with pytest.raises(ModelError, match="leaves the directory"):
         PredictorSet.load(copy, toy.space, toy.table)
