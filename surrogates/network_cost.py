@@ -1,6 +1,6 @@
 """Cost of whole networks, ours or anybody's, learned from a log: latency, energy, power.
 
-    costs = foreign_costs(store, "jetson-cnn")          # what ``hadas logs import`` brought
+    costs = foreign_costs(store, "jetson-cnn")          # what ``hadas logs import`` brought, see ``log_rows``
     rows = network_rows_of(costs, "latency_ms")
     model = NetworkCostModel.fit(rows, "latency_ms", seed=0)
     median, low, high = model.interval(unmeasured, level=0.9)
@@ -16,11 +16,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..datasets.logs.tables import ForeignCost
 from ..errors import ModelError
 from .cost_views import CostViews, NetworkViews, views_for, views_of_document
+from .log_rows import UNITS
 from .models import ModelState
-from .network_features import standard_totals
 from .network_inputs import Columns, View, inputs_of
 from .network_rows import NetworkRows
 from .prediction import FloatArray, Prediction
@@ -36,9 +35,6 @@ from .stacking import (
     widened,
 )
 
-UNITS: Mapping[str, str] = {"latency_ms": "log ms", "energy_mj": "log mJ", "power_mw": "log mW"}
-"""Quantities of a log, and the unit of their logarithms."""
-
 VIEWS: Mapping[str, View] = {
     "totals on a roofline": View("trend+gp", (), shape=False),
     "shape on a roofline": View("trend+gp", ("macs", "n_layers", "input_px"), shape=True),
@@ -51,7 +47,7 @@ class NetworkCostModel:
     """A quantity of whole networks on one device.
 
     Attributes:
-        quantity: a key of :data:`UNITS`, or any name of a positive quantity.
+        quantity: a key of :data:`.log_rows.UNITS`, or any name of a positive quantity.
         unit: of its logarithm.
         views: how its members see rows.
         stack: the members, and what each is worth.
@@ -212,40 +208,3 @@ class NetworkPaths:
     def __call__(self, rows: NetworkRows) -> FloatArray:
         """Evaluate every draw at n rows; returns (s, n, 1)."""
         return self._draws(self._model.views.inputs(rows), self._model._factor(rows))
-
-
-def network_rows_of(costs: Sequence[ForeignCost], quantity: str) -> NetworkRows:
-    """What a log says of a quantity, as rows to learn from.
-
-    Args:
-        costs: of networks that no space of ours contains (``datasets.logs.tables.foreign_costs``).
-        quantity: ``latency_ms``, ``energy_mj`` or ``power_mw``.
-
-    Raises:
-        ModelError: an unknown quantity, or rows of which different clocks are known.
-    """
-    if quantity not in UNITS:
-        raise ModelError(f"no quantity '{quantity}' in logs; known: {list(UNITS)}")
-    domains = {tuple(name for name, _ in cost.clocks_hz) for cost in costs}
-    if len(domains) > 1:
-        raise ModelError(f"rows name different clocks {sorted(domains)}; fit them one after the other")
-    known = [standard_totals(cost.features) for cost in costs]
-    names = sorted(set().union(*known))
-    value = np.array([_or_nan(getattr(cost, quantity)) for cost in costs])
-    error = np.array([_or_nan(getattr(cost, quantity.replace("_m", "_error_m"), None)) for cost in costs])
-    return NetworkRows(
-        np.array([cost.network for cost in costs], dtype=np.str_),
-        {name: np.array([totals.get(name, np.nan) for totals in known]) for name in names},
-        {
-            name: np.array([dict(cost.clocks_hz)[name] / 1e9 for cost in costs])
-            for name in next(iter(domains), ())
-        },
-        {},
-        np.array([cost.target.target_id for cost in costs], dtype=np.str_),
-        value,
-        np.nan_to_num(error / value, nan=0.0),
-    )
-
-
-def _or_nan(value: float | None) -> float:
-    return float("nan") if value is None else float(value)

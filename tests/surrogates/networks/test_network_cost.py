@@ -9,8 +9,9 @@ import pytest
 from hadas.datasets.logs.tables import ForeignCost
 from hadas.datasets.records import Target, Truth
 from hadas.errors import ModelError
+from hadas.surrogates.log_rows import network_rows_of
 from hadas.surrogates.models import ModelState
-from hadas.surrogates.network_cost import VIEWS, NetworkCostModel, network_rows_of
+from hadas.surrogates.network_cost import VIEWS, NetworkCostModel
 from hadas.surrogates.network_inputs import network_codes
 
 
