@@ -12,20 +12,20 @@ from rich.markup import escape
 
 from ..datasets.logs.examples import ASSUMED_NOISE, EXAMPLE
 from ..errors import ConfigError
+from . import series as series_models
+from .opening import open_store
 from .printing import console
 
 if TYPE_CHECKING:
     from ..datasets.logs.importing import ImportProgress, ImportSummary
-    from ..datasets.store import Store
 
 logs_app = typer.Typer(
     name="logs",
-    help="Import device logs into a store, export its cost rows.",
+    help="Import device logs into a store, export its cost rows; fit and ask cost models of networks of others.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
 _DEFAULT_STORE = "store.sqlite"
-_STUDY_SUFFIXES = (".yaml", ".yml")
 
 
 @logs_app.command(
@@ -57,7 +57,7 @@ def import_files(
     from ..datasets.logs.importing import import_log
 
     column_map = None if map_file is None else load_column_map(map_file)
-    opened, _ = _open_store(store)
+    opened, _ = open_store(store)
     summaries = []
     try:
         for path in files:
@@ -116,7 +116,11 @@ def _reader(summary: ImportSummary, store: str) -> str:
         f"hadas logs export {shlex.quote(store)} {option} --series {shlex.quote(name)} -o {shlex.quote(name)}.csv"
         for name in summary.into
     ]
-    return f", which no study reads; for other tools:  {'; '.join(lines)}"
+    told = f", which no study reads; for other tools:  {'; '.join(lines)}"
+    if summary.holds == "foreign":
+        fits = [f"hadas logs fit {shlex.quote(store)} --series {shlex.quote(name)}" for name in summary.into]
+        told += f"; for cost models:  {'; '.join(fits)}"
+    return told
 
 
 @logs_app.command(
@@ -159,7 +163,7 @@ def export(
 
     if truth is not None and truth not in list(Truth):
         raise ConfigError(f"--truth {truth}: must be one of {', '.join(Truth)}")
-    opened, prefix = _open_store(store, must_exist=True)
+    opened, prefix = open_store(store, must_exist=True)
     try:
         if is_other:
             write = export_telemetry if telemetry else export_foreign
@@ -172,20 +176,6 @@ def export(
     finally:
         opened.close()
     _say(f"{n_rows:,} rows are in {output}")
-
-
-def _open_store(name: str, *, must_exist: bool = False) -> tuple[Store, str]:
-    """A store by its name or by a study that uses it, and what the sessions of that study begin with."""
-    from ..datasets.store import Store
-
-    if Path(name).suffix in _STUDY_SUFFIXES:
-        from ..study import Study
-
-        study = Study.open(Path(name))
-        return study.store, f"{study.config.study}/"
-    if must_exist and "://" not in name and not Path(name).is_file():
-        raise ConfigError(f"store {name}: no such file; name a store or a study's file")
-    return Store(name), ""
 
 
 class _ImportBar:
@@ -222,3 +212,14 @@ class _ImportBar:
 
 def _say(text: str) -> None:
     console.print(escape(text), soft_wrap=True, highlight=False)
+
+
+logs_app.command(
+    "fit",
+    epilog="Examples:  hadas logs fit store.sqlite --series sweep;  hadas logs fit my/study.yaml --series jetson-cnn --json",
+)(series_models.fit)
+logs_app.command(
+    "predict",
+    epilog="Examples:  hadas logs predict store.sqlite --series sweep --networks resnet50 --clocks 'max gpu=854.25MHz';  "
+    "hadas logs predict store.sqlite --series cnn --rows mine.csv --map cnn.yaml --json",
+)(series_models.predict)

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import ConfigError
+
 if TYPE_CHECKING:
+    from ..datasets.store import Store
     from ..study import Study
 
 StudyFile = Annotated[Path, typer.Argument(help="The study's YAML file (write one with `hadas init`).")]
 Adopt = Annotated[
     bool, typer.Option("--adopt", help="Continue although the file differs from what the study began with.")
 ]
+_STUDY_SUFFIXES = (".yaml", ".yml")
 Workers = Annotated[
     str | None,
     typer.Option(help="Measure accuracies on: threads, processes, gpus (a process each), dask."),
@@ -40,3 +44,17 @@ def open_study(path: Path, adopt: bool = False, places: Mapping[str, Any] | None
     study = Study.open(path, adopt=adopt, places=places)
     study.lock()
     return study
+
+
+def open_store(name: str, *, must_exist: bool = False) -> tuple[Store, str]:
+    """A store by its name or by a study that uses it, and what the sessions of that study begin with."""
+    from ..datasets.store import Store
+
+    if Path(name).suffix in _STUDY_SUFFIXES:
+        from ..study import Study
+
+        study = Study.open(Path(name))
+        return study.store, f"{study.config.study}/"
+    if must_exist and "://" not in name and not Path(name).is_file():
+        raise ConfigError(f"store {name}: no such file; name a store or a study's file")
+    return Store(name), ""

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ModelError
 from .models import Design, IntArray, KernelPart, Model, make_model
@@ -60,6 +61,10 @@ class CostViews(Protocol):
         """Of the members."""
         ...
 
+    def knows(self, rows: NetworkRows) -> NDArray[np.bool_]:
+        """(n,) whether enough is known of the network to be asked about it."""
+        ...
+
     def inputs(self, rows: NetworkRows) -> FloatArray:
         """(n, d) inputs of rows.
 
@@ -100,6 +105,9 @@ class NetworkViews:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self.members)
+
+    def knows(self, rows: NetworkRows) -> NDArray[np.bool_]:
+        return np.ones(len(rows), dtype=np.bool_)
 
     def inputs(self, rows: NetworkRows) -> FloatArray:
         return inputs_of(rows, self.columns).x
@@ -180,9 +188,12 @@ class SettingViews:
     def names(self) -> tuple[str, ...]:
         return tuple(SETTING_VIEWS)
 
+    def knows(self, rows: NetworkRows) -> NDArray[np.bool_]:
+        return np.isin(rows.networks, self.networks)
+
     def inputs(self, rows: NetworkRows) -> FloatArray:
         self.columns.check(rows)
-        if unknown := sorted(set(map(str, rows.networks)) - set(self.networks)):
+        if unknown := sorted(set(map(str, rows.networks[~self.knows(rows)]))):
             raise ModelError(
                 f"networks {unknown} were not among the training rows, and nothing but a name is known of them; "
                 f"known: {list(self.networks)}"

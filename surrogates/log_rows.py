@@ -13,6 +13,7 @@ from ..datasets.records import Target
 from ..errors import ModelError
 from .network_features import LOG_NAMES, TOTALS, standard_totals
 from .network_rows import NetworkRows
+from .prediction import FloatArray
 from .setting_features import CORES
 
 UNITS: Mapping[str, str] = {"latency_ms": "log ms", "energy_mj": "log mJ", "power_mw": "log mW"}
@@ -22,6 +23,11 @@ KNOB_NAMES: Mapping[str, str] = {"cores": CORES, "online_cores": CORES}
 """Names that column maps give to pinned settings: the standard name."""
 
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
+
+
+def pinned_numbers(target: Target) -> dict[str, float]:
+    """Settings that are pinned at numbers, under their standard names."""
+    return {KNOB_NAMES.get(n, n): float(v) for n, v in target.pinned if _NUMBER.fullmatch(v)}
 
 
 def device_of(target: Target) -> str:
@@ -81,14 +87,12 @@ def network_rows_of(
     )
 
 
-def _knobs(costs: Sequence[ForeignCost], features: Sequence[str]) -> dict[str, np.ndarray]:
-    pinned = [{n: float(v) for n, v in cost.target.pinned if _NUMBER.fullmatch(v)} for cost in costs]
+def _knobs(costs: Sequence[ForeignCost], features: Sequence[str]) -> dict[str, FloatArray]:
+    pinned = [pinned_numbers(cost.target) for cost in costs]
     kinds = {tuple(sorted(one)) for one in pinned}
     if len(kinds) > 1:
         raise ModelError(f"rows name different pinned settings {sorted(kinds)}; fit them one after the other")
-    found = {
-        KNOB_NAMES.get(name, name): np.array([one[name] for one in pinned]) for name in next(iter(kinds), ())
-    }
+    found = {name: np.array([one[name] for one in pinned]) for name in next(iter(kinds), ())}
     return found | {
         name: np.array([cost.features.get(name, np.nan) for cost in costs], dtype=np.float64)
         for name in features

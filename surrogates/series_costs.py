@@ -19,6 +19,7 @@ from typing import Any, Self
 from urllib.parse import quote, unquote
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..datasets.logs.tables import ForeignCost
 from ..errors import ModelError
@@ -28,7 +29,8 @@ from .model_files import FolderFormat, damage_named, read_manifest, read_state, 
 from .network_cost import NetworkCostModel
 from .network_features import NETWORK_FEATURE_VERSION
 from .network_rows import NetworkRows
-from .prediction import FloatArray
+from .prediction import FloatArray, Prediction
+from .stacking import interval
 
 FORM = FolderFormat(
     "hadas-network-costs", "network_costs.json",
@@ -37,6 +39,9 @@ FORM = FolderFormat(
         "setting_feature_version": SETTING_FEATURE_VERSION,
     },
 )  # fmt: skip
+
+_SUFFIX = ".costs"
+"""Of folders."""
 
 LEVELS = (0.5, 0.9)
 """Of the intervals."""
@@ -64,7 +69,7 @@ class QuantitySummary:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of n rows in the quantity's unit.
+    """What a model says of n rows in the quantity's unit; NaN for networks that it knows nothing of.
 
     Attributes:
         mean, median: (n,) of a new measurement.
@@ -103,10 +108,18 @@ class DeviceCosts:
 
         Raises:
             ModelError: rows of another device, with other clocks, settings or totals than in training, or
-                networks of which nothing is known.
+                networks of which no model knows anything.
         """
         rows = network_rows_of(costs, "latency_ms", settings=self.settings)
-        return tuple(_answer(model, rows) for model in self.models.values())
+        known = {name: model.views.knows(rows) for name, model in self.models.items()}
+        nowhere = ~np.any(list(known.values()), axis=0)
+        if nowhere.any():
+            names = sorted(set(map(str, rows.networks[nowhere])))
+            raise ModelError(
+                f"networks {names} were not among the training rows, and nothing but a name is known of them; known: "
+                f"{sorted(set().union(*(model.networks for model in self.models.values())))}"
+            )
+        return tuple(_answer(model, rows, known[name]) for name, model in self.models.items())
 
     def save(self, directory: Path) -> None:
         """Write the models; no code."""
@@ -138,16 +151,29 @@ class DeviceCosts:
             return cls(str(manifest["series"]), str(manifest["device"]), settings, models, tuple(summaries))
 
 
-def _answer(model: NetworkCostModel, rows: NetworkRows) -> Answer:
+def _answer(model: NetworkCostModel, rows: NetworkRows, known: NDArray[np.bool_]) -> Answer:
+    asked = np.flatnonzero(known)
+
+    def spread(values: FloatArray) -> FloatArray:
+        whole = np.full(len(rows), np.nan)
+        whole[asked] = values
+        return whole
+
+    nothing = np.full((0, 1), np.nan)
+    found = Prediction(nothing, nothing, nothing, (), ())
     with np.errstate(all="ignore"):
-        found = model.predict(rows)
+        if len(asked):
+            found = model.predict(rows.take(asked))
         if not (np.isfinite(found.mean).all() and np.isfinite(found.sd_total).all()):
-            raise ModelError(f"the model of '{model.quantity}' predicts what is no finite number; fit it again")
+            raise ModelError(
+                f"the model of '{model.quantity}' predicts what is no finite number; fit it again"
+            )
     mean, variance = found.mean[:, 0], found.sd_total[:, 0] ** 2
-    intervals = {level: model.interval(rows, level)[1:] for level in LEVELS}
+    ends = {level: interval(found, level)[1:] for level in LEVELS}
     return Answer(
-        model.quantity, np.exp(mean + variance / 2), np.exp(mean), intervals,
-        np.sqrt(found.var_epistemic[:, 0]), np.sqrt(found.var_noise[:, 0]),
+        model.quantity, spread(np.exp(mean + variance / 2)), spread(np.exp(mean)),
+        {level: (spread(low), spread(high)) for level, (low, high) in ends.items()},
+        spread(np.sqrt(found.var_epistemic[:, 0])), spread(np.sqrt(found.var_noise[:, 0])),
     )  # fmt: skip
 
 
@@ -161,7 +187,7 @@ def by_device(costs: Sequence[ForeignCost]) -> dict[str, list[ForeignCost]]:
 
 def folder_of(folder: Path, name: str) -> Path:
     """Where what goes by a name is saved: any name, and never outside the folder."""
-    return folder / f"={quote(name, safe='')}"
+    return folder / f"{quote(name, safe='')}{_SUFFIX}"
 
 
 def fit_series(
@@ -245,7 +271,12 @@ def _digest(rows: NetworkRows, quantity: str, seed: int) -> str:
 
 def saved_devices(folder: Path) -> tuple[str, ...]:
     """Names of devices of which there are models in the folder of a series."""
-    return tuple(sorted(unquote(path.parent.name[1:]) for path in folder.glob(f"=*/{FORM.manifest}")))
+    return tuple(
+        sorted(
+            unquote(path.parent.name.removesuffix(_SUFFIX))
+            for path in folder.glob(f"*{_SUFFIX}/{FORM.manifest}")
+        )
+    )
 
 
 def load_device(folder: Path, device: str) -> DeviceCosts:
