@@ -19,13 +19,15 @@ import numpy as np
 from ..errors import ModelError
 from .cost_views import CostViews, NetworkViews, views_for, views_of_document
 from .log_rows import UNITS
-from .models import ModelState
+from .models import IntArray, ModelState
 from .network_inputs import Columns, View, inputs_of
 from .network_rows import NetworkRows
 from .prediction import FloatArray, Prediction
 from .roofline import fit_roofline
 from .stacking import (
+    HoldOut,
     Stack,
+    Training,
     WidenedPaths,
     compare,
     interval,
@@ -41,6 +43,9 @@ VIEWS: Mapping[str, View] = {
     "totals": View("gp", (), shape=False),
 }
 """The members that see networks by their totals."""
+
+MIN_NETWORKS = 3
+"""With fewer networks than this none is held out of the others."""
 
 
 class NetworkCostModel:
@@ -107,8 +112,10 @@ class NetworkCostModel:
         else:
             together = np.arange(len(rows)) if looked_at.by_rows else rows.groups
         weights, unseen = compare(data, looked_at.names, together, looked_at.hold_out, seed)
-        known = unseen
-        if not looked_at.by_rows:
+        if looked_at.by_rows:
+            # Held-out rows of the same networks say nothing of others.
+            known, unseen = unseen, max(unseen, _widening_of_others(data, looked_at, rows.groups, seed))
+        else:
             # Members are fitted to all rows, so what fits them to these rows is not seen in their own variances.
             freedom = max(len(data.y) - data.x.shape[1], 1)
             known = min(float(f"{np.sqrt(len(data.y) / freedom):.4g}"), looked_at.hold_out.widest)
@@ -185,6 +192,18 @@ class NetworkCostModel:
 
 _RESOURCES = (("compute", "work"), ("params", "weights"), ("memory", "activations"), ("launch", "launches"))
 """What a term of the roofline is part of, by the first of these texts that its name holds."""
+
+
+def _widening_of_others(data: Training, views: CostViews, networks: IntArray, seed: int) -> float:
+    """Factor for networks that were not trained on, where these are few: each is held out once.
+
+    A single one, or two, say nothing of others: the widest.
+    """
+    n_networks, widest = len(np.unique(networks)), views.hold_out.widest
+    if isinstance(views, NetworkViews) and n_networks >= MIN_NETWORKS:
+        how = HoldOut(n_networks, MIN_NETWORKS, 1.0, widest, exchangeable=False)
+        return compare(data, views.names, networks, how, seed)[1]
+    return widest
 
 
 def _roofline(rows: NetworkRows, views: CostViews) -> dict[str, float]:

@@ -117,8 +117,8 @@ def test_rows_of_a_file_are_predicted_as_by_name_and_its_costs_are_not_looked_at
     said = found[0]["estimates"]["latency_ms"]
     assert said["intervals"]["0.9"] == pytest.approx(named["estimates"]["latency_ms"]["intervals"]["0.9"])
     shown = hadas("logs", "predict", store, "--rows", asked, "--map", map_file)
-    assert "90 % interval" in shown.stdout
-    assert "gpu 1300" in shown.stdout
+    assert shown.returncode == 0, shown.stderr
+    assert all(word in shown.stdout for word in ("predicted by series a/b", "90 %", "gpu 1300", "n_cores 4"))
 
 
 def test_unchanged_rows_are_not_fitted_again_and_changed_ones_are(fitted, tmp_path):

@@ -9,10 +9,11 @@ import pytest
 from hadas.datasets.logs.tables import ForeignCost
 from hadas.datasets.records import Target, Truth
 from hadas.errors import ModelError
+from hadas.surrogates.cost_views import views_for
 from hadas.surrogates.log_rows import network_rows_of
 from hadas.surrogates.models import ModelState
 from hadas.surrogates.network_cost import VIEWS, NetworkCostModel
-from hadas.surrogates.network_inputs import network_codes
+from hadas.surrogates.network_inputs import Columns, network_codes
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +88,9 @@ def test_draws_scatter_as_the_prediction_says(rows, split, model):
     found = model.predict(test)
     sd = np.sqrt(found.var_epistemic[:, 0])
     assert (np.abs(draws.mean(axis=0) - found.mean[:, 0]) < 0.35 * sd + 0.01).all()
-    assert (draws.std(axis=0) < 2.0 * sd + 0.01).all()
-    assert (draws.std(axis=0) > 0.4 * sd - 0.01).all()
+    # Random features stand for the kernel, so single rows scatter a little less or more.
+    assert (np.abs(np.log(draws.std(axis=0) / sd)) < 0.5).all()
+    assert np.median(draws.std(axis=0) / sd) == pytest.approx(1, abs=0.2)
 
 
 def test_the_same_rows_and_seed_give_the_same_model_and_values_are_not_looked_at(rows, split, model):
@@ -129,6 +131,57 @@ def test_clocks_that_changed_are_learned_by_the_resource_they_drive(made_up_rows
     model = NetworkCostModel.fit(both.take(np.setdiff1d(index, test)), "latency_ms", seed=0, views=one)
     median, _, _ = model.interval(both.take(test))
     assert np.median(np.abs(np.log(median / both.value[test]))) < 0.03
+
+
+TRAINED = np.arange(40) % 3 != 1
+
+
+@pytest.fixture(scope="module")
+def few_under_many_clocks(made_up_rows, speeds):
+    """Four networks, one size each, at ten GPU clocks; work alone follows the clock."""
+    one = made_up_rows(n_networks=4, sizes=(224,), noise=0.0, seed=5)
+    rows = one.take(np.tile(np.arange(4), 10))
+    gpu = np.repeat(np.linspace(0.2, 1.3, 10), 4)
+    work = speeds["macs"] * rows.totals["macs"]
+    share = work / sum(speed * rows.totals[name] for name, speed in speeds.items())
+    noise = np.exp(0.01 * np.random.default_rng(6).standard_normal(40))
+    return replace(rows, clocks_ghz={"gpu": gpu}, value=rows.value * (share / gpu + 1 - share) * noise)
+
+
+@pytest.fixture(scope="module")
+def fitted_to_both(few_under_many_clocks):
+    return NetworkCostModel.fit(few_under_many_clocks.take(np.flatnonzero(TRAINED)), "latency_ms", seed=0)
+
+
+def test_few_networks_with_totals_under_many_clocks_are_judged_on_rows(few_under_many_clocks, fitted_to_both):
+    test = few_under_many_clocks.take(np.flatnonzero(~TRAINED))
+    median, low, high = fitted_to_both.interval(test)
+    assert np.mean(np.abs(median / test.value - 1)) < 0.03
+    assert np.mean((low <= test.value) & (test.value <= high)) > 0.7
+    assert fitted_to_both.views.by_rows
+    assert set(fitted_to_both.weights) <= set(VIEWS)
+
+
+def test_doubt_on_other_networks_is_never_narrowed_by_rows_of_the_same(few_under_many_clocks, fitted_to_both):
+    known, others = fitted_to_both.widening
+    assert others >= max(known, 1.0)
+    test = few_under_many_clocks.take(np.arange(4))
+    sd = [fitted_to_both.predict(rows).sd_total for rows in (test, replace(test, networks=np.full(4, "new")))]
+    assert (sd[1] > sd[0]).all()
+
+
+def test_views_are_chosen_by_what_is_known_of_the_rows(rows, few_under_many_clocks):
+    def kind(rows):
+        return views_for(rows, Columns.of(rows), VIEWS).kind
+
+    named = {"input_px": few_under_many_clocks.totals["input_px"]}
+    assert kind(rows) == kind(few_under_many_clocks) == "network"
+    assert kind(replace(few_under_many_clocks, totals=named)) == "setting"
+    assert kind(replace(few_under_many_clocks, totals={})) == "setting"
+    # Without a setting that varies there is nothing but the networks to look at, and so with too many names.
+    assert kind(replace(rows, totals={"input_px": rows.totals["input_px"]})) == "network"
+    many = np.array([f"net{i}" for i in range(40)])
+    assert kind(replace(few_under_many_clocks, totals={}, networks=many)) == "network"
 
 
 @pytest.mark.parametrize(
