@@ -74,6 +74,7 @@ def test_draws_scatter_around_the_prediction(new, model):
     draws, found = model.paths(300, 0)(rows)[:, :, 0], model.predict(rows)
     sd = np.sqrt(found.var_epistemic[:, 0])
     assert (np.abs(draws.mean(axis=0) - found.mean[:, 0]) < 0.4 * sd + 0.01).all()
+    assert np.median(draws.std(axis=0) / sd) == pytest.approx(1, abs=0.2)
 
 
 def test_boards_pinned_to_different_clocks_are_compared_as_they_are(old, new, train):
