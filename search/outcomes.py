@@ -16,6 +16,7 @@ Shapes: n samples, p exit positions of the backbone in question, e = p + 1 colum
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,12 +63,17 @@ class OutcomeLibrary:
     """Measured outcome matrices, and what they say about other backbones."""
 
     def __init__(
-        self, records: Sequence[AccuracyRecord], controller: ToleranceThresholds = DEFAULT_CONTROLLER
+        self,
+        records: Sequence[AccuracyRecord],
+        controller: ToleranceThresholds = DEFAULT_CONTROLLER,
+        *,
+        seed: int = 0,
     ) -> None:
         """Args:
-        records: accuracy rows of one split; invalid ones are ignored, the last of a backbone counts.
-            Rows that lack some exits say their fractions, but are no donors.
+        records: accuracy rows of one split; invalid ones are ignored, the last of a backbone counts,
+            and the order of backbones does not.  Rows that lack some exits say their fractions, but are no donors.
         controller: decides who leaves; its score also says how sure a donor's exit is.
+        seed: of the eases that are drawn, and of which images take which donor of a mosaic.
 
         Raises:
             StudyError: no valid row with all exits, or rows of different samples.
@@ -80,7 +86,8 @@ class OutcomeLibrary:
             assert record.calibration is not None
             self._matrices[record.backbone.arch_id] = record.calibration
             complete[record.backbone.arch_id] = record.first_exit == first_exit
-        self._donors = tuple(self._matrices[arch_id] for arch_id, whole in complete.items() if whole)
+        self._donor_ids = tuple(sorted(arch_id for arch_id, whole in complete.items() if whole))
+        self._donors = tuple(self._matrices[arch_id] for arch_id in self._donor_ids)
         if not self._donors:
             raise StudyError("no valid accuracy row: measure the accuracy of at least one backbone first")
         group = self._donors[0].group
@@ -92,8 +99,10 @@ class OutcomeLibrary:
         self._fitted: dict[int, tuple[FloatArray, FloatArray]] = {}
         self._ready: dict[tuple[tuple[int, ...], int], _Borrowed] = {}
         self._profiles: dict[int, FloatArray] = {}
-        # Copies of an image share a donor; halving keeps all donors in both folds of a cross-fit.
-        self._turn = np.asarray(np.unique(group, return_inverse=True)[1] // 2)
+        self._seed = seed
+        # Copies of an image share a donor; pairs of images keep all donors in both folds of a cross-fit.
+        pair = np.unique(group, return_inverse=True)[1] // 2
+        self._turn = np.random.default_rng(seed).permutation(int(pair.max()) + 1)[pair]
 
     @property
     def n_samples(self) -> int:
@@ -139,7 +148,8 @@ class OutcomeLibrary:
         return Outcomes(correct.T, leaves.T, measured=False)
 
     def nearest_donors(self, fractions: FloatArray, n: int) -> list[int]:
-        """Indices of up to ``n`` measured backbones, nearest exit profile (mean absolute difference) first."""
+        """Indices of up to ``n`` donors, which are sorted by ``arch_id``; nearest exit profile (mean absolute
+        difference) first."""
         p = len(fractions) - 1
         if p not in self._profiles:
             self._profiles[p] = np.stack(
@@ -164,7 +174,9 @@ class OutcomeLibrary:
         if donor not in self._fitted:
             matrix = self._donors[donor]
             scores = np.asarray(self._controller.score.values(matrix), dtype=np.float64)
-            ease = ExitDependence.fit(matrix.correct, scores, seed=donor).ease
+            # By name: what a backbone says must not depend on which others were measured, or when.
+            named = hashlib.sha256(f"{self._seed} {self._donor_ids[donor]}".encode()).digest()
+            ease = ExitDependence.fit(matrix.correct, scores, seed=int.from_bytes(named[:8])).ease
             self._fitted[donor] = (ease, normal_scores(scores))
         return self._fitted[donor]
 

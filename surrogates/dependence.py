@@ -50,23 +50,29 @@ def tetrachoric(correct: BoolArray) -> FloatArray:
     """Tetrachoric correlations (e, e) of the columns of (n, e) bits.
 
     From d P(z_1 > a, z_2 > b) / d rho = bivariate normal density at (a, b) (Sheppard 1899), integrated from
-    independence and solved for the observed share of samples right at both.
+    independence and solved for the observed share of samples right at both.  Where one of the four cells of
+    a pair is empty, each is given half a sample; a column that is constant says nothing of any other, and
+    has correlation 0.
     """
     n, e = correct.shape
-    # Half a sample at either end keeps thresholds finite.
-    right = np.clip(correct.mean(axis=0), 0.5 / n, 1 - 0.5 / n)
-    threshold = ndtri(1.0 - right)
     one, two = np.triu_indices(e, 1)
-    a, b = threshold[one, None], threshold[two, None]
+    bits = correct.astype(np.float64)
+    n_one, n_two, n_both = bits.sum(axis=0)[one], bits.sum(axis=0)[two], (bits.T @ bits)[one, two]
+    cells = np.stack([n_both, n_one - n_both, n_two - n_both, n - n_one - n_two + n_both])
+    added = np.where((cells == 0).any(axis=0), 0.5, 0.0)
+    total = n + 4 * added
+    p_one, p_two = ((count + 2 * added) / total for count in (n_one, n_two))
+    a, b = (ndtri(1.0 - share)[:, None] for share in (p_one, p_two))
     density = np.exp(-(a**2 - 2 * _GRID * a * b + b**2) / (2 * (1 - _GRID**2)))
     density /= 2 * np.pi * np.sqrt(1 - _GRID**2)
     steps = 0.5 * (density[:, 1:] + density[:, :-1]) * np.diff(_GRID)
     joint = np.concatenate([np.zeros((len(one), 1)), np.cumsum(steps, axis=1)], axis=1)
     centre = len(_GRID) // 2
-    joint += right[one, None] * right[two, None] - joint[:, centre : centre + 1]
-    bits = correct.astype(np.float64)
-    both = (bits.T @ bits / n)[one, two]
+    joint += (p_one * p_two)[:, None] - joint[:, centre : centre + 1]
+    both = (n_both + added) / total
     found = np.array([np.interp(share, row, _GRID) for share, row in zip(both, joint, strict=True)])
+    constant = (correct == correct[0]).all(axis=0)
+    found[constant[one] | constant[two]] = 0.0
     correlation = np.eye(e)
     correlation[one, two] = correlation[two, one] = np.clip(found, -MAX_CORRELATION, MAX_CORRELATION)
     return correlation

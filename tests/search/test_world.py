@@ -80,7 +80,8 @@ def test_borrowed_outcomes_have_the_predicted_fractions(library):
 
 def test_asked_for_a_donors_own_fractions_its_own_bits_come_back(library, records):
     matrix = records[1].calibration
-    own = library.borrowed_from(1, matrix.fractions)
+    (nearest,) = library.nearest_donors(matrix.fractions, 1)
+    own = library.borrowed_from(nearest, matrix.fractions)
     assert np.array_equal(own.correct, matrix.correct.T)
     assert np.array_equal(own.leaves, library.measured(records[1].backbone.arch_id).leaves)
 
@@ -88,14 +89,37 @@ def test_asked_for_a_donors_own_fractions_its_own_bits_come_back(library, record
 def test_bits_flip_no_further_than_fractions_ask(library, records):
     """One exit becomes worse or better: so many samples flip there, all one way, and none elsewhere."""
     matrix, column = records[1].calibration, 5
+    (own,) = library.nearest_donors(matrix.fractions, 1)
     for change in (-40, 40):
         fractions = matrix.fractions.copy()
         fractions[column] += change / matrix.n_samples
-        moved = library.borrowed_from(1, fractions).correct
+        moved = library.borrowed_from(own, fractions).correct
         flipped = moved[column] != matrix.correct[:, column]
         assert flipped.sum() == 40
         assert (moved[column, flipped] == (change > 0)).all()
         assert np.array_equal(np.delete(moved, column, 0), np.delete(matrix.correct.T, column, 0))
+
+
+def test_the_order_in_which_backbones_were_measured_says_nothing(library, records):
+    fractions = np.linspace(0.2, 0.9, 10)
+    wanted = library.borrowed(fractions)
+    for order in ((3, 1, 0, 2), (1, 0, 3, 2)):
+        again = OutcomeLibrary([records[i] for i in order])
+        found = again.borrowed(fractions)
+        assert np.array_equal(found.correct, wanted.correct)
+        assert np.array_equal(found.leaves, wanted.leaves)
+        assert again.nearest_donors(fractions, 4) == library.nearest_donors(fractions, 4)
+        for donor in range(4):
+            one, other = again.borrowed_from(donor, fractions), library.borrowed_from(donor, fractions)
+            assert np.array_equal(one.correct, other.correct)
+
+
+def test_what_a_backbone_says_does_not_depend_on_which_others_were_measured(library, records):
+    fractions = np.linspace(0.3, 0.8, 10)
+    for record in records:
+        whole = OutcomeLibrary([record]).borrowed(fractions)
+        (own,) = library.nearest_donors(record.calibration.fractions, 1)
+        assert np.array_equal(library.borrowed_from(own, fractions).correct, whole.correct)
 
 
 def test_copies_of_an_image_take_one_donor(records):

@@ -41,6 +41,28 @@ def test_columns_that_agree_always_are_as_close_as_may_be_and_stay_usable():
     assert np.isfinite(ease).all()
 
 
+@pytest.mark.parametrize("constant", [False, True])
+def test_an_exit_that_is_always_right_or_always_wrong_depends_on_nothing(constant):
+    bits, scores = network(9, (0.5, 0.6, 0.7), n=200)
+    bits[:, 1] = constant
+    found = tetrachoric(bits)
+    assert found[1].tolist() == [0.0, 1.0, 0.0]
+    assert found[0, 2] == pytest.approx(0.64, abs=0.2)
+    between = ExitDependence.fit(bits, scores, seed=0).between_exits
+    assert abs(between[1, [0, 2]]).max() < 1e-9
+
+
+def test_an_empty_corner_of_a_small_table_is_not_taken_for_certainty():
+    """Half a sample in each cell: 6 of 20 right at both, none at the first alone."""
+    bits = np.zeros((20, 2), dtype=bool)
+    bits[:6], bits[6:13, 1] = True, True
+    cells = np.array([6.5, 0.5, 7.5, 7.5]) / 22
+    found = tetrachoric(bits)[0, 1]
+    upper = norm.ppf([cells[0] + cells[1], cells[0] + cells[2]])
+    assert multivariate_normal(cov=[[1, found], [found, 1]]).cdf(upper) == pytest.approx(cells[0], abs=2e-4)
+    assert 0.5 < found < 0.95
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.floats(0.0, 1.0), min_size=1, max_size=5),
