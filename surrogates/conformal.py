@@ -22,6 +22,7 @@ only where noise is large, and there intervals depend little on it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -139,17 +140,18 @@ def held_out_errors(kind: str, data: TrainingRows, *, seed: int) -> FloatArray:
 def factor_on_random_rows(z: FloatArray, level: float = LEVEL) -> float:
     """Factor on standard deviations with which central intervals hold on rows drawn as the training rows were.
 
-    The conformal quantile of the sizes of (n,) normalised held-out errors (Barber, Candes, Ramdas & Tibshirani
-    2021, "Predictive inference with the jackknife+", whose cross-validated form holds out folds).  Where a
-    search chooses the rows, :func:`learn_correction` is needed instead.
+    The conformal quantile of the sizes of (n,) normalised held-out errors: the ceil((n + 1) level)-th smallest
+    (Barber, Candes, Ramdas & Tibshirani 2021, "Predictive inference with the jackknife+", whose cross-validated
+    form holds out folds).  Where a search chooses the rows, :func:`learn_correction` is needed instead.
 
     Raises:
-        ModelError: too few errors to say anything at that level: n (1 - level) is below 1.
+        ModelError: too few errors to say anything at that level: (n + 1) level is above n.
     """
-    needed = (len(z) + 1) * level / max(len(z), 1)
-    if needed > 1.0 or not len(z):
+    # The small number undoes the rounding of such products as 0.9 * 110, which is above 99.
+    rank = math.ceil((len(z) + 1) * level - 1e-9)
+    if rank > len(z):
         raise ModelError(f"{len(z)} held-out errors are too few for {100 * level:g} % intervals")
-    return float(np.quantile(np.abs(z), needed, method="higher") / norm.ppf(0.5 + level / 2))
+    return float(np.sort(np.abs(z))[rank - 1] / norm.ppf(0.5 + level / 2))
 
 
 def learn_correction(held_out: HeldOut, checked: Sequence[FloatArray] = ()) -> Correction:

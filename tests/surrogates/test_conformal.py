@@ -133,16 +133,16 @@ def test_a_correction_survives_the_journal():
     assert Correction.from_json(json.loads(json.dumps(correction.to_json()))) == correction
 
 
-@given(st.integers(10, 400), st.floats(0.2, 5.0), st.integers(0, 99))
-def test_the_factor_on_random_rows_covers_as_many_errors_as_a_row_to_come_asks_for(n, scale, seed):
-    """By counting: with it, at least (n + 1) 90 % of the n errors, rounded up, are inside; with less, fewer."""
-    z = scale * np.random.default_rng(seed).standard_normal(n)
-    factor = factor_on_random_rows(z)
-    reach = factor * norm.ppf(0.95)
-    needed = int(np.ceil(0.9 * (n + 1)))
-    assert np.sum(np.abs(z) <= reach * (1 + 1e-12)) >= min(needed, n)
-    assert np.sum(np.abs(z) < reach * (1 - 1e-12)) <= needed
-    assert factor_on_random_rows(2 * z) == pytest.approx(2 * factor)
+@pytest.mark.parametrize(
+    ("n", "level", "rank"),
+    [(9, 0.9, 9), (99, 0.9, 90), (109, 0.9, 99), (199, 0.9, 180), (99, 0.8, 80), (40, 0.95, 39)],
+)
+def test_the_factor_on_random_rows_is_the_conformal_rank(n, level, rank):
+    """Of errors 1, 2, .. n in any order, the ceil((n + 1) level)-th is the half width."""
+    z = np.random.default_rng(n).permutation(np.arange(1.0, n + 1)) * np.where(np.arange(n) % 2, 1, -1)
+    half_width = factor_on_random_rows(z, level) * norm.ppf(0.5 + level / 2)
+    assert half_width == pytest.approx(rank)
+    assert factor_on_random_rows(2 * z, level) == pytest.approx(2 * factor_on_random_rows(z, level))
 
 
 def test_the_factor_on_random_rows_makes_intervals_hold_on_rows_to_come():
