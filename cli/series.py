@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,7 +98,8 @@ def predict(
         Path | None, typer.Option("--map", help="The column map that the series was imported with (YAML).")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="Which device, where the series has several (see --json of fit).")
+        str | None,
+        typer.Option(help="Which device, where there are several: its name as fit prints it, or its board."),
     ] = None,
     models: Models = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
@@ -169,14 +170,20 @@ def _answered_by_name(
     from ..surrogates.series_costs import by_device, load_device
 
     there = by_device(costs)
-    if device is None and len(there) > 1:
-        raise ConfigError(f"the series has several devices; name one with --device: {', '.join(there)}")
-    device = next(iter(there)) if device is None else device
-    if device not in there:
-        raise ConfigError(f"--device {device}: the series has {', '.join(there)}")
-    fitted = load_device(folder, device)
-    asked = asked_rows(there[device], networks, clocks, fitted.settings)
-    return _answers(fitted, asked, there[device])
+    names = _devices(there, device)
+    if len(names) > 1:
+        raise ConfigError(f"several devices; name one with --device: {', '.join(names)}")
+    own = there[names[0]]
+    fitted = load_device(folder, names[0])
+    return _answers(fitted, asked_rows(own, networks, clocks, fitted.settings), own)
+
+
+def _devices(there: Iterable[str], device: str | None) -> list[str]:
+    """Those that are meant: by the whole name, or by its beginning (the board)."""
+    found = [name for name in there if device in (None, name) or name.startswith(f"{device}-")]
+    if not found:
+        raise ConfigError(f"--device {device}: there are {', '.join(there)}")
+    return [device] if device in found else found
 
 
 def _answered(
@@ -184,16 +191,12 @@ def _answered(
 ) -> list[dict[str, Any]]:
     from ..surrogates.series_costs import by_device, load_device
 
-    there = by_device(costs)
-    found: list[dict[str, Any]] = []
-    for name, own in by_device(asked).items():
-        if device in (None, name):
-            found += _answers(load_device(folder, name), own, there.get(name, []))
-    if not found:
-        raise ConfigError(
-            f"--device {device}: no row of the file is of it; there are {', '.join(by_device(asked))}"
-        )
-    return found
+    there, rows = by_device(costs), by_device(asked)
+    return [
+        answer
+        for name in _devices(rows, device)
+        for answer in _answers(load_device(folder, name), rows[name], there.get(name, []))
+    ]
 
 
 def _answers(
