@@ -131,7 +131,9 @@ def predict(
     if as_json:
         typer.echo(json.dumps({"series": name, "rows": found}))
         return
-    print_table(f"predicted by series {name}", COLUMNS, [cells for row in found for cells in _cells(row)])
+    several = len({row["device"] for row in found}) > 1
+    cells = [line for row in found for line in _cells(row, name_device=several)]
+    print_table(f"predicted by series {name}", COLUMNS, cells)
     for row in found:
         if row["beyond"]:
             _say(f"- {row['network']}: {row['beyond']}")
@@ -230,9 +232,10 @@ def _estimate(answer: Answer, i: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _cells(row: dict[str, Any]) -> list[tuple[str, ...]]:
+def _cells(row: dict[str, Any], *, name_device: bool) -> list[tuple[str, ...]]:
     clocks = [f"{name} {hz / 1e6:g}" for name, hz in row["clocks_hz"].items()]
-    at = ", ".join([*clocks, *(f"{name} {value:g}" for name, value in row["settings"].items())])
+    device = [row["device"]] if name_device else []
+    at = ", ".join([*device, *clocks, *(f"{name} {value:g}" for name, value in row["settings"].items())])
     size = row["features"].get("input_px")
     network = row["network"] if size is None else f"{row['network']} at {size:g} px"
     found = []
