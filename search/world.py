@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import StudyError
 from ..spaces import Backbone, BackboneSpace, ClockTable, Setting, Stage, Workload
 from ..surrogates.prediction import Prediction
+from ..surrogates.widened import Draws
 from .designs import Design
 from .objectives import controller_terms
 from .outcomes import N_DONORS, OutcomeLibrary, Outcomes
@@ -42,18 +43,6 @@ class Predictors(Protocol):
     def stage_costs(self, stages: Sequence[Stage], settings: Sequence[Setting]) -> StageCostTable: ...
     def network_cost(
         self, backbones: Sequence[Backbone], setting: Setting
-    ) -> tuple[FloatArray, FloatArray]: ...
-
-
-class Draws(Protocol):
-    """What a world needs of a :class:`hadas.surrogates.predictor_set.PredictorDraws`."""
-
-    @property
-    def n_draws(self) -> int: ...
-    def final_accuracy(self, backbones: Sequence[Backbone]) -> FloatArray: ...
-    def exit_fractions(self, backbones: Sequence[Backbone]) -> list[FloatArray]: ...
-    def stage_costs(
-        self, stages: Sequence[Stage], settings: Sequence[Setting]
     ) -> tuple[FloatArray, FloatArray]: ...
 
 

@@ -16,7 +16,7 @@ _EDGE = 1e-9
 
 
 class Draws(Protocol):
-    """What is widened: the form of a :class:`.predictor_set.PredictorDraws`."""
+    """Joint draws, one plausible world each: what a :class:`.predictor_set.PredictorDraws` is, widened or not."""
 
     @property
     def n_draws(self) -> int: ...
