@@ -8,9 +8,10 @@ same in the same run, with its default call and the very same fitted model:
   rows in one call;
 - `xgb`: `predict(DMatrix(rows))` of every member, then mean and variance over members.
 
-`holds`: the Gaussian process is at least twice as fast as BoTorch, the ensemble at least 0.8 times as fast as its
-members alone (the trees are the same, and take nearly all of the time), and the numbers agree.  Rows per second
-depend on the machine and on who else uses it; whether they reach 40,000 and 25,000 is printed and not judged.
+`holds`: the Gaussian process is at least twice as fast as BoTorch, the ensemble at least 0.95 times as fast as
+its members alone (the trees are the same, and take nearly all of the time), and the numbers agree.  Rows per second
+depend on the machine and on who else uses it; whether this run reached 40,000 and 25,000 on this machine is said in
+a line of its own, and not judged.
 
 `--quick` repeats less; `--json` ends with one JSON line.
 """
@@ -19,11 +20,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from _checkout import make_importable
@@ -43,7 +46,7 @@ Moments = tuple[FloatArray, FloatArray]
 N_TRAIN, N_ROWS, N_FEATURES = 500, 10_000, 12
 LIBRARY_BLOCK = 1000
 WANTED_ROWS_PER_S = {"gp": 40_000, "xgb": 25_000}
-LEAST_RATIO = {"gp": 2.0, "xgb": 0.8}
+LEAST_RATIO = {"gp": 2.0, "xgb": 0.95}
 AGREES_WITHIN = 1e-3
 """Largest difference of means, in standard deviations, and of standard deviations, relative."""
 SEED = 0
@@ -185,6 +188,17 @@ def boosted_trees(rows: FloatArray, repeats: int) -> Speed:
     return compared(ours, library, None, repeats)
 
 
+def machine() -> str:
+    """The processor's name, where the system says it, its architecture and the number of cores."""
+    name = platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    except OSError:  # not a Linux
+        pass
+    return f"{name or 'unnamed processor'} ({platform.machine()}, {os.cpu_count()} cores)"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -199,19 +213,28 @@ def main() -> None:
         "xgb": boosted_trees(rows, repeats),
     }
     print(f"{N_ROWS} rows of {N_FEATURES} features, {N_TRAIN} training rows, one thread, mean and variance")
-    print("model    rows/s    library  at once   ratio  wanted/s  reached  means off  deviations off")
+    print("model    rows/s    library  at once   ratio  means off  deviations off")
     holds = True
     for name, speed in found.items():
         at_once = speed.library_at_once_rows_per_s
-        reached = speed.rows_per_s >= WANTED_ROWS_PER_S[name]
         print(
             f"{name:6}{speed.rows_per_s:9.0f}{speed.library_rows_per_s:11.0f}"
-            f"{'-' if at_once is None else f'{at_once:.0f}':>9}{speed.ratio:8.2f}{WANTED_ROWS_PER_S[name]:10}"
-            f"{'yes' if reached else 'no':>9}{speed.mean_off_sd:11.1e}{speed.sd_off:16.1e}"
+            f"{'-' if at_once is None else f'{at_once:.0f}':>9}{speed.ratio:8.2f}"
+            f"{speed.mean_off_sd:11.1e}{speed.sd_off:16.1e}"
         )
         agrees = max(speed.mean_off_sd, speed.sd_off) <= AGREES_WITHIN
         holds = holds and agrees and speed.ratio >= LEAST_RATIO[name]
-    print("holds" if holds else "does not hold")
+    print(f"On {machine()}:")
+    for name, speed in found.items():
+        reached = speed.rows_per_s >= WANTED_ROWS_PER_S[name]
+        print(
+            f"  {name}: {speed.rows_per_s:,.0f} rows/s in this run, wanted {WANTED_ROWS_PER_S[name]:,}: "
+            + ("REACHED" if reached else "NOT REACHED")
+        )
+    print(
+        f"ratios to the library at least {LEAST_RATIO['gp']:g} (gp) and {LEAST_RATIO['xgb']:g} (xgb), same numbers: "
+        + ("holds" if holds else "does not hold")
+    )
     if arguments.json:
         result = {
             "benchmark": "predictor_speed", "quick": arguments.quick,
@@ -219,7 +242,7 @@ def main() -> None:
             "wanted_rows_per_s": WANTED_ROWS_PER_S,
             "reached": {name: found[name].rows_per_s >= WANTED_ROWS_PER_S[name] for name in found},
             "bounds": {"least_ratio": LEAST_RATIO, "agrees_within": AGREES_WITHIN},
-            "machine": platform.machine(), "holds": holds,
+            "machine": machine(), "holds": holds,
         }  # fmt: skip
         print(json.dumps(result, allow_nan=False))
 
