@@ -175,6 +175,7 @@ def _provenance(origin: Mapping[str, Any]) -> Provenance:
     return Provenance(
         int(origin["n_classes"]), int(origin["seed"]), str(origin["target_id"]),
         _row_ids(origin["accuracy_rows"]), _row_ids(origin["cost_rows"]), dict(origin["skipped"]),
+        str(origin.get("rows_digest", "")),
     )  # fmt: skip
 
 

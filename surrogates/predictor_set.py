@@ -15,13 +15,14 @@ from ..errors import ModelError
 from ..spaces import Backbone, BackboneSpace, ClockTable, Setting, Stage, Workload
 from .accuracy import accuracy_rows, fractions, usable_accuracy
 from .cost import cost_rows
-from .cost_model import CostDraws, CostModel, noise_of
+from .cost_model import CostDraws, CostModel, finest, noise_of
 from .exit_curves import curve_rows, drawn_curves, predicted_curves
 from .features import backbone_features
 from .fitting import Earlier, FittedQuantity, Fitter, nothing_earlier
 from .models import IntArray, Model
 from .prediction import FloatArray, Paths, Prediction
 from .selection import ModelSummary
+from .sums import sums_of
 
 RowIds = tuple[tuple[str, int], ...]
 MAX_CACHED_WORKLOADS = 4096
@@ -66,6 +67,7 @@ class Provenance:
         target_id: whose costs; empty without cost rows.
         accuracy_rows, cost_rows: (session, row) of the records used.
         skipped: how many records were not used, by reason.
+        rows_digest: over what the records say, as whoever saves the set knows them; empty if nobody said.
     """
 
     n_classes: int
@@ -74,6 +76,7 @@ class Provenance:
     accuracy_rows: RowIds
     cost_rows: RowIds
     skipped: Mapping[str, int]
+    rows_digest: str = ""
 
 
 class PredictorSet:
@@ -240,11 +243,15 @@ class PredictorSet:
     def stage_costs(self, stages: Sequence[Stage], settings: Sequence[Setting]) -> StageCosts:
         """Costs of all pairs of r stages and F settings of the table; cached by what the stages run.
 
+        Of a segment with blocks between: the sums over its finest segments.
+
         Raises:
             OffTableFrequencyError: a setting that the table does not list.
         """
         columns = np.array([self.table.index(setting) for setting in settings], dtype=np.int64)
-        return StageCosts(*self.cost_model.tabulated(self.cost_model.register(stages), columns))
+        parts, starts, _ = finest(stages)
+        tables = self.cost_model.tabulated(self.cost_model.register(parts), columns)
+        return StageCosts(*(sums_of(table, starts) for table in tables))
 
     def network_cost(self, backbones: Sequence[Backbone], setting: Setting) -> tuple[FloatArray, FloatArray]:
         """Latency (k,) in ms and energy (k,) in mJ of backbones without exits at one setting.

@@ -1,6 +1,7 @@
 """`hadas predict`: what it says of a design is what the predictors say, and beside it what was measured."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -179,3 +180,41 @@ def test_unchanged_rows_are_not_fitted_again(study_file, monkeypatch):
     np.testing.assert_array_equal(after.final_accuracy(backbones).mean, before.final_accuracy(backbones).mean)
     assert after.quantities["exit_fractions"].digest == before.quantities["exit_fractions"].digest
     assert len(after.provenance.cost_rows) == len(before.provenance.cost_rows) - 1
+
+
+def test_predictors_of_other_rows_are_refused(study_file):
+    """Those of another round or study, put where the right ones belong, are whole and would answer."""
+    study = Study.open(study_file)
+    study.fitted()
+    records = study.findings.cost_records
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study.findings, "cost_records", lambda *arguments: records(*arguments)[:-2])
+        other = study.fitted()
+    folder = study_file.parent / "models" / study.config.study
+    own, foreign = (
+        path.parent
+        for digest in (study.fitted().provenance.rows_digest, other.provenance.rows_digest)
+        for path in folder.glob(f"*{digest}*/predictors.json")
+    )
+    kept = own.rename(own.with_name("kept"))
+    try:
+        shutil.copytree(foreign, own)
+        done = hadas("predict", study_file, "--networks", "m1")
+        assert done.returncode == 2
+        assert "fitted to other rows" in " ".join(done.stderr.split())
+    finally:
+        shutil.rmtree(own)
+        kept.rename(own)
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(study_file):
+    models = study_file.parent / "models"
+    kept = models.rename(models.with_name("kept"))
+    try:
+        models.write_text("")
+        done = hadas("predict", study_file, "--networks", "m1")
+        assert done.returncode == 2
+        assert "move it away" in " ".join(done.stderr.split())
+    finally:
+        models.unlink()
+        kept.rename(models)
