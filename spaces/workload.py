@@ -15,7 +15,7 @@ Conventions
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -96,11 +96,24 @@ class Stage:
         position: the exit position (block index) that the stage ends at; for the last
             segment the number of blocks L, where the final classifier stands.
         units: the units it runs, in order.
+        n_leading: of a segment that begins the network, how many units run before an exit may stand: the
+            stem and the blocks up to the first exit; 1 elsewhere.
     """
 
     kind: Literal["segment", "head"]
     position: int
     units: tuple[Unit, ...]
+    n_leading: int = 1
+
+    @property
+    def parts(self) -> tuple[Stage, ...]:
+        """The finest stages that it runs (see :meth:`Workload.unit_stages`): itself, if no exit may stand in it."""
+        if len(self.units) <= self.n_leading:
+            return (self,)
+        first = Stage("segment", 0, self.units[: self.n_leading], self.n_leading)
+        parts = [first, *(Stage("segment", 0, (unit,)) for unit in self.units[self.n_leading :])]
+        start = self.position - len(parts) + 1
+        return tuple(replace(part, position=start + i) for i, part in enumerate(parts))
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -156,15 +169,16 @@ class Workload:
         stages: list[Stage] = []
         units: list[Unit] = [self.stem]
         done = 0
+        leading = min(self.first_exit, len(self.blocks)) + 2
         for position in positions:
             units.extend(self.blocks[done : position + 1])
             done = position + 1
-            stages.append(Stage("segment", position, tuple(units)))
+            stages.append(Stage("segment", position, tuple(units), 1 if stages else leading))
             stages.append(Stage("head", position, (self.heads[position - self.first_exit],)))
             units = []
         units.extend(self.blocks[done:])
         units.append(self.tail)
-        stages.append(Stage("segment", len(self.blocks), tuple(units)))
+        stages.append(Stage("segment", len(self.blocks), tuple(units), 1 if stages else leading))
         return tuple(stages)
 
     def unit_stages(self) -> tuple[Stage, ...]:

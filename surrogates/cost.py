@@ -1,7 +1,8 @@
 """Measured costs as training rows: what was measured, and the sum of which stages it is.
 
-A measured value may be one stage's, or a sum: everything up to an exit (rows of ``prefix`` programs), or a
-whole network of which no stages are known.  Latency is learned as log(latency / baseline), power as log
+A measured value may be one stage's, or a sum: a segment between two exits with blocks between them, everything
+up to an exit (rows of ``prefix`` programs), or a whole network of which no stages are known.  Parts are the
+finest stages, as a search's tables have them: a segment costs what its finest segments cost together.  Latency is learned as log(latency / baseline), power as log
 power; energy = power x latency.  So nothing is ever negative, and a draw of energy uses the draw of latency.
 """
 
@@ -34,7 +35,7 @@ class CostRows:
         log_latency: (n,) log ms, NaN where another row says it already.
         log_power: (n,) log W over the whole value, NaN without an energy.
         latency_noise, power_noise: (n,) known variances of the two.
-        fused: (n,) whether one compiled program ran several parts.
+        fused: (n,) whether one compiled program ran several stages.
         groups: (n,) index of the backbone.
         used: (session, row) of the records the rows come from.
         target_id: whose costs these are.
@@ -63,13 +64,18 @@ class CostRows:
 
 @dataclass(frozen=True)
 class _Value:
-    """One measured value: the parts that it is the sum of, its latency (``None``: known already) and power."""
+    """One measured value: the stages that it is the sum of, its latency (``None``: known already) and power."""
 
     record: int
-    parts: tuple[Stage, ...]
+    stages: tuple[Stage, ...]
     latency: Statistic | None
     power: Statistic | None
     fused: bool = False
+
+    @cached_property
+    def parts(self) -> tuple[Stage, ...]:
+        """The finest stages."""
+        return tuple(part for stage in self.stages for part in stage.parts)
 
 
 def cost_rows(space: BackboneSpace, table: ClockTable, records: Sequence[CostRecord]) -> CostRows:

@@ -25,7 +25,7 @@ from .features import (
 from .fitting import FittedQuantity, Fitter
 from .models import Design, IntArray, KernelPart, Model
 from .physics import LatencyBaseline, Physics, PowerBaseline, baseline_terms, power_terms
-from .prediction import FloatArray, Paths
+from .prediction import FloatArray
 from .random_features import row_noise
 from .selection import TrainingRows
 from .sums import SumRows, sums_of
@@ -207,10 +207,14 @@ class CostModel:
         return latency_ms, latency_ms * np.exp(rows.log_power + self.power.mean(rows.x)[:, 0])
 
     def medians(self, stages: Sequence[Stage], settings: Sequence[Setting]) -> tuple[FloatArray, FloatArray]:
-        """Latency (n,) in ms and energy (n,) in mJ of n (stage, setting) pairs; energy NaN without a counter."""
-        rows, pair = self.paired_rows(stages, settings)
+        """Latency (n,) in ms and energy (n,) in mJ of n (stage, setting) pairs; energy NaN without a counter.
+
+        Of a segment with blocks between: the sums over its finest segments.
+        """
+        parts, starts, owner = finest(stages)
+        rows, pair = self.paired_rows(parts, [settings[i] for i in owner])
         latency_ms, energy_mj = self._medians(rows)
-        return latency_ms[pair], energy_mj[pair]
+        return sums_of(latency_ms[pair], starts), sums_of(energy_mj[pair], starts)
 
     def paired_rows(self, stages: Sequence[Stage], settings: Sequence[Setting]) -> tuple[Rows, IntArray]:
         """Distinct (stage, setting) rows behind n pairs, and the row (n,) of each pair."""
@@ -224,8 +228,23 @@ class CostModel:
         return rows, np.asarray(inverse, dtype=np.int64)
 
 
+def finest(stages: Sequence[Stage]) -> tuple[list[Stage], IntArray, IntArray]:
+    """The finest stages of some, the first (n,) of each, and (m,) whose each is.
+
+    The cost of a segment is the sum of theirs, as tables have it: one long segment asked as a row would lie far
+    from rows of networks with many exits.
+    """
+    parts = [stage.parts for stage in stages]
+    sizes = np.array([len(own) for own in parts], dtype=np.int64)
+    return (
+        [part for own in parts for part in own],
+        np.cumsum(sizes) - sizes,
+        np.repeat(np.arange(len(sizes), dtype=np.int64), sizes),
+    )
+
+
 class CostDraws:
-    """s joint draws of stage latency and energy.
+    """s joint draws of stage latency and energy; a segment's are sums of the draws of its finest segments.
 
     Args:
         noise: whether each row carries the noise of one new measurement.
@@ -239,18 +258,24 @@ class CostDraws:
     def __call__(self, stages: Sequence[Stage], settings: Sequence[Setting]) -> tuple[FloatArray, FloatArray]:
         """Latency (s, n) in ms and energy (s, n) in mJ of n (stage, setting) pairs; energy NaN without a counter."""
         model = self._model
+        parts, starts, owner = finest(stages)
+        rows, pair = model.paired_rows(parts, [settings[i] for i in owner])
+        part_ms = np.exp(rows.log_latency + self._latency(rows.x)[:, :, 0])
+        latency_ms = sums_of(part_ms[:, pair].T, starts).T
+        energy_mj = np.full_like(latency_ms, np.nan)
+        if self._power is not None:
+            power_w = np.exp(rows.log_power + self._power(rows.x)[:, :, 0])
+            energy_mj = sums_of((part_ms * power_w)[:, pair].T, starts).T
+        if not self._noise:
+            return latency_ms, energy_mj
+        # A stage is measured as one program, whatever it is the sum of: its noise is one.
         rows, pair = model.paired_rows(stages, settings)
-        latency_ms = np.exp(rows.log_latency + self._draw(self._latency, model.latency, rows.x, self._seed))
-        if self._power is None or model.power is None:
-            return latency_ms[:, pair], np.full((self.n_draws, len(pair)), np.nan)
-        log_power = rows.log_power + self._draw(self._power, model.power, rows.x, self._seed + 1)
-        return latency_ms[:, pair], (latency_ms * np.exp(log_power))[:, pair]
-
-    def _draw(self, paths: Paths, model: Model, x: FloatArray, seed: int) -> FloatArray:
-        draw = paths(x)[:, :, 0]
-        if self._noise:
-            draw = draw + noise_of(model, x, self.n_draws, seed)
-        return draw
+        factor = np.exp(noise_of(model.latency, rows.x, self.n_draws, self._seed))
+        latency_ms *= factor[:, pair]
+        if model.power is not None:
+            factor *= np.exp(noise_of(model.power, rows.x, self.n_draws, self._seed + 1))
+            energy_mj *= factor[:, pair]
+        return latency_ms, energy_mj
 
 
 def noise_of(model: Model, x: FloatArray, n_draws: int, seed: int) -> FloatArray:

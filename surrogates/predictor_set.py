@@ -13,7 +13,7 @@ import numpy as np
 from ..datasets.records import AccuracyRecord, CostRecord
 from ..errors import ModelError
 from ..spaces import Backbone, BackboneSpace, ClockTable, Setting, Stage, Workload
-from .accuracy import accuracy_rows, fractions, usable_accuracy
+from .accuracy import AccuracyScale, accuracy_rows, fit_final_accuracy, fractions, usable_accuracy
 from .cost import cost_rows
 from .cost_model import CostDraws, CostModel, finest, noise_of
 from .exit_curves import curve_rows, drawn_curves, predicted_curves
@@ -125,7 +125,7 @@ class PredictorSet:
             skipped["accuracy: invalid"] = len(accuracy) - len(usable)
         if usable:
             final, exits = accuracy_rows(space, usable, n_classes=n_classes)
-            quantities["final_accuracy"] = fitter.fit("final_accuracy", "logit", final, seed=seed)
+            quantities["final_accuracy"], _ = fit_final_accuracy(fitter, final, seed=seed)
             if len(exits.y):  # only final accuracies are a beginning, too
                 quantities["exit_fractions"] = fitter.fit("exit_fractions", "logit", exits, seed=seed + 1)
         cost: CostModel | None = None
@@ -201,6 +201,11 @@ class PredictorSet:
         """
         return self._accuracy_model("exit_fractions")
 
+    @property
+    def final_scale(self) -> AccuracyScale:
+        """Scale on which :attr:`final_model` predicts."""
+        return AccuracyScale(odds=self.quantities["final_accuracy"].summary.unit == AccuracyScale(True).unit)
+
     def _accuracy_model(self, quantity: str) -> Model:
         if quantity not in self.quantities:
             raise ModelError(
@@ -233,7 +238,8 @@ class PredictorSet:
 
     def final_accuracy(self, backbones: Sequence[Backbone]) -> Prediction:
         """Final accuracy (k, 1) on the calibration split, logit of the fraction correct."""
-        return self.final_model.predict(self.final_rows(backbones))
+        prediction = self.final_model.predict(self.final_rows(backbones))
+        return self.final_scale.in_logits(prediction)
 
     def exit_fractions(self, backbones: Sequence[Backbone]) -> Prediction:
         """Exit fractions, logit; rows = the exit positions of each backbone in turn, one column."""
@@ -331,16 +337,17 @@ class PredictorDraws:
     def final_accuracy(self, backbones: Sequence[Backbone]) -> FloatArray:
         """Fractions correct (s, k) of the final classifiers."""
         x = self._predictors.final_rows(backbones)
-        logits = self._final(x)[:, :, 0]
+        values = self._final(x)[:, :, 0]
         if self._noise:
-            logits = logits + noise_of(self._predictors.final_model, x, self.n_draws, self._seeds[0])
-        return fractions(logits)
+            values = values + noise_of(self._predictors.final_model, x, self.n_draws, self._seeds[0])
+        return self._predictors.final_scale.fractions(values)
 
     def exit_fractions(self, backbones: Sequence[Backbone]) -> list[FloatArray]:
         """Fractions correct at the exit positions: k arrays (s, P_b), joint over positions and backbones, and
         with their final accuracies."""
         rows, model = self._predictors.exit_rows(backbones), self._predictors.exit_model
-        final_off = self._final(self._predictors.final_rows(backbones))[:, :, 0] - rows.final_mean
+        final = self._final(self._predictors.final_rows(backbones))[:, :, 0]
+        final_off = self._predictors.final_scale.logits(final) - rows.final_mean
         logits = drawn_curves(self._exits, model, rows.x, rows.final_sd, final_off[:, rows.owner])
         if self._noise:
             logits = logits + noise_of(model, rows.x, self.n_draws, self._seeds[1])

@@ -9,7 +9,7 @@ from hadas.datasets.records import Statistic, Truth
 from hadas.errors import ModelError
 from hadas.spaces import CLOCK_TABLES, Exits, Setting, attentivenas_space
 from hadas.surrogates.cost import cost_rows
-from hadas.surrogates.features import ClockRoles, StageWork
+from hadas.surrogates.features import ClockRoles, StageWork, signature
 from hadas.surrogates.physics import LatencyBaseline, baseline_terms
 
 
@@ -36,22 +36,25 @@ def test_unusable_records_are_counted_not_used(toy):
 
 
 def test_whole_networks_and_prefixes_are_sums_of_stages(toy):
-    """What was measured as one number keeps being one, and names the stages that it is the sum of."""
+    """What was measured as one number keeps being one, and names the finest stages that it is the sum of."""
     good = next(record for record in toy.cost_records if len(record.heads) >= 2)
     bare = replace(good, heads=(), stages=())
     rows = cost_rows(toy.space, toy.table, [bare, replace(good, stages=()), toy.prefix_record(good)])
-    n_stages = len(good.stages)
-    ends = [*range(2, n_stages, 2), n_stages]
-    assert rows.n_parts.tolist() == [1, n_stages, *ends]
-    assert rows.fused.tolist() == [False, False] + [True] * len(ends)
-    # A total without heads is one stage that holds the whole backbone.
-    whole = rows.signatures[rows.stage[0]]
-    assert sum(layer.macs for layer in whole[1]) == toy.space.workload(good.backbone, n_classes=10).macs
-    # Every part is the stage that a row of stages would have named.
+    workload = toy.space.workload(good.backbone, n_classes=10)
     stages = cost_rows(toy.space, toy.table, [good])
+    n_stages, n_parts = len(good.stages), np.cumsum(stages.n_parts)
+    ends = [*n_parts[1:-1:2], n_parts[-1]]
+    segments = [signature(stage) for stage in workload.unit_stages() if stage.kind == "segment"]
+    assert n_parts[-1] == len(segments) + (n_stages - 1) // 2
+    assert rows.n_parts.tolist() == [len(segments), n_parts[-1], *ends]
+    assert rows.fused.tolist() == [False, False] + [True] * len(ends)
+    # A total without heads is the backbone's finest segments, nothing more and nothing less.
+    assert [rows.signatures[i] for i in rows.stage[: len(segments)]] == segments
+    assert sum(layer.macs for part in segments for layer in part[1]) == workload.macs
+    # Every part is the one that a row of stages would have named.
     named = [stages.signatures[i] for i in stages.stage]
-    assert [rows.signatures[i] for i in rows.stage[1 : 1 + n_stages]] == named
-    assert [rows.signatures[i] for i in rows.stage[-n_stages:]] == named
+    assert [rows.signatures[i] for i in rows.stage[len(segments) :][: len(named)]] == named
+    assert [rows.signatures[i] for i in rows.stage[-len(named) :]] == named
     assert np.exp(rows.log_latency[1]) == pytest.approx(good.latency_ms.value)
 
 
@@ -60,7 +63,8 @@ def test_an_energy_of_the_whole_alone_is_used(toy):
     good = next(record for record in toy.cost_records if len(record.heads) >= 2)
     timed = replace(good, stages=tuple(replace(stage, energy_mj=None) for stage in good.stages))
     rows = cost_rows(toy.space, toy.table, [timed])
-    assert rows.n_parts.tolist() == [1] * len(good.stages) + [len(good.stages)]
+    own = cost_rows(toy.space, toy.table, [good]).n_parts
+    assert rows.n_parts.tolist() == [*own, own.sum()]
     assert np.isnan(rows.log_power[:-1]).all()
     assert np.exp(rows.log_power[-1]) == pytest.approx(good.energy_mj.value / good.latency_ms.value)
     # Its latency is in the stages' rows already.

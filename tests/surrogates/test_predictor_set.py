@@ -165,12 +165,14 @@ def test_summary_scores_all_candidates(fitted, toy):
     quantities = {summary.quantity: summary for summary in fitted.summary}
     assert list(quantities) == ["final_accuracy", "exit_fractions", "log_latency", "log_power"]
     for summary in fitted.summary:
-        assert [score.model for score in summary.scores] == ["gp", "xgb"]
         assert summary.n_groups == len(toy.measured)
+    for name in ("final_accuracy", "exit_fractions"):
+        summary = quantities[name]
+        assert [score.model for score in summary.scores] == ["gp", "xgb"]
         best = max(summary.scores, key=lambda score: score.score)
         assert summary.chosen == best.model or best.score - summary.scores[0].score < 0.021
-    assert quantities["log_latency"].chosen == "gp"
-    assert quantities["log_latency"].scores[0].kendall_tau > 0.9
+    # Segments with blocks between are sums, which one kind of model alone learns from.
+    assert quantities["log_latency"].chosen == "gp-sum"
     assert quantities["log_latency"].n_rows == sum(len(r.stages) for r in toy.cost_records)
 
 
