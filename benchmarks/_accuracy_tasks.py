@@ -12,14 +12,14 @@ from scipy.special import expit, logit
 from scipy.stats import kendalltau
 
 from hadas.spaces import attentivenas_space
-from hadas.surrogates.accuracy import AccuracyScale, accuracy_design, repeat_noise
+from hadas.surrogates.accuracy import AccuracyScale, accuracy_design, fit_final_accuracy, repeat_noise
 from hadas.surrogates.calibration import central_interval
 from hadas.surrogates.conformal import factor_on_random_rows, held_out_errors
 from hadas.surrogates.exit_curves import curve_design, curve_rows, predicted_curves
 from hadas.surrogates.features import backbone_features
-from hadas.surrogates.models import Model
+from hadas.surrogates.fitting import Fitter
 from hadas.surrogates.prediction import Prediction
-from hadas.surrogates.selection import TrainingRows, select_model
+from hadas.surrogates.selection import TrainingRows
 from hadas.surrogates.shape_features import (
     N_TOTALS,
     StageTotals,
@@ -40,6 +40,8 @@ MACRO_INPUT_DISTANCE = (1, 2, 2, 4, 4, 4, 8, 8)
 
 
 LOGITS = AccuracyScale()
+FITTER = Fitter(("gp", "xgb"))
+"""As a predictor set has it: cross-validation inside the rows chooses."""
 
 
 def tasks() -> list[Task]:
@@ -81,11 +83,6 @@ def macro_features() -> FloatArray:
     return np.hstack([thermometer(choices, 3), shape_features(totals)])
 
 
-def _fitted(quantity: str, scale: AccuracyScale, rows: TrainingRows, seed: int) -> Model:
-    """The model that cross-validation inside the rows chooses."""
-    return select_model(quantity, scale.unit, rows, candidates=("gp", "xgb"), seed=seed)[0]
-
-
 def _answer(scale: AccuracyScale, prediction: Prediction, factor: float = 1.0) -> Answer:
     """In percent, with intervals for a new measurement, standard deviations times a factor."""
     low, high = central_interval(prediction.mean, factor * prediction.sd_total, 0.9)
@@ -98,15 +95,16 @@ def _macro(n_train: int, tau: float) -> Task:
     n_features = features.shape[1]
 
     def ours(train: IntArray, test: IntArray, seed: int) -> Answer:
-        logits = trained[train].mean(axis=1)
-        scale = AccuracyScale.of(logits)
-        values, noise = scale.values(logits, repeat_noise(trained[train]))
+        # What a predictor set does with final accuracies, but for two things: networks trained anew have the
+        # noise of repeats (those of one supernet that of finite images alone), and intervals are widened by
+        # held-out errors (a study learns its factor from what it measures again).
         rows = TrainingRows(
-            features[train], values, noise, np.arange(len(train)), np.zeros(len(train)),
+            features[train], trained[train].mean(axis=1), repeat_noise(trained[train]), np.arange(len(train)), np.zeros(len(train)),
             accuracy_design(len(train), n_features, tuple(range(n_features - N_TOTALS, n_features))),
         )  # fmt: skip
-        model = _fitted("final_accuracy", scale, rows, seed)
-        factor = factor_on_random_rows(held_out_errors(model.kind, rows, seed=seed))
+        fitted, scale = fit_final_accuracy(FITTER, rows, seed=seed)
+        model = fitted.model
+        factor = factor_on_random_rows(held_out_errors(model.kind, scale.rows(rows), seed=seed))
         return _answer(scale, model.predict(features[test]), factor)
 
     return Task(
@@ -171,14 +169,15 @@ def _hadas_exits() -> Task:
             whole[known], final[known], np.zeros(len(known)), known, np.zeros(len(known)),
             accuracy_design(len(known), whole.shape[1], coarse_columns(space)),
         )  # fmt: skip
-        ends = _fitted("final_accuracy", LOGITS, rows, seed).predict(whole)
+        fitted, scale = fit_final_accuracy(FITTER, rows, seed=seed)
+        ends = scale.in_logits(fitted.model.predict(whole))
         # The left-out backbone's own final accuracy is predicted, as its exits are.
         x = curves(np.where(np.isin(np.arange(len(names)), known), final, ends.mean[:, 0]))
         exit_rows = TrainingRows(
             x[train], logit(right[train] / 100), np.zeros(len(train)), owner[train], np.zeros(len(train)),
             curve_design(space, x.shape[1]),
         )  # fmt: skip
-        model = _fitted("exit_fractions", LOGITS, exit_rows, seed)
+        model = FITTER.fit("exit_fractions", LOGITS.unit, exit_rows, seed=seed).model
         return _answer(LOGITS, predicted_curves(model, x[test], np.sqrt(ends.var_epistemic[owner[test], 0])))
 
     def a0s_curve(train: IntArray, test: IntArray, seed: int) -> Answer:

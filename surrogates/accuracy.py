@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit, logit
-from scipy.stats import skew
 
 from ..datasets.records import AccuracyRecord, OutcomeMatrix
 from ..errors import ModelError
 from ..spaces import BackboneSpace
 from .exit_curves import curve_design, curve_rows
 from .features import backbone_features
+from .fitting import FittedQuantity, Fitter
 from .models import Design, KernelPart
-from .prediction import FloatArray
+from .prediction import FloatArray, Prediction
 from .selection import TrainingRows
 from .shape_features import coarse_columns
 
@@ -87,6 +88,13 @@ def usable_accuracy(space: BackboneSpace, records: Sequence[AccuracyRecord]) -> 
     return usable
 
 
+LEAST_ODDS = 1e-3
+"""A normal prediction of odds may fall below 0, where nothing is: it ends here."""
+
+SIGNIFICANT_SKEW = 2.0
+"""Standard errors by which measured logits must be skewed before they are left for odds."""
+
+
 @dataclass(frozen=True)
 class AccuracyScale:
     """The scale on which accuracies are modelled: logits, or odds (right per wrong).
@@ -102,8 +110,14 @@ class AccuracyScale:
 
     @classmethod
     def of(cls, logits: FloatArray) -> AccuracyScale:
-        """The less skewed of the two for measured logits (k,)."""
-        return cls(abs(float(skew(np.exp(logits)))) < abs(float(skew(logits))))
+        """Odds where measured logits (k,) are skewed to the left, beyond chance, and their odds less; else logits.
+
+        The standard error of the skewness of k normal values is about sqrt(6 / k): of a dozen backbones it
+        takes far outliers to tell.
+        """
+        lean = _skewness(logits)
+        significant = lean < -SIGNIFICANT_SKEW * math.sqrt(6.0 / len(logits))
+        return cls(significant and abs(_skewness(np.exp(logits))) < -lean)
 
     @property
     def unit(self) -> str:
@@ -117,12 +131,53 @@ class AccuracyScale:
         values = np.exp(logits)
         return values, noise_variance * values**2
 
+    def rows(self, rows: TrainingRows) -> TrainingRows:
+        """Training rows on the logit scale as rows on this one."""
+        y, noise_variance = self.values(rows.y, rows.noise_variance)
+        return replace(rows, y=y, noise_variance=noise_variance)
+
+    def logits(self, values: FloatArray) -> FloatArray:
+        """Logits of values on this scale."""
+        return np.log(np.maximum(values, LEAST_ODDS)) if self.odds else values
+
     def fractions(self, values: FloatArray) -> FloatArray:
-        """Fractions right; odds below 0, which a normal prediction may reach, are none right."""
+        """Fractions right of values on this scale."""
+        return fractions(self.logits(values))
+
+    def in_logits(self, prediction: Prediction) -> Prediction:
+        """A prediction on this scale as one of logits: of its mean, with variances by the delta method."""
         if not self.odds:
-            return fractions(values)
-        kept = np.maximum(values, 0.0)
-        return np.asarray(kept / (1.0 + kept))
+            return prediction
+        slope = 1.0 / np.maximum(prediction.mean, LEAST_ODDS)
+        return replace(
+            prediction,
+            mean=self.logits(prediction.mean),
+            var_epistemic=prediction.var_epistemic * slope**2,
+            var_noise=prediction.var_noise * slope**2,
+            units=tuple(AccuracyScale().unit for _ in prediction.units),
+        )
+
+
+def fit_final_accuracy(
+    fitter: Fitter, rows: TrainingRows, *, seed: int
+) -> tuple[FittedQuantity, AccuracyScale]:
+    """The model of final accuracy, and the scale that it predicts on, chosen by the training rows.
+
+    Args:
+        rows: on the logit scale, as :func:`accuracy_rows` makes them.
+
+    Raises:
+        ModelError: no candidate, an unknown one, or no row.
+    """
+    scale = AccuracyScale.of(rows.y)
+    return fitter.fit("final_accuracy", scale.unit, scale.rows(rows), seed=seed), scale
+
+
+def _skewness(values: FloatArray) -> float:
+    """Third standardised moment; 0 of values that are all (nearly) the same."""
+    centred = values - values.mean()
+    spread = math.sqrt(float(np.mean(centred**2)))
+    return float(np.mean((centred / spread) ** 3)) if spread > 1e-9 else 0.0
 
 
 MIN_ROWS_PER_FEATURE = 2

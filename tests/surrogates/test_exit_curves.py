@@ -16,6 +16,8 @@ from hadas.surrogates.accuracy import (
 )
 from hadas.surrogates.exit_curves import curve_rows, drawn_curves, final_slope, predicted_curves
 from hadas.surrogates.models import make_model
+from hadas.surrogates.prediction import Prediction
+from hadas.surrogates.predictor_set import PredictorSet
 
 SPACE = mini_space()
 
@@ -132,4 +134,49 @@ def test_few_networks_far_below_are_modelled_by_odds_and_come_back_as_fractions(
     assert scale.fractions(values) == pytest.approx(expit(tailed))
     # A step of one standard deviation in logits is one of the transformed deviation in odds.
     assert np.exp(tailed + 0.01) - values == pytest.approx(np.sqrt(noise), rel=0.01)
-    assert scale.fractions(np.array([-0.1])) == 0.0
+    assert scale.fractions(np.array([-0.1])) == pytest.approx(0.001, rel=0.01)
+    # A tail of a few backbones may be chance, and one to the right is no reason.
+    assert not AccuracyScale.of(np.array([2.0, 2.1, 2.2, 2.3, 1.9])).odds
+    assert not AccuracyScale.of(-tailed).odds
+    assert not AccuracyScale.of(np.full(20, 2.2)).odds
+
+
+def test_a_prediction_of_odds_says_in_logits_what_its_draws_say():
+    rng = np.random.default_rng(4)
+    odds = Prediction(
+        np.array([[9.0], [-0.5]]), np.full((2, 1), 0.16), np.full((2, 1), 0.04), ("f",), ("odds",)
+    )
+    scale = AccuracyScale(odds=True)
+    found = scale.in_logits(odds)
+    drawn = logit(scale.fractions(9.0 + 0.4 * rng.standard_normal(20000)))
+    assert found.mean[0, 0] == pytest.approx(drawn.mean(), abs=0.01)
+    assert found.var_epistemic[0, 0] == pytest.approx(drawn.var(), rel=0.05)
+    assert found.var_noise[0, 0] == pytest.approx(found.var_epistemic[0, 0] / 4)
+    assert found.units == ("logit",)
+    assert np.isfinite(found.mean).all()
+    assert AccuracyScale().in_logits(odds) is odds
+
+
+def test_a_set_fitted_to_a_few_far_worse_networks_predicts_by_odds_and_says_it_in_logits(toy, tmp_path):
+    """Its answers keep the interface's scale, draws agree with means, and a file keeps the scale."""
+    records, last = list(toy.accuracy_records), toy.accuracy_records[-1]
+    correct = last.calibration.correct.copy()
+    correct[len(correct) // 20 :, -1] = False
+    records[-1] = replace(last, calibration=replace(last.calibration, correct=correct))
+    fitted = PredictorSet.fit(
+        toy.space, toy.table, records, [], n_classes=10, seed=0, candidates=("gp",)
+    )  # fmt: skip
+    assert fitted.final_scale.odds
+    prediction = fitted.final_accuracy(toy.unseen)
+    assert prediction.units == ("logit",)
+    means = expit(prediction.mean[:, 0])
+    assert ((means > 0.05) & (means < 0.999)).all()
+    drawn = fitted.draws(400, 0).final_accuracy(toy.unseen)
+    assert np.median(drawn, axis=0) == pytest.approx(means, abs=0.05)
+    exits = fitted.draws(3, 0).exit_fractions(toy.unseen)
+    assert all(((own > 0) & (own < 1)).all() for own in exits)
+    fitted.save(tmp_path / "set")
+    loaded = PredictorSet.load(tmp_path / "set", toy.space, toy.table)
+    assert loaded.final_scale == fitted.final_scale
+    np.testing.assert_array_equal(loaded.final_accuracy(toy.unseen).mean, prediction.mean)
+    np.testing.assert_array_equal(loaded.draws(400, 0).final_accuracy(toy.unseen), drawn)
