@@ -221,7 +221,7 @@ class PredictedWorld:
             exits = self._view.exit_fractions(missing)
             borrowed = iter(
                 [
-                    self._library.borrowed(_known_kept(np.append(f, a), self._library.fractions(b.arch_id)))
+                    self._library.borrowed(known_kept(np.append(f, a), self._library.fractions(b.arch_id)))
                     for b, f, a in zip(missing, exits, final, strict=True)
                 ]
             )
@@ -302,7 +302,7 @@ def _terms_by_design(
     if unmeasured:
         final, exits = draws.final_accuracy(unmeasured), draws.exit_fractions(unmeasured)
         for i, backbone in enumerate(unmeasured):
-            drawn[backbone] = _known_kept(
+            drawn[backbone] = known_kept(
                 np.concatenate([exits[i], final[:, i : i + 1]], axis=1), library.fractions(backbone.arch_id)
             )
     samples = pack_samples(np.ones(library.n_samples, dtype=bool))
@@ -328,7 +328,7 @@ def _terms_by_design(
     return terms
 
 
-def _known_kept(predicted: FloatArray, measured: FloatArray | None) -> FloatArray:
+def known_kept(predicted: FloatArray, measured: FloatArray | None) -> FloatArray:
     """Predicted fractions (..., e), the last of them replaced by those that were measured."""
     if measured is not None:
         predicted[..., predicted.shape[-1] - len(measured) :] = measured
