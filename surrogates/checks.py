@@ -73,12 +73,18 @@ class Scaling:
         return (x - self.mean) / self.scale
 
 
+FEW_ROWS_SCALE = 2.0
+"""Over the square of the number of rows: the least scale of a target, on a log or logit scale."""
+
+
 def target_scaling(y: FloatArray, noise_variance: FloatArray | None = None) -> tuple[float, float, bool]:
     """Mean, scale, and whether the target (n,) varies.
 
     A target that does not vary says nothing of its own scale.  Predictors here live on log
     or logit scales, whose natural unit is 1, so the scale is 1 for one row and shrinks as
-    1 / n while further rows keep agreeing.
+    1 / n while further rows keep agreeing.  Nor do two or three values that happen to be close,
+    or that a trend was drawn through, show how far others lie: the spread of few rows is added to
+    a floor that is half a unit for two rows, and has no say from a few dozen on.
 
     Args:
         noise_variance: (n,) known variances; values whose own noise is far above the spread of most
@@ -93,5 +99,5 @@ def target_scaling(y: FloatArray, noise_variance: FloatArray | None = None) -> t
     mean = float(np.average(y, weights=weights))
     scale = float(np.sqrt(np.average((y - mean) ** 2, weights=weights)))
     if scale > 1e-9 * max(1.0, abs(mean)):
-        return mean, scale, True
+        return mean, float(np.hypot(scale, FEW_ROWS_SCALE / len(y) ** 2)), True
     return mean, 1.0 / len(y), False

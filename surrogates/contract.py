@@ -35,6 +35,8 @@ class PredictorContract:
         path_variance_tolerance: relative, median over rows.
         unit_tolerance: in predicted standard deviations, of the same data in another unit.
         logarithmic: whether targets are logarithms by nature.
+        few_rows_rms_z: largest root mean square, over rows not seen, of errors in predicted deviations where
+            hardly any rows were seen; few_rows_seeds: drawings of these rows.
         outputs_are_independent: whether a gap in one output leaves the others as they are.
     """
 
@@ -46,6 +48,8 @@ class PredictorContract:
     path_variance_tolerance = 0.15
     unit_tolerance = 0.1
     logarithmic = False
+    few_rows_rms_z = 5.0
+    few_rows_seeds = 4
     outputs_are_independent = True
 
     def make(self, n_outputs: int, seed: int) -> Predictor:
@@ -122,6 +126,18 @@ class PredictorContract:
         assert np.isfinite(prediction.mean).all()
         np.testing.assert_allclose(prediction.mean[0], y[0], atol=0.1)
         assert (prediction.var_epistemic[1] > 0).all()
+
+    def test_few_rows_are_not_sure(self) -> None:
+        """Two rows, three, and a few: what was not measured lies within a few predicted deviations."""
+        unseen_x, unseen_y, _ = self.data(40, seed=1)
+        for n in (2, 3, 5):
+            squares = []
+            for seed in range(10, 10 + self.few_rows_seeds):
+                x, y, noise = self.data(n, seed)
+                found = self.make(2, 0).fit(x, y, noise).predict(unseen_x)
+                squares.append(((found.mean - unseen_y) / found.sd_total) ** 2)
+            rms = np.sqrt(np.mean(squares))
+            assert rms < self.few_rows_rms_z, f"{n} rows: rms z {rms:.3g}"
 
     def test_constant_target(self) -> None:
         """A target that never varies is predicted as such."""

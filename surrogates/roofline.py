@@ -18,12 +18,16 @@ from .models import IntArray
 from .prediction import FloatArray
 
 OVERLAPS = (1.0, 1.5, 2.0, 3.0, 4.0)
-"""Exponents p that are tried; past 4 the sum is within 19 % of its larger part, whatever p."""
+"""Exponents p that are tried; past 4 the sum is within 19 % of the larger of two parts (32 % of the
+largest of three, r^(1/4) of r), whatever p."""
 
 N_STEPS = 40
 """Damped steps per exponent."""
 
 STEP = 0.5
+
+TRUSTED_VARIANCE = 0.25
+"""Known variance of a logarithm up to which a value helps to start the search: within a factor of two or so."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,15 @@ class Roofline:
         scaled = np.maximum(scaled, (self.floor / largest) ** self.overlap)
         return np.asarray(np.log(largest) + np.log(scaled) / self.overlap)
 
+    def slopes(self, terms: FloatArray) -> FloatArray:
+        """(n, k) derivatives of the logarithm by the coefficients, also of those that are zero."""
+        parts = self.parts(terms)
+        total = np.exp(self.log_value(terms))[:, None]
+        weight = (np.maximum(parts, 0.0) / total) ** (self.overlap - 1)
+        return np.asarray(
+            terms / total * weight[:, np.searchsorted(_resources(self.resource), self.resource)]
+        )
+
     def parts(self, terms: FloatArray) -> FloatArray:
         """(n, r) what each resource would take alone."""
         weighted = terms * self.coefficients
@@ -66,7 +79,10 @@ def _resources(resource: IntArray) -> IntArray:
     return np.unique(resource)
 
 
-def fit_roofline(terms: FloatArray, log_value: FloatArray, resource: IntArray | None = None) -> Roofline:
+def fit_roofline(
+    terms: FloatArray, log_value: FloatArray, resource: IntArray | None = None,
+    noise_variance: FloatArray | None = None,
+) -> Roofline:  # fmt: skip
     """Least squares on the logarithm, coefficients never negative, for the exponent that fits best.
 
     Gauss-Newton: the value is homogeneous of degree one in the coefficients, so the linearised problem is
@@ -75,16 +91,21 @@ def fit_roofline(terms: FloatArray, log_value: FloatArray, resource: IntArray | 
     Args:
         terms: (n, k), never negative; log_value: (n,).
         resource: (k,) index of each term's resource; by default all terms add up.
+        noise_variance: (n,) known variance of each logarithm, which adds to that of the misfit; by default
+            all rows count alike.
     """
     resource = np.zeros(terms.shape[1], dtype=np.int64) if resource is None else resource
-    value = np.exp(log_value)
-    size = np.sqrt(((terms / value[:, None]) ** 2).mean(axis=0))
-    size = np.where(size > 0, size, 1.0)
+    trusted = np.ones(len(terms), dtype=np.bool_)
+    if noise_variance is not None:
+        trusted = noise_variance <= max(float(np.median(noise_variance)), TRUSTED_VARIANCE)
+    value = np.exp(log_value[trusted])
+    size = term_sizes(terms[trusted], value)
     floor, scaled = 1e-3 * float(value.min()), terms / size
-    solution, _ = nnls(scaled / value[:, None], np.ones(len(value)))
+    solution, _ = nnls(scaled[trusted] / value[:, None], np.ones(len(value)))
+    weight = _row_weights(scaled @ solution, log_value, floor, noise_variance)
     members = [resource == r for r in _resources(resource)]
     fits = [
-        (*_fit_overlap(scaled, log_value, members, solution, overlap, floor), overlap)
+        (*_fit_overlap(scaled, log_value, weight, members, solution, overlap, floor), overlap)
         for overlap in (OVERLAPS if len(members) > 1 else OVERLAPS[:1])
     ]
     _, solution, overlap = min(fits, key=lambda fit: fit[0])
@@ -93,11 +114,31 @@ def fit_roofline(terms: FloatArray, log_value: FloatArray, resource: IntArray | 
     return Roofline(rounded, resource, overlap, floor)
 
 
+def term_sizes(terms: FloatArray, value: FloatArray) -> FloatArray:
+    """(k,) of terms (n, k): by which to divide a term for it to be about as large as the values (n,) are."""
+    size = np.sqrt(((terms / value[:, None]) ** 2).mean(axis=0))
+    return np.where(size > 0, size, 1.0)
+
+
+def _row_weights(
+    start: FloatArray, log_value: FloatArray, floor: float, noise_variance: FloatArray | None
+) -> FloatArray:
+    """Weights (n,) of rows: 1 / (misfit + known variance), 1 where all rows are known alike."""
+    if noise_variance is None or np.ptp(noise_variance) == 0:
+        return np.ones(len(log_value))
+    missed = (log_value - np.log(np.maximum(start, floor))) ** 2
+    # Of a normal, the median square is 0.455 of the variance; rows that are wild do not move it.
+    misfit = max(float(np.median(missed)) / 0.455, 1e-6)
+    weight = 1.0 / (misfit + noise_variance)
+    return np.asarray(weight / weight.max())
+
+
 def _fit_overlap(
-    terms: FloatArray, log_value: FloatArray, members: list[NDArray[np.bool_]], start: FloatArray,
-    overlap: float, floor: float,
+    terms: FloatArray, log_value: FloatArray, weight: FloatArray, members: list[NDArray[np.bool_]],
+    start: FloatArray, overlap: float, floor: float,
 ) -> tuple[float, FloatArray]:  # fmt: skip
-    """Mean squared error and coefficients for one exponent; of all steps, the best."""
+    """Weighted mean squared error and coefficients for one exponent; of all steps, the best."""
+    root = np.sqrt(weight)
     # A resource that the plain sum left out would have no slope to come back on.
     solution = np.maximum(start, 1e-3 * start.max(initial=1e-300))
     best = (np.inf, solution)
@@ -105,7 +146,7 @@ def _fit_overlap(
         parts = np.stack([terms[:, of] @ solution[of] for of in members], axis=1)
         total = np.maximum((parts**overlap).sum(axis=1) ** (1 / overlap), floor)
         missed = log_value - np.log(total)
-        loss = float(np.mean(missed**2))
+        loss = float(np.mean(weight * missed**2))
         settled = abs(best[0] - loss) < 1e-9 * loss
         if loss < best[0]:
             best = (loss, solution)
@@ -116,7 +157,7 @@ def _fit_overlap(
             slope[:, of] *= ((parts[:, r] / total) ** (overlap - 1))[:, None]
         # At most a factor of e keeps the linear approximation, and single wild rows, in bounds.
         target = 1.0 + np.clip(missed, -1.0, 1.0)
-        found, _ = nnls(slope, target)
+        found, _ = nnls(root[:, None] * slope, root * target)
         step = 1.0 if len(members) == 1 else STEP
         solution = (1 - step) * solution + step * found
     return best

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from ..errors import ModelError
 from .checks import checked_data, checked_rows
@@ -18,17 +20,22 @@ from .models import Design, IntArray, KernelPart, Model, ModelState, make_model,
 from .prediction import FloatArray, Paths, Prediction
 from .roofline import Roofline, fit_roofline
 from .threads import single_thread
+from .trend_doubt import CoefficientDoubt
 
 PREFIX = "trend+"
 """Of the kinds of model made here; the rest of the kind names the model of the residual."""
+
+MISFIT = 0.1
+"""By how much a roofline misses values that it was not drawn through, before there are more rows than coefficients."""
 
 
 class TrendedModel:
     """log(value) = log(roofline of the terms) + residual.
 
     Single-output; a :class:`hadas.surrogates.models.Model`.  The residual's model sees all columns but the
-    terms, and the shares of the resources in the roofline where there are several.  Its variances are
-    those of the residual's model.
+    terms, and the shares of the resources in the roofline where there are several.  Variances are those of
+    the residual's model, larger by n / (n - fitted coefficients) as the trend was drawn through the same
+    rows, and that of the coefficients (:mod:`.trend_doubt`), which is epistemic.
 
     Args:
         kind: ``trend+`` and the kind of the residual's model.
@@ -59,6 +66,8 @@ class TrendedModel:
         self._n_features = 0
         self._roofline: Roofline | None = None
         self._residual: Model | None = None
+        self._doubt: CoefficientDoubt | None = None
+        self._widening = 1.0
 
     def fit(
         self, x: FloatArray, y: FloatArray, noise_variance: FloatArray | None = None,
@@ -85,13 +94,20 @@ class TrendedModel:
         known = np.flatnonzero(np.isfinite(y[:, 0]))
         with single_thread():
             resources = np.array(self.design.term_resources or [0] * terms.shape[1], dtype=np.int64)
-            self._roofline = fit_roofline(terms[known], y[known, 0], resources)
+            self._roofline = fit_roofline(terms[known], y[known, 0], resources, noise[known, 0])
         residual = y - self._log_trend(x)[:, None]
         inner = make_model(
             self.kind.removeprefix(PREFIX), self.name, self.unit,
             seed=self.seed, quick=self.quick, design=self._residual_design(),
         )  # fmt: skip
         self._residual = inner.fit(self._residual_columns(x), residual, noise, groups=groups)
+        freedom = len(known) - int((self._roofline.coefficients > 0).sum())
+        self._widening = widening_of_few(len(known), freedom)
+        found = self._residual.predict(self._residual_columns(x[known]))
+        variance = self._widening**2 * (found.var_epistemic + found.var_noise) + noise[known]
+        variance += (MISFIT / (1 + max(freedom, 0)) ** 2) ** 2
+        with single_thread():
+            self._doubt = CoefficientDoubt.of(self._roofline, terms[known], y[known, 0], variance[:, 0])
         return self
 
     def _others(self) -> IntArray:
@@ -131,40 +147,49 @@ class TrendedModel:
     def _log_trend(self, x: FloatArray) -> FloatArray:
         return self.roofline.log_value(x[:, self.design.terms])
 
-    def _checked(self, x: FloatArray) -> tuple[FloatArray, Model]:
-        if self._residual is None:
+    def _fitted(self) -> tuple[Model, CoefficientDoubt]:
+        if self._residual is None or self._doubt is None:
             raise ModelError(f"the '{self.kind}' model has not been fitted; call fit first")
-        return checked_rows(x, self._n_features), self._residual
+        return self._residual, self._doubt
 
     def predict(self, x: FloatArray) -> Prediction:
         """Means and variances (n, 1) at rows ``x`` (n, d)."""
-        x, residual = self._checked(x)
-        found = residual.predict(self._residual_columns(x))
+        residual, doubt = self._fitted()
+        x = checked_rows(x, self._n_features)
+        found, square = residual.predict(self._residual_columns(x)), self._widening**2
         mean = found.mean + self._log_trend(x)[:, None]
-        return Prediction(mean, found.var_epistemic, found.var_noise, found.names, found.units)
+        with single_thread():
+            of_trend = doubt.variance(self.roofline, x[:, self.design.terms])[:, None]
+        return Prediction(
+            mean, square * found.var_epistemic + of_trend, square * found.var_noise, found.names, found.units
+        )
 
     def mean(self, x: FloatArray) -> FloatArray:
         """Means (n, 1)."""
-        x, residual = self._checked(x)
+        residual, _ = self._fitted()
+        x = checked_rows(x, self._n_features)
         return np.asarray(residual.mean(self._residual_columns(x)) + self._log_trend(x)[:, None])
 
     def paths(self, n_draws: int, seed: int) -> Paths:
-        """Joint draws of the noise-free functions, as functions of the row."""
-        if self._residual is None:
-            raise ModelError(f"the '{self.kind}' model has not been fitted; call fit first")
-        draws = self._residual.paths(n_draws, seed)
+        """Joint draws of the noise-free functions, as functions of the row: coefficients and residuals."""
+        residual, doubt = self._fitted()
+        draws, deviations = residual.paths(n_draws, seed), doubt.draws(n_draws, seed)
 
         def paths(x: FloatArray) -> FloatArray:
-            x, _ = self._checked(x)
-            return np.asarray(draws(self._residual_columns(x)) + self._log_trend(x)[None, :, None])
+            x = checked_rows(x, self._n_features)
+            columns = self._residual_columns(x)
+            mean = residual.mean(columns)
+            with single_thread():
+                moved = doubt.moved(self.roofline, x[:, self.design.terms], deviations)[:, :, None]
+            far = self._widening * (draws(columns) - mean)
+            return np.asarray(self._log_trend(x)[None, :, None] + mean + far + moved)
 
         return paths
 
     def state(self) -> ModelState:
         """Everything needed to predict, bit for bit."""
-        if self._residual is None:
-            raise ModelError(f"the '{self.kind}' model has not been fitted; call fit first")
-        inner = self._residual.state()
+        residual, doubt = self._fitted()
+        inner = residual.state()
         values = {
             "kind": self.kind, "name": self.name, "unit": self.unit, "seed": self.seed,
             "n_features": self._n_features, "terms": list(self.design.terms),
@@ -172,7 +197,9 @@ class TrendedModel:
         }  # fmt: skip
         arrays = {
             "trend.coefficients": self.roofline.coefficients,
-            "trend.scalars": np.array([self.roofline.overlap, self.roofline.floor]),
+            "trend.scalars": np.array([self.roofline.overlap, self.roofline.floor, self._widening]),
+            "trend.doubt_unit": doubt.unit,
+            "trend.doubt_root": doubt.root,
         }
         arrays |= {f"residual.{key}": array for key, array in inner.arrays.items()}
         return ModelState(values, arrays, dict(inner.boosters))
@@ -202,13 +229,28 @@ class TrendedModel:
         coefficients = state.arrays["trend.coefficients"]
         if coefficients.shape != (len(terms),):
             raise ValueError(f"{len(terms)} terms, but coefficients of shape {coefficients.shape}")
-        overlap, floor = (float(v) for v in state.arrays["trend.scalars"])
+        overlap, floor, model._widening = (float(v) for v in state.arrays["trend.scalars"])
+        unit, root = state.arrays["trend.doubt_unit"], state.arrays["trend.doubt_root"]
+        if unit.shape != (len(terms),) or root.shape != (len(terms), len(terms)):
+            raise ValueError(f"{len(terms)} terms, but doubts of shapes {unit.shape} and {root.shape}")
+        model._doubt = CoefficientDoubt(unit, root)
         resource = np.array(resources or [0] * len(terms), dtype=np.int64)
         model._roofline = Roofline(coefficients, resource, overlap, floor)
         prefix = "residual."
         arrays = {k.removeprefix(prefix): a for k, a in state.arrays.items() if k.startswith(prefix)}
         model._residual = model_from_state(ModelState(inner, arrays, state.boosters))
         return model
+
+
+def widening_of_few(n_rows: int, freedom: int) -> float:
+    """Factor on standard deviations of residuals from a fit that left ``freedom`` of ``n_rows`` squares free.
+
+    sqrt(n / freedom) for the squares that the fit took, and for what is not known of the rest the ratio of
+    Student's t to the normal at their 95 % points.
+    """
+    free = max(freedom, 1)
+    ratio = np.sqrt(n_rows / free) * student.ppf(0.95, free) / norm.ppf(0.95)
+    return float(f"{ratio:.4g}")
 
 
 def _integers(value: object, what: str) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hadas.errors import ModelError
 from hadas.surrogates.models import Design, KernelPart, make_model, model_from_state
-from hadas.surrogates.roofline import fit_roofline
+from hadas.surrogates.roofline import Roofline, fit_roofline
 
 TERMS = (0, 1, 2)
 
@@ -56,6 +56,86 @@ def test_trend_is_unbiased_on_the_log_scale():
     terms = rng.uniform(1, 5, (4000, 1))
     found = fit_roofline(terms, np.log(3 * terms[:, 0]) + 0.5 * rng.standard_normal(4000))
     assert found.coefficients[0] == pytest.approx(3.0, rel=0.03)
+
+
+@pytest.mark.parametrize("wild", [-30.0, 5.0, 30.0])
+def test_a_value_known_to_be_vague_does_not_move_the_trend(wild):
+    """One row off by e^30 that admits a variance of 100: the coefficients are those of the other rows."""
+    x, y, _ = roofline(30)
+    rng = np.random.default_rng(4)
+    y, noise = y[:, 0] + 0.03 * rng.standard_normal(30), np.full(30, 0.03**2)
+    rest = np.arange(30) != 7
+    others = fit_roofline(x[rest][:, TERMS], y[rest], noise_variance=noise[rest])
+    y[7] += wild
+    noise[7] = 100.0
+    resource = np.array([0, 0, 1])
+    moved = fit_roofline(x[:, TERMS], y, noise_variance=noise)
+    np.testing.assert_allclose(moved.log_value(x[:, TERMS]), others.log_value(x[:, TERMS]), atol=2e-3)
+    lapped = fit_roofline(x[:, TERMS], y, resource, noise)
+    alone = fit_roofline(x[rest][:, TERMS], y[rest], resource, noise[rest])
+    np.testing.assert_allclose(lapped.log_value(x[:, TERMS]), alone.log_value(x[:, TERMS]), atol=5e-3)
+    assert fit_roofline(x[:, TERMS], y).coefficients != pytest.approx(others.coefficients, rel=0.05)
+
+
+@pytest.mark.parametrize("overlap", [1.0, 2.0, 3.0])
+def test_slopes_are_derivatives_by_the_coefficients(overlap):
+    """Against finite differences, for terms that add up and resources that overlap; also of a zero."""
+    terms = np.random.default_rng(2).uniform(0.1, 3, (20, 4))
+    resource = np.array([0, 2, 2, 0]) if overlap > 1 else np.zeros(4, dtype=int)
+    coefficients = np.array([2.0, 1.0, 0.0, 0.5])
+    slopes = Roofline(coefficients, resource, overlap, 1e-9).slopes(terms)
+    for j in range(4):
+        step = 1e-6 * (np.arange(4) == j)
+        up, down = (
+            Roofline(coefficients + s, resource, overlap, 1e-9).log_value(terms) for s in (step, -step)
+        )
+        np.testing.assert_allclose(slopes[:, j], (up - down) / 2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["trend+gp", "trend+ridge", "trend+xgb"])
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_no_surer_than_so_few_rows_allow(kind, n):
+    """As many rows as terms, or fewer: the trend goes through all of them, and is not sure of others."""
+    rows, truth, _ = roofline(100, seed=9)
+    terms = (*TERMS, 5)
+    z = []
+    for seed in range(3):
+        x, y, _ = roofline(n, seed)
+        fourth = np.random.default_rng(seed).uniform(1, 30, (n, 1))
+        model = make_model(kind, "y", "log ms", seed=0, quick=True, design=Design(terms=terms))
+        model.fit(np.hstack([x, fourth]), y)
+        found = model.predict(np.hstack([rows, np.random.default_rng(8).uniform(1, 30, (100, 1))]))
+        z.append((found.mean - truth) / found.sd_total)
+    assert np.sqrt(np.mean(np.square(z))) < 3
+    assert (np.abs(z) < 1.645).mean() > 0.7
+
+
+def test_draws_of_few_rows_scatter_as_predicted():
+    """With three rows most doubt is of the coefficients: draws share it, and it fades with more rows."""
+    rows, _, _ = roofline(40, seed=9)
+    sds = []
+    for n in (3, 30):
+        x, y, _ = roofline(n)
+        model = make_model("trend+ridge", "y", "log ms", seed=0, quick=True, design=Design(terms=TERMS))
+        found = model.fit(x, y).predict(rows)
+        draws = model.paths(3000, 2)(rows)
+        np.testing.assert_allclose(draws.var(axis=0), found.var_epistemic, rtol=0.15)
+        off = (draws.mean(axis=0) - found.mean) / np.sqrt(found.var_epistemic)
+        assert np.abs(off).max() < 0.1
+        sds.append(np.sqrt(found.var_epistemic).mean())
+    assert sds[1] < 0.3 * sds[0]
+
+
+def test_doubt_of_a_term_that_was_never_seen():
+    """Work that was zero in all rows has no coefficient: a row that has it may cost anything."""
+    x, y, _ = roofline(40)
+    x[:, 2] = 0.0
+    y = np.log(x[:, [0, 1]] @ [2.0, 5.0])[:, None]
+    model = make_model("trend+gp", "y", "log ms", seed=0, quick=True, design=Design(terms=TERMS)).fit(x, y)
+    other = x[:5].copy()
+    other[:, 2] = 50.0
+    known, unknown = model.predict(x[:5]).var_epistemic, model.predict(other).var_epistemic
+    assert (unknown > 100 * known).all()
 
 
 def test_coefficients_are_never_negative():
