@@ -17,6 +17,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.sparse import csr_array
 
 from ..errors import ModelError
 from .checks import Scaling, checked_rows
@@ -28,6 +29,9 @@ from .threads import single_thread
 
 MAX_PARTS = 1500
 """Distinct parts that a posterior is conditioned on; of more, those of a random subset of the values."""
+
+MAX_VALUES = 2000
+"""Values that it is conditioned on, repeats counted as one; memory grows with their square."""
 
 FIT_PARTS = 400
 """Parts that hyper-parameters are fitted to."""
@@ -276,7 +280,9 @@ def fit_sums(name: str, unit: str, rows: SumRows, *, seed: int) -> SumProcess:
     """
     if not len(rows.y):
         raise ModelError(f"'{name}': not one valid measurement to train on; measure some first")
-    rows = _capped(rows, seed)
+    rows, single = _pooled(rows)
+    kept = _capped(rows, seed)
+    rows, single = rows.take(kept), single[kept]
     with single_thread():
         scaling = Scaling.of_inputs(rows.x)
         distinct, part = np.unique(scaling(rows.x), axis=0, return_inverse=True)
@@ -286,19 +292,52 @@ def fit_sums(name: str, unit: str, rows: SumRows, *, seed: int) -> SumProcess:
         f, factor = np.zeros(len(rows.x)), 0.0
         for _ in range(2):
             scale, hyper = _fit_hyper(rows, distinct, part, f, factor, hyper, seed)
-            posterior, f, factor = _solve(rows, distinct, part, hyper, scale)
+            posterior, f, factor = _solve(rows, single, distinct, part, hyper, scale)
     return SumProcess(name, unit, seed, scaling, posterior, factor)
 
 
-def _capped(rows: SumRows, seed: int) -> SumRows:
-    """Of more parts than can be conditioned on, those of a random subset of the values."""
-    if len(np.unique(rows.x, axis=0)) <= MAX_PARTS:
-        return rows
+def _pooled(rows: SumRows) -> tuple[SumRows, FloatArray]:
+    """Repeats of the same sum as one value, and the variance (n,) of a single measurement of each.
+
+    Repeats are averaged by their precision.  Where they scatter more than their known noise, by which all
+    repeats are judged together, what is more is noise of each of them.
+    """
+    part = _index(rows.x)
+    parts = np.split(part, rows.starts[1:])
+    keys = [(bool(fused), *sorted(own.tolist())) for fused, own in zip(rows.fused, parts, strict=True)]
+    first = dict(zip(reversed(keys), reversed(range(len(keys))), strict=True))
+    kept = np.zeros(len(keys), dtype=np.bool_)
+    kept[list(first.values())] = True
+    owner = (np.cumsum(kept) - 1)[[first[key] for key in keys]]
+    count = np.bincount(owner)
+    if len(count) == len(keys):
+        return rows, rows.noise_variance
+    known, freedom = rows.noise_variance, len(keys) - len(count)
+    squares = (rows.y - (np.bincount(owner, rows.y) / count)[owner]) ** 2
+    expected = float((known * (1.0 - 1.0 / count[owner])).sum())
+    single = np.maximum(known + max(0.0, float(squares.sum()) - expected) / freedom, 1e-12)
+    precision = np.bincount(owner, 1.0 / single)
+    pooled = replace(
+        rows.take(kept), y=np.bincount(owner, rows.y / single) / precision, noise_variance=1.0 / precision
+    )
+    return pooled, count / precision
+
+
+def _index(x: FloatArray) -> IntArray:
+    """(m,) which of the distinct rows each row of (m, d) is."""
+    return np.asarray(np.unique(x, axis=0, return_inverse=True)[1].reshape(-1), dtype=np.int64)
+
+
+def _capped(rows: SumRows, seed: int) -> NDArray[np.bool_]:
+    """(n,) which values are conditioned on: of more than can be, or of more distinct parts, a random subset."""
+    part = _index(rows.x)
     order = np.random.default_rng(seed).permutation(len(rows.y))
-    count = np.cumsum(np.bincount(rows.row)[order])
-    mask = np.zeros(len(rows.y), dtype=np.bool_)
-    mask[order[: max(1, int(np.searchsorted(count, MAX_PARTS)))]] = True
-    return rows.take(mask)
+    rank = np.argsort(order)
+    first = np.full(int(part.max()) + 1, len(order))
+    np.minimum.at(first, part, rank[rows.row])
+    n_parts = np.cumsum(np.bincount(first, minlength=len(order)))
+    n_values = min(MAX_VALUES, int(np.searchsorted(n_parts, MAX_PARTS, side="right")))
+    return np.asarray(rank < max(1, n_values))
 
 
 def _fit_hyper(
@@ -318,22 +357,32 @@ def _fit_hyper(
     scale = scale if scale > 1e-9 else 1.0 / len(rows.y)
     others = (1.0 - share) ** 2 * float(target.var())
     noise = (rows.noise_variance[rows.row] + others) / scale**2
-    # The same part in several values: the one that tells most of it.
-    best = np.full(len(distinct), np.inf)
-    np.minimum.at(best, part, noise)
-    of_part = np.zeros(len(distinct))
-    clearest = np.flatnonzero(noise <= best[part])
-    of_part[part[clearest]] = target[clearest] / scale
     if len(distinct) < 3:
         return scale, start
+    # The same part in several values: the one that tells most of it, or the mean of those that tell as much.
+    best = np.full(len(distinct), np.inf)
+    np.minimum.at(best, part, noise)
+    clearest = np.flatnonzero(noise <= best[part] * (1 + 1e-6))
+    own, told = part[clearest], target[clearest] / scale
+    of_part = np.bincount(own, told) / np.bincount(own)
+    best = np.maximum(best, np.bincount(own, (told - of_part[own]) ** 2) / np.bincount(own) ** 2)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(distinct))[:FIT_PARTS])
     return scale, fit_hyper_parameters(distinct[chosen], of_part[chosen], best[chosen], start, 60)
 
 
 def _solve(
-    rows: SumRows, distinct: FloatArray, part: IntArray, hyper: HyperParameters, scale: float
+    rows: SumRows,
+    single: FloatArray,
+    distinct: FloatArray,
+    part: IntArray,
+    hyper: HyperParameters,
+    scale: float,
 ) -> tuple[_Posterior, FloatArray, float]:
-    """Posterior, residuals (m,) of the parts, and c, by Gauss-Newton from f = 0 on."""
+    """Posterior, residuals (m,) of the parts, and c, by Gauss-Newton from f = 0 on.
+
+    Args:
+        single: (n,) variance of one measurement of each value.
+    """
     prior = covariance(hyper, distinct, distinct)
     noise = rows.noise_variance / scale**2 + max(hyper.noise_variance, MIN_NOISE)
     z = rows.fused.astype(np.float64)
@@ -342,15 +391,15 @@ def _solve(
     for _ in range(N_ROUNDS):
         log_sum, share = rows.log_sums(f)
         # Relative errors of independent parts cancel in a sum, so a single part's is the larger.
-        of_part = rows.noise_variance / np.add.reduceat(share**2, rows.starts)
+        of_part = single / np.add.reduceat(share**2, rows.starts)
         typical = scale**2 * max(hyper.noise_variance, MIN_NOISE) + float(np.median(of_part))
         posterior = _Posterior(
             hyper, distinct, rows.row, part, share, noise, np.empty((0, 0)), np.empty(0), scale, typical
         )
-        weights = posterior.weights
+        weights = csr_array((share, (rows.row, part)), shape=(len(z), len(distinct)))
         # To first order log_sum(f + d) = log_sum(f) + weights . d.
         observed = (rows.y - log_sum + np.add.reduceat(share * f, rows.starts)) / scale - hyper.constant
-        total = weights @ prior @ weights.T
+        total = np.asarray(weights @ (weights @ prior).T)
         total[np.diag_indices_from(total)] += noise
         factor_of = np.ascontiguousarray(cholesky(total, lower=True))
         if tells:

@@ -169,6 +169,57 @@ def test_more_parts_than_the_cap_are_a_subset_of_the_values(monkeypatch):
     assert np.isfinite(model.mean(np.zeros((1, 1)))).all()
 
 
+def test_the_caps_count_distinct_parts_and_values_and_leave_no_cliff(monkeypatch):
+    """One part more than the cap costs a value or two, however often the others share theirs."""
+    from hadas.surrogates import sums
+
+    rng = np.random.default_rng(4)
+    part = rng.integers(0, 60, 400)  # 60 distinct parts in 200 sums of two
+    x = part[:, None] / 30.0 - 1.0
+    y = np.log(np.exp(0.3 * np.sin(2 * x[:, 0])).reshape(-1, 2).sum(axis=1))
+    rows = SumRows(
+        x,
+        np.zeros(400),
+        np.repeat(np.arange(200), 2),
+        y,
+        np.full(200, 1e-6),
+        np.zeros(200, dtype=bool),
+        Design(),
+    )
+    monkeypatch.setattr(sums, "MAX_PARTS", 59)
+    kept = sums._capped(rows, 0)
+    assert len(np.unique(rows.take(kept).x)) == 59
+    assert kept.sum() > 60
+    monkeypatch.setattr(sums, "MAX_VALUES", 25)
+    assert sums._capped(rows, 0).sum() == 25
+    assert len(fit_sums("q", "", rows, seed=0)._posterior.noise) == 25
+
+
+def test_repeats_are_one_value_by_their_precision_and_in_any_order():
+    """Whatever their order, and with the noise that their scatter shows."""
+    rng = np.random.default_rng(9)
+    one = sum_rows([2] * 12, 3)
+    times = 30
+    y = np.concatenate([one.y + 0.05 * rng.standard_normal(12) for _ in range(times)])
+    variance = rng.choice([1e-6, 2e-3], 12 * times)
+
+    def fitted(order):
+        rows = SumRows(
+            np.concatenate([one.x.reshape(12, 2, 1)[i % 12] for i in order]),
+            np.concatenate([one.offset.reshape(12, 2)[i % 12] for i in order]),
+            np.repeat(np.arange(12 * times), 2), y[order], variance[order], np.zeros(12 * times, dtype=bool), Design(),
+        )  # fmt: skip
+        return fit_sums("q", "", rows, seed=0)
+
+    model, again = fitted(np.arange(12 * times)), fitted(rng.permutation(12 * times))
+    assert len(model._posterior.noise) == 12
+    x = np.linspace(-1.5, 1.5, 9)[:, None]
+    for found in (model, again):
+        # A part's own noise is sqrt 2 times that of a sum of two equal ones.
+        assert np.sqrt(found.predict(x).var_noise[0, 0]) == pytest.approx(0.05 * np.sqrt(2), rel=0.25)
+    np.testing.assert_allclose(again.mean(x), model.mean(x), atol=0.01)
+
+
 def test_no_value_is_refused_and_single_rows_are_not_its_business():
     with pytest.raises(ModelError, match="not one valid measurement"):
         fit_sums("q", "", sum_rows([1], 0).take(np.array([False])), seed=0)
