@@ -9,7 +9,8 @@ are then cross-fitted anew on the donors' scores, so exits that are predicted to
 trusted with more samples.
 
 Every backbone depends on itself in its own way.  What is expected of an unmeasured one is had
-from a mosaic of donors, in which every image takes one of them; how sure that is, from single donors.
+from a mosaic of donors, in which every image takes one of them, with thresholds fitted to the images of all
+of them; how sure that is, from single donors.
 
 Shapes: n samples, p exit positions of the backbone in question, e = p + 1 columns.
 """
@@ -39,7 +40,7 @@ More donors even out what is particular to each; those farther off are less like
 ``benchmarks/exit_dependence.py`` prints the errors with one, two and three, which is all its data have.
 """
 
-MAX_CACHED = 512
+MAX_CACHED = 128
 """Combinations of donors and numbers of positions that are kept ready."""
 
 
@@ -159,15 +160,17 @@ class OutcomeLibrary:
         return [int(i) for i in np.argsort(distance, kind="stable")[:n]]
 
     def _prepared(self, donors: tuple[int, ...], n_positions: int) -> _Borrowed:
-        turn = self._turn % len(donors)
-        ease = np.empty((self.n_samples, n_positions + 1))
-        scores = np.empty_like(ease)
-        for i, donor in enumerate(donors):
-            own = turn == i
-            columns = aligned_columns(n_positions, self._donors[donor].n_exits - 1)
-            donor_ease, donor_scores = self._dependence(donor)
-            ease[own], scores[own] = donor_ease[np.ix_(own, columns)], donor_scores[np.ix_(own, columns)]
-        return _Borrowed(ease, scores, self._donors[0].group, self._controller)
+        ease, scores = (
+            np.stack(parts)
+            for parts in zip(*(self._aligned(donor, n_positions) for donor in donors), strict=True)
+        )
+        return _Borrowed(ease, scores, self._turn % len(donors), self._donors[0].group, self._controller)
+
+    def _aligned(self, donor: int, n_positions: int) -> tuple[FloatArray, FloatArray]:
+        """Eases and scores (n, p + 1) of a donor at p positions."""
+        columns = aligned_columns(n_positions, self._donors[donor].n_exits - 1)
+        ease, scores = self._dependence(donor)
+        return ease[:, columns], scores[:, columns]
 
     def _dependence(self, donor: int) -> tuple[FloatArray, FloatArray]:
         """Eases and scores of a donor, (n, its own exits), both on the normal scale, where donors compare."""
@@ -182,19 +185,43 @@ class OutcomeLibrary:
 
 
 class _Borrowed:
-    """Eases and scores aligned to p positions, ready for any fractions."""
+    """Eases and scores of D donors aligned to p positions, ready for any fractions.
+
+    Bits are those of a mosaic.  Its thresholds are fitted to all images of all donors: on a mosaic alone,
+    whoever happens to take which image would move them.
+    """
 
     def __init__(
-        self, ease: FloatArray, scores: FloatArray, group: NDArray[np.int32], controller: ToleranceThresholds
-    ) -> None:
-        self._fitter = CrossFitter(scores, group, min_samples=controller.min_samples)
+        self, ease: FloatArray, scores: FloatArray, turn: IntArray, group: NDArray[np.int32],
+        controller: ToleranceThresholds,
+    ) -> None:  # fmt: skip
+        """Args:
+        ease, scores: (D, n, e).
+        turn: (n,) donor of each image.
+        group: (n,) index of the underlying image.
+        """
+        n_donors, n, e = ease.shape
+        self._picked = turn * n + np.arange(n)
+        pooled = ease.reshape(-1, e)
+        self._place = _places(pooled[self._picked])
+        self._pooled_place = self._place if n_donors == 1 else _places(pooled)
+        self._fitter = CrossFitter(
+            scores.reshape(-1, e), np.tile(group, n_donors), min_samples=controller.min_samples
+        )
         self._tolerance = controller.tolerance
-        order = np.argsort(-ease, axis=0, kind="stable")
-        self._place = np.empty_like(order)
-        np.put_along_axis(self._place, order, np.arange(len(order))[:, None], axis=0)
 
     def apply(self, fractions: FloatArray) -> tuple[BoolArray, BoolArray]:
         """(n, e) correct and leave bits."""
-        n_right = np.rint(np.clip(fractions, 0.0, 1.0) * len(self._place))
-        correct = np.asarray(self._place < n_right)
-        return correct, self._fitter.leaves(correct, self._tolerance)
+        fractions = np.clip(fractions, 0.0, 1.0)
+        correct, pooled = (
+            np.asarray(place < np.rint(fractions * len(place))) for place in (self._place, self._pooled_place)
+        )
+        return correct, self._fitter.leaves(pooled, self._tolerance)[self._picked]
+
+
+def _places(ease: FloatArray) -> IntArray:
+    """Place of each row of (n, e) in its column, the largest first."""
+    order = np.argsort(-ease, axis=0, kind="stable")
+    place = np.empty_like(order)
+    np.put_along_axis(place, order, np.arange(len(order))[:, None], axis=0)
+    return place

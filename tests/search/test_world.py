@@ -122,6 +122,13 @@ def test_what_a_backbone_says_does_not_depend_on_which_others_were_measured(libr
         assert np.array_equal(library.borrowed_from(own, fractions).correct, whole.correct)
 
 
+def test_who_takes_which_image_hardly_moves_the_shares_that_leave(records):
+    """Thresholds are those of all donors' images: mosaics of other seeds let about as many leave at each exit."""
+    fractions = np.linspace(0.3, 0.8, 10)
+    leaving = [OutcomeLibrary(records, seed=s).borrowed(fractions).leaves.mean(axis=1) for s in range(6)]
+    assert np.ptp(leaving, axis=0).max() < 0.08
+
+
 def test_copies_of_an_image_take_one_donor(records):
     """Copies that every donor judges alike stay alike in a mosaic of all donors."""
     copied = []
