@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from ..datasets.records import CostRecord
@@ -68,6 +69,27 @@ def by_quantity(checks: Iterable[Check]) -> dict[str, list[Check]]:
     return dict(sorted(found.items()))
 
 
+def distinct(checks: Sequence[Check]) -> list[Check]:
+    """Checks without repetitions: accuracy does not depend on clocks, and is one measurement at all of them."""
+    found: dict[tuple[object, ...], Check] = {}
+    for i, check in enumerate(checks):
+        same = (check.arch_id, check.round, check.measured) if check.quantity == "accuracy" else (i,)
+        found.setdefault(same, check)
+    return list(found.values())
+
+
+def backbone_groups(checks: Sequence[Check]) -> NDArray[np.int64]:
+    """(n,) which checks are of one backbone: 0, 1, .. in no particular order."""
+    return np.unique([check.arch_id for check in checks], return_inverse=True)[1].astype(np.int64)
+
+
+def _backbone_errors(checks: Sequence[Check]) -> FloatArray:
+    """Mean normalised error (k,) of each of k backbones, of checks of one quantity."""
+    some = distinct(checks)
+    groups = backbone_groups(some)
+    return np.asarray(np.bincount(groups, normalised_errors(some)) / np.bincount(groups))
+
+
 def corrections(study: Study, predictors: PredictorSet, progress: ProgressCallback) -> dict[str, Correction]:
     """What intervals of today's predictors are corrected by, per quantity; worked out once and journalled.
 
@@ -93,7 +115,7 @@ def corrections(study: Study, predictors: PredictorSet, progress: ProgressCallba
 def learn(
     held_out: Sequence[Check], rounds: Sequence[tuple[Sequence[Check], Mapping[str, Correction]]]
 ) -> dict[str, Correction]:
-    """Corrections per quantity.
+    """Corrections per quantity; designs of one backbone, which err alike, count together as one.
 
     Args:
         held_out: predictions of predictors that had seen nothing of the backbone; those of round 0, the seeds,
@@ -103,13 +125,15 @@ def learn(
     from ..surrogates.conformal import UNCORRECTED, HeldOut, learn_correction
 
     found = {}
-    for quantity, checks in by_quantity(held_out).items():
+    for quantity, repeated in by_quantity(held_out).items():
+        checks = distinct(repeated)
         proposed = np.array([check.round > 0 for check in checks])
         errors = [
-            used.get(quantity, UNCORRECTED).raw(normalised_errors(by_quantity(checked).get(quantity, [])))
+            used.get(quantity, UNCORRECTED).raw(_backbone_errors(by_quantity(checked).get(quantity, [])))
             for checked, used in rounds
         ]
-        found[quantity] = learn_correction(HeldOut(normalised_errors(checks), proposed), errors)
+        seen = HeldOut(normalised_errors(checks), proposed, backbone_groups(checks))
+        found[quantity] = learn_correction(seen, errors)
     return found
 
 

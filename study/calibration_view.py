@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .calibrating import by_quantity, normal_checks
+from .calibrating import backbone_groups, by_quantity, distinct, normal_checks
 from .journal import Check
 
 if TYPE_CHECKING:
@@ -40,12 +40,13 @@ def calibration_rows(study: Study) -> list[CalibrationRow]:
         CalibrationRow(
             quantity,
             where,
-            CalibrationSummary.of_normal(*normal_checks(found[quantity])),
+            CalibrationSummary.of_normal(*normal_checks(some), backbone_groups(some)),
             corrections.get(quantity),
         )
         for quantity in quantities
         for where, found in places.items()
         if quantity in found
+        for some in [distinct(found[quantity])]
     ]
 
 
@@ -56,7 +57,7 @@ def correction_rows(study: Study) -> list[tuple[str, str]]:
         (
             f"  intervals of {names[quantity]}",
             f"x {found.factor:.2f}, middle {found.shift:+.2f} sd (from {found.n_random} seeds and {found.n_proposed} "
-            f"proposed points held out, {found.n_checked} predicted beforehand)",
+            f"proposed backbones held out, {found.n_checked} predicted beforehand)",
         )
         for quantity, found in latest_calibration(study.findings)[1].items()
     ]

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
-from scipy.stats import kstest, norm
+from numpy.typing import NDArray
+from scipy.stats import kstest, kstwo, norm
 
 from .prediction import FloatArray
 
@@ -21,7 +22,7 @@ LEVELS = (0.5, 0.8, 0.9, 0.95)
 N_PIT_BINS = 10
 
 MIN_JUDGED = 20
-"""Fewer measurements than this say little: of 20 right 90 % intervals, 15 to 20 hold in 95 % of cases."""
+"""Fewer independent measurements than this say little: of 20 right 90 % intervals, 15 to 20 hold in 95 % of cases."""
 
 
 def central_interval(mean: FloatArray, sd: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
@@ -77,6 +78,8 @@ class CalibrationSummary:
 
     Attributes:
         n: measurements judged; with none, everything else is NaN.
+        n_groups: groups among them that err alike, such as the rows of one backbone; as many independent
+            measurements are counted on in bands and tests, which is cautious: no group says less than one row.
         coverage: by nominal level, share of measurements inside the central interval.
         mean_width_90: of the central 90 % intervals, in the unit of the values.
         mean_sd: of the predictive standard deviations (sharpness; smaller is better at equal coverage).
@@ -90,6 +93,7 @@ class CalibrationSummary:
     """
 
     n: int
+    n_groups: int
     coverage: Mapping[float, float]
     mean_width_90: float
     mean_sd: float
@@ -101,12 +105,20 @@ class CalibrationSummary:
     pit_p: float
 
     @classmethod
-    def of_normal(cls, mean: FloatArray, sd: FloatArray, measured: FloatArray) -> Self:
-        """Judge normal predictions (n,), standard deviations above 0, by what was measured (n,)."""
+    def of_normal(
+        cls, mean: FloatArray, sd: FloatArray, measured: FloatArray, groups: NDArray[np.int64] | None = None
+    ) -> Self:
+        """Judge normal predictions (n,), standard deviations above 0, by what was measured (n,).
+
+        Args:
+            groups: (n,) rows of one group err alike; ``None`` = each by itself.
+        """
         inside = {level: coverage(*central_interval(mean, sd, level), measured) for level in LEVELS}
         low, high = central_interval(mean, sd, 0.9)
         pit = pit_normal(mean, sd, measured)
-        return cls._of(inside, high - low, sd, crps_normal(mean, sd, measured), (measured - mean) / sd, pit)
+        return cls._of(
+            inside, high - low, sd, crps_normal(mean, sd, measured), (measured - mean) / sd, pit, groups
+        )
 
     @classmethod
     def of_draws(cls, draws: FloatArray, measured: FloatArray) -> Self:
@@ -121,27 +133,28 @@ class CalibrationSummary:
     @classmethod
     def _of(
         cls, inside: Mapping[float, float], width: FloatArray, sd: FloatArray, crps: FloatArray,
-        z: FloatArray, pit: FloatArray,
+        z: FloatArray, pit: FloatArray, groups: NDArray[np.int64] | None = None,
     ) -> Self:  # fmt: skip
         n, nan = len(z), math.nan
         if n == 0:
-            return cls(0, dict(inside), nan, nan, nan, nan, nan, (nan,) * N_PIT_BINS, nan, nan)
+            return cls(0, 0, dict(inside), nan, nan, nan, nan, nan, (nan,) * N_PIT_BINS, nan, nan)
         counts, _ = np.histogram(pit, bins=N_PIT_BINS, range=(0.0, 1.0))
-        test = kstest(pit, "uniform")
+        n_groups = n if groups is None else len(np.unique(groups))
+        distance = float(kstest(pit, "uniform").statistic)
         return cls(
-            n, dict(inside), float(width.mean()), float(sd.mean()), float(crps.mean()), float(z.mean()),
+            n, n_groups, dict(inside), float(width.mean()), float(sd.mean()), float(crps.mean()), float(z.mean()),
             float(z.std(ddof=1)) if n > 1 else nan, tuple(float(c) / n for c in counts),
-            float(test.statistic), float(test.pvalue),
+            distance, float(kstwo.sf(distance, n_groups)),
         )  # fmt: skip
 
     def coverage_band(self, level: float) -> tuple[float, float]:
-        """Central 95 % of the coverages that n right intervals of a level would show (binomial)."""
+        """Central 95 % of the coverages that right intervals of a level would show on so many groups (binomial)."""
         if self.n == 0:
             return 0.0, 1.0
         from scipy.stats import binom
 
-        low, high = binom.ppf((0.025, 0.975), self.n, level)
-        return float(low) / self.n, float(high) / self.n
+        low, high = binom.ppf((0.025, 0.975), self.n_groups, level)
+        return float(low) / self.n_groups, float(high) / self.n_groups
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready mapping; coverage by level in percent, such as ``"90"``."""

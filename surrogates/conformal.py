@@ -9,7 +9,10 @@ of their predicted standard deviation, z = (measured - predicted) / sd, of rows 
   prediction (Tibshirani, Foygel Barber, Candes & Ramdas 2019): proposed rows count in full, random ones together
   like few, so that the more is re-measured near the front the less the random rows say.
 * *checked*: proposed rows as they were predicted when they were proposed.  They alone know of the
-  selection, and with the held-out ones give the shift of the mean.
+  selection, and give the shift of the mean.  The same rows held out do not count there a second time.
+
+Rows of one group (a backbone at several clocks) err alike, and count together as one: a predictor that misses one
+backbone is not thrice wrong.
 
 Both start at "nothing to correct" and leave it by as much as there is evidence; both are bounded.  They are
 worked out anew after each round, from all rounds, the latest counting most, and so adapt to what is re-measured
@@ -57,7 +60,7 @@ RANDOM_WEIGHT = 12.0
 PRIOR_ROWS = 4.0
 """Weight of the claim that there is nothing to widen, in rows."""
 
-SHIFT_PRIOR_ROWS = 12.0
+SHIFT_PRIOR_ROWS = 6.0
 """The same for the claim that nothing is to be shifted: a mean is estimated worse than a spread."""
 
 CLIP = 3.0
@@ -74,8 +77,8 @@ class Correction:
     Attributes:
         factor: on standard deviations.
         shift: of means, in predicted standard deviations before the factor.
-        n_random, n_proposed: held-out rows behind it, measured at random and proposed by a search.
-        n_checked: proposed rows behind it whose measurement was predicted beforehand.
+        n_random, n_proposed: groups of held-out rows behind it, measured at random and proposed by a search.
+        n_checked: groups of proposed rows behind it whose measurement was predicted beforehand.
     """
 
     factor: float = 1.0
@@ -112,10 +115,23 @@ UNCORRECTED = Correction()
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Normalised errors (n,) of rows that their predictor has not seen, and which of them a search proposed."""
+    """Normalised errors (n,) of rows that their predictor has not seen, and which of them a search proposed.
+
+    Attributes:
+        groups: (n,) rows of one group, such as a backbone's, count together as one; ``None`` = each by itself.
+    """
 
     z: FloatArray
     proposed: NDArray[np.bool_]
+    groups: NDArray[np.int64] | None = None
+
+    def weights(self) -> FloatArray:
+        """(n,) what each row counts: 1 / the rows of its group that are proposed, or not, as it is."""
+        if self.groups is None:
+            return np.ones(len(self.z))
+        own = np.column_stack([self.groups, self.proposed])
+        _, place, counts = np.unique(own, axis=0, return_inverse=True, return_counts=True)
+        return np.asarray(1.0 / counts[place.reshape(-1)])
 
 
 def held_out_errors(kind: str, data: TrainingRows, *, seed: int) -> FloatArray:
@@ -159,38 +175,41 @@ def learn_correction(held_out: HeldOut, checked: Sequence[FloatArray] = ()) -> C
 
     Args:
         held_out: rows predicted by models of other folds, by today's kind of predictor.
-        checked: normalised errors of proposed rows when they were proposed, uncorrected, by round.
+        checked: normalised errors of proposed rows when they were proposed, uncorrected, by round; one value per
+            group, the mean of its rows.
     """
-    random, proposed = held_out.z[~held_out.proposed], held_out.z[held_out.proposed]
-    shift = _shift(proposed, checked)
+    weights = held_out.weights()
+    random, proposed = ~held_out.proposed, held_out.proposed
+    # Whole groups: the weights of each add up to 1.
+    n_random, n_proposed = round(weights[random].sum()), round(weights[proposed].sum())
+    shift = _shift(checked)
     # The shift is what proposed rows have in common; random rows have none.
-    sizes = np.abs(np.concatenate([proposed - shift, random]))
-    share = min(1.0, RANDOM_WEIGHT / len(random)) if len(random) else 0.0
-    weights = np.concatenate([np.ones(len(proposed)), np.full(len(random), share)])
-    n_checked = sum(len(z) for z in checked)
-    return Correction(_factor(sizes, weights), shift, len(random), len(proposed), n_checked)
+    sizes = np.abs(held_out.z - np.where(proposed, shift, 0.0))
+    share = min(1.0, RANDOM_WEIGHT / n_random) if n_random else 0.0
+    total = n_proposed + share * n_random
+    to_come = (n_proposed + share**2 * n_random) / total if total else 0.0
+    factor = _factor(sizes, np.where(proposed, weights, share * weights), to_come)
+    return Correction(factor, shift, n_random, n_proposed, sum(len(z) for z in checked))
 
 
-def _shift(proposed: FloatArray, checked: Sequence[FloatArray]) -> float:
+def _shift(checked: Sequence[FloatArray]) -> float:
     """Weighted mean of clipped errors, shrunk towards 0."""
-    total = float(np.clip(proposed, -CLIP, CLIP).sum())
-    weight = float(len(proposed))
+    total, weight = 0.0, 0.0
     for age, z in enumerate(reversed(checked)):
         total += ROUND_DISCOUNT**age * float(np.clip(z, -CLIP, CLIP).sum())
         weight += ROUND_DISCOUNT**age * len(z)
     return float(np.clip(total / (weight + SHIFT_PRIOR_ROWS), -MAX_SHIFT, MAX_SHIFT))
 
 
-def _factor(sizes: FloatArray, weights: FloatArray) -> float:
-    """Where the weighted share of |z| below reaches the level, one row yet to come counted as beyond.
+def _factor(sizes: FloatArray, weights: FloatArray, to_come: float) -> float:
+    """Where the weighted share of |z| below reaches the level, one group yet to come counted as beyond.
 
-    That row weighs as one of as many equal rows as say as much (Kish's effective size).  The errors seen are mixed
-    with those that a right predictor would make (:data:`PRIOR_ROWS` of them), which makes the share rise without
-    steps, and beyond the last error seen.
+    That group weighs as one of as many equal groups as say as much (Kish's effective size).  The errors seen are
+    mixed with those that a right predictor would make (:data:`PRIOR_ROWS` of them), which makes the share rise
+    without steps, and beyond the last error seen.
     """
     if weights.sum() == 0.0:
         return 1.0
-    to_come = float((weights**2).sum() / weights.sum())
     half_width = float(norm.ppf(0.5 + LEVEL / 2))
     order = np.argsort(sizes, kind="stable")
     seen, below = sizes[order], np.cumsum(weights[order])

@@ -55,6 +55,9 @@ thead th { font-weight: 600; color: var(--muted); white-space: nowrap; }
   background: var(--panel); box-shadow: 1px 0 0 var(--rule); max-width: 40vw; overflow-wrap: break-word; }
 .scroll.tall thead th:first-child { z-index: 2; }
 #chosen td:first-child, #points td:first-child, #policies td:first-child { white-space: nowrap; }
+/* Fourteen columns: headings and names may take two lines, so that nothing lies beyond the edge of a desktop's page. */
+#calibration-page th, #calibration-page td { white-space: normal; padding: .42rem .4rem; vertical-align: bottom; }
+#calibration-page td.n { white-space: nowrap; }
 #points .mono { display: block; min-width: 20rem; }
 tbody tr:last-child td { border-bottom: 0; }
 td.n, th.n { text-align: right; white-space: nowrap; }

@@ -29,13 +29,14 @@ _NOTE = (
     "proposed. “Proposed, beforehand”: predictions made when they were proposed, with the correction of that "
     "time. Costs are judged on the log scale, so their widths are percent of the cost; those of accuracy are points. "
     "Bias is the mean of (measured − predicted) in predicted standard deviations and should be 0; the spread of "
-    "the same should be 1. CRPS joins calibration and sharpness (smaller is better)."
+    "the same should be 1. CRPS joins calibration and sharpness (smaller is better). Designs of one backbone err alike, "
+    "so that verdicts and bars count backbones, not points."
 )
 
 
 def calibration_charts(rows: Sequence[CalibrationRow]) -> tuple[Chart, ...]:
     """Reliability diagrams and PIT histograms, one panel per quantity; only of enough points."""
-    judged = [row for row in rows if row.summary.n >= MIN_JUDGED]
+    judged = [row for row in rows if row.summary.n_groups >= MIN_JUDGED]
     if not judged:
         return ()
     quantities = list(dict.fromkeys(row.quantity for row in judged))
@@ -46,7 +47,7 @@ def calibration_charts(rows: Sequence[CalibrationRow]) -> tuple[Chart, ...]:
             "reliability",
             "Promised and kept: coverage of predicted intervals",
             "On the dashed line intervals hold what they promise; below it they are too narrow, above it wider than "
-            "need be. Bars are 90 % intervals for the number of points.",
+            "need be. Bars are 90 % intervals for the number of backbones.",
             tuple(_reliability_panel(some) for some in own),
             legend,
             height_px=340,
@@ -63,6 +64,20 @@ def calibration_charts(rows: Sequence[CalibrationRow]) -> tuple[Chart, ...]:
     )
 
 
+def _not_drawn(rows: Sequence[CalibrationRow]) -> str:
+    """Which predictions the figures leave out, and why; nothing where they show all."""
+    few = [row for row in rows if row.summary.n_groups < MIN_JUDGED]
+    if not few:
+        return ""
+    named = "; ".join(
+        f"{quantity_label(row.quantity)[0]}, {row.where} ({row.summary.n_groups})" for row in few
+    )
+    return (
+        f'<p class="note">Not drawn, because fewer than {MIN_JUDGED} backbones say too little: {escaped(named)}. '
+        "The table has their numbers.</p>"
+    )
+
+
 def _style(where: str) -> tuple[str, Symbol, bool]:
     return _STYLES.get(where, _OTHER)
 
@@ -74,7 +89,7 @@ def _reliability_panel(rows: Sequence[CalibrationRow]) -> Panel:
     for i, row in enumerate(rows):
         colour, symbol, filled = _style(row.where)
         shares, n = list(row.summary.coverage.values()), row.summary.n
-        bars = [wilson_interval(share, n) for share in shares]
+        bars = [wilson_interval(share, row.summary.n_groups) for share in shares]
         # Side by side, so that bars of one level do not hide each other.
         shift = 0.9 * (i - (len(rows) - 1) / 2)
         series.append(
@@ -130,15 +145,15 @@ def verdict(row: CalibrationRow) -> str:
     A coverage or bias that right predictions show in 95 % of cases is not called wrong.
     """
     found = row.summary
-    if found.n < MIN_JUDGED:
-        return f"too few points to tell ({found.n}; {MIN_JUDGED} at least)"
+    if found.n_groups < MIN_JUDGED:
+        return f"too few backbones to tell ({found.n_groups} with {found.n} points; {MIN_JUDGED} at least)"
     low, high = found.coverage_band(0.9)
     share, said = found.coverage[0.9], []
     if share < low:
         said.append(f"intervals too narrow: {100 * share:.0f} % inside, {100 * low:.0f} % at least if right")
     elif share > high:
         said.append("intervals wider than need be")
-    if abs(found.bias_sd) > 1.96 * max(found.spread_sd, 1.0) / math.sqrt(found.n):
+    if abs(found.bias_sd) > 1.96 * max(found.spread_sd, 1.0) / math.sqrt(found.n_groups):
         way = "more" if found.bias_sd > 0 else "less"
         said.append(f"measured {way} than predicted by {abs(found.bias_sd):.2f} sd on average")
     return "; ".join(said) or "holds"
@@ -148,16 +163,26 @@ def calibration_section(content: ReportContent, charts: dict[str, Chart]) -> str
     """Verdicts, figures and the table behind them; empty where nothing could be judged."""
     if not content.calibration:
         return ""
-    columns = [("quantity", False), ("predictions", False), ("points", True)]
-    columns += [(f"in {100 * level:g} %", True) for level in content.calibration[0].summary.coverage]
-    columns += [
-        ("bias [sd]", True),
-        ("spread [sd]", True),
-        ("mean sd", True),
-        ("90 % width", True),
-        ("CRPS", True),
-    ]
-    columns += [("PIT distance", True)]
+    levels = [f"{100 * level:g} %" for level in content.calibration[0].summary.coverage]
+    numbers = (
+        "points",
+        "backbones",
+        *levels,
+        "bias",
+        "spread",
+        "mean sd",
+        "90 % width",
+        "CRPS",
+        "PIT distance",
+    )
+    columns = [("quantity", False), ("predictions", False), *((name, True) for name in numbers)]
+    groups = (
+        ("", 2),
+        ("measured", 2),
+        ("inside intervals of", len(levels)),
+        ("errors [sd]", 2),
+        ("predictions", 4),
+    )
     rows = [_cells(row) for row in content.calibration]
     quantities = list(dict.fromkeys(row.quantity for row in content.calibration))
     own = [[row for row in content.calibration if row.quantity == quantity] for quantity in quantities]
@@ -165,7 +190,8 @@ def calibration_section(content: ReportContent, charts: dict[str, Chart]) -> str
     body = (
         f"<ul>{words}</ul>"
         + "".join(figure(charts[key]) for key in ("reliability", "pit") if key in charts)
-        + f'<p class="note">{_NOTE}</p>{table(columns, rows)}'
+        + _not_drawn(content.calibration)
+        + f'<p class="note">{_NOTE}</p>{table(columns, rows, groups=groups)}'
     )
     return section(content, "Do predictions hold?", body, key="calibration-page")
 
@@ -180,7 +206,7 @@ def _in_words(rows: Sequence[CalibrationRow]) -> str:
         shifted = f" and their middle is moved by {used.shift:+.2f} sd" if abs(used.shift) >= 0.005 else ""
         then = (
             f"Intervals predicted next are {used.factor:.2f} times as wide as the model says{shifted} (learned from "
-            f"{used.n_random} seeds and {used.n_proposed} proposed points held out, {used.n_checked} predicted beforehand)."
+            f"{used.n_random} seeds and {used.n_proposed} proposed backbones held out, {used.n_checked} predicted beforehand)."
         )
     return f"<b>{escaped(label)}</b>: {escaped(said)}. {escaped(then)}"
 
@@ -193,7 +219,7 @@ def _cells(row: CalibrationRow) -> list[str]:
         return f"{significant(100 * value)}&nbsp;{unit}"
 
     return [
-        escaped(label), f'<span class="nowrap">{escaped(row.where)}</span>', str(found.n),
+        escaped(label), escaped(row.where), str(found.n), str(found.n_groups),
         *(f"{100 * share:.0f} %" for share in found.coverage.values()),
         f"{found.bias_sd:+.2f}", significant(found.spread_sd, 2), hundred(found.mean_sd),
         hundred(found.mean_width_90), hundred(found.crps), f"{found.pit_distance:.2f}",

@@ -119,7 +119,7 @@ def _rounds(content: ReportContent) -> list[dict[str, Cell]]:
 def _calibration(row: CalibrationRow, content: ReportContent) -> dict[str, Cell]:
     found, used = row.summary, row.correction
     return {
-        "quantity": row.quantity, "predictions": row.where, "n": found.n,
+        "quantity": row.quantity, "predictions": row.where, "n": found.n, "n_backbones": found.n_groups,
         **{f"coverage_{100 * level:g}": share for level, share in found.coverage.items()},
         "bias_sd": found.bias_sd, "spread_sd": found.spread_sd, "mean_sd": found.mean_sd,
         "mean_width_90": found.mean_width_90, "crps": found.crps, "pit_distance": found.pit_distance,

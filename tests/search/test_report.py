@@ -609,7 +609,7 @@ def test_durations_read_well(seconds: float, text: str) -> None:
         (200, 0.3, 0.0, "wider than need be"),
         (200, 1.0, 0.6, "measured more than predicted by 0.59 sd"),
         (200, 1.0, -0.6, "measured less than predicted by 0."),
-        (12, 3.0, 2.0, "too few points to tell (12;"),
+        (12, 3.0, 2.0, "too few backbones to tell (12 with 12 points;"),
     ],
 )
 def test_verdicts_on_predictions_say_what_is_wrong_and_nothing_else(
@@ -621,14 +621,33 @@ def test_verdicts_on_predictions_say_what_is_wrong_and_nothing_else(
     assert words.count(";") == (1 if n < 20 else 0)
 
 
+def test_designs_of_one_backbone_are_no_evidence_by_themselves() -> None:
+    """36 points, three quarters inside: too few if right and independent, and nothing of 12 backbones at 3 clocks."""
+    z = np.where(np.arange(36) % 4, 0.5, 2.5) * np.where(np.arange(36) % 8 < 4, 1, -1)
+    alone, of_twelve, of_thirty = (
+        CalibrationRow(
+            "accuracy", "seeds, held out", CalibrationSummary.of_normal(np.zeros(36), np.ones(36), z, groups)
+        )
+        for groups in (None, np.arange(36) // 3, np.minimum(np.arange(36), 29))
+    )
+    assert verdict(alone).startswith("intervals too narrow: 75 % inside")
+    assert verdict(of_thirty).startswith("intervals too narrow: 75 % inside")
+    assert verdict(of_twelve) == "too few backbones to tell (12 with 36 points; 20 at least)"
+    assert calibration_charts([of_twelve]) == ()
+
+
 def test_calibration_is_shown_in_words_table_and_figures(simulated: Path) -> None:
     text = " ".join(_parsed(simulated).texts)
-    assert "too few points to tell (18; 20 at least)" in text
+    assert "too few backbones to tell (18 with 18 points; 20 at least)" in text
     assert (
         "Intervals predicted next are 1.31 times as wide as the model says and their middle is moved by +0.22 sd"
         in text
     )
     assert "Intervals are not corrected yet: too few backbones" in text
+    assert (
+        "Not drawn, because fewer than 20 backbones say too little: accuracy, proposed, beforehand (18); "
+        "energy, proposed, beforehand (18); latency, proposed, beforehand (18)." in text
+    )
     rows = _csv(simulated.parent / "calibration.csv")
     assert [row["predictions"] for row in rows[:3]] == [
         "seeds, held out",

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from hadas.search.world import DesignDraws
-from hadas.study.calibrating import learn, normal_checks, normalised_errors
+from hadas.study.calibrating import backbone_groups, distinct, learn, normal_checks, normalised_errors
 from hadas.study.journal import Check
 from hadas.study.worlds import Worlds
+from hadas.surrogates.calibration import CalibrationSummary
 from hadas.surrogates.conformal import Correction
 from hadas.surrogates.widened import WidenedDraws
 
@@ -39,10 +40,39 @@ def test_a_round_is_judged_by_what_its_uncorrected_prediction_would_have_been():
 
 def test_quantities_are_learned_apart_and_seeds_are_random_rows():
     held = checks(np.zeros(9), r=0) + checks(np.full(7, 2.0), r=2) + checks(np.zeros(5), "accuracy", r=0)
-    found = learn(held, [])
+    found = learn(held, [(checks(np.full(7, 2.0)), {})])
     assert (found["latency_ms"].n_random, found["latency_ms"].n_proposed) == (9, 7)
     assert found["latency_ms"].shift > 0.4
     assert (found["accuracy"].n_random, found["accuracy"].shift) == (5, 0.0)
+
+
+def test_designs_of_one_backbone_are_evidence_once():
+    """Twelve backbones at three clocks say of accuracy what they say at one, and count as twelve for costs."""
+
+    def same(one, other):
+        found = [(c.factor, c.shift, c.n_random, c.n_proposed, c.n_checked) for c in (one, other)]
+        return found[0] == pytest.approx(found[1], abs=1e-5)
+
+    z = np.linspace(-3.0, 3.0, 12)
+    for quantity in ("accuracy", "latency_ms"):
+        once = learn(checks(z, quantity, r=0), [(checks(z + 1, quantity), {})])
+        thrice = learn(checks(z, quantity, r=0) * 3, [(checks(z + 1, quantity) * 3, {})])
+        assert same(thrice[quantity], once[quantity])
+        assert (once[quantity].n_random, once[quantity].n_checked) == (12, 12)
+    # Errors of one backbone that differ count together as one, too.
+    apart = learn(checks(z, r=0) + checks(-z, r=0), [(checks(z + 2) + checks(z), {})])["latency_ms"]
+    assert same(apart, once["latency_ms"])
+
+
+def test_a_summary_of_clustered_errors_counts_backbones():
+    held = checks(np.linspace(-2.5, 2.5, 12)) * 3
+    found = CalibrationSummary.of_normal(*normal_checks(held), backbone_groups(held))
+    alone = CalibrationSummary.of_normal(*normal_checks(held[:12]))
+    assert (found.n, found.n_groups, alone.n_groups) == (36, 12, 12)
+    assert found.coverage_band(0.9) == alone.coverage_band(0.9)
+    assert found.pit_p == pytest.approx(alone.pit_p)
+    assert len(distinct(checks([1.0, 2.0], "accuracy") * 3)) == 2
+    assert len(distinct(held)) == 36
 
 
 class _Normal:
