@@ -250,7 +250,7 @@ def views_for(rows: NetworkRows, columns: Columns, members: Mapping[str, View]) 
     if varied and not described and n_networks <= MAX_NETWORKS:
         return SettingViews.of(rows, columns)
     if not columns.totals:
-        members = {name: view for name, view in members.items() if not view.kind.startswith("trend+")}
+        members = {"settings": View("gp", (), shape=False)}
     return NetworkViews(columns, members, by_rows=varied and n_networks < MIN_HELD_GROUPS)
 
 

@@ -57,8 +57,9 @@ def test_networks_far_larger_than_any_in_training_follow_the_roofline(rows, spli
     })  # fmt: skip
     truth = sum(speed * huge.totals[name] for name, speed in speeds.items())
     median, low, high = model.interval(huge)
-    assert (np.abs(np.log(median / truth)) < 0.7).all()
-    assert (np.log(high / low) > np.log(1.2)).all()
+    assert (np.abs(np.log(median / truth)) < 0.3).all()
+    # At least the factor of its own that every network has here, 5 % on average.
+    assert (np.log(high / low) > 2 * 0.05).all()
 
 
 def test_a_saved_model_says_the_same_bit_for_bit(rows, split, model):
