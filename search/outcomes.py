@@ -40,8 +40,8 @@ More donors even out what is particular to each; those farther off are less like
 ``benchmarks/exit_dependence.py`` prints the errors with one, two and three, which is all its data have.
 """
 
-MAX_CACHED = 128
-"""Combinations of donors and numbers of positions that are kept ready."""
+MAX_CACHED = 512
+"""Donors, by combination and number of positions, that are kept ready: a combination counts for each of its own."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class OutcomeLibrary:
     def _borrowed(self, donors: tuple[int, ...], fractions: FloatArray) -> Outcomes:
         key = (donors, len(fractions) - 1)
         if key not in self._ready:
-            if len(self._ready) >= MAX_CACHED:
+            if sum(len(known) for known, _ in self._ready) + len(donors) > MAX_CACHED:
                 self._ready.clear()
             self._ready[key] = self._prepared(*key)
         correct, leaves = self._ready[key].apply(fractions)
