@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE
 from rich.markup import escape
+from rich.table import Table
 
 from ..errors import ConfigError
 from .opening import Adopt, StudyFile, open_study
-from .printing import console, cost_mark, print_table, showing_progress
+from .printing import console, cost_mark, showing_progress
 
 if TYPE_CHECKING:
     from ..study import Study
     from ..study.predicting import DesignPrediction, Estimate
 
-COLUMNS = ("quantity", "predicted", "50 % interval", "90 % interval", "doubt", "noise", "measured")
+COLUMNS = ("quantity", "median", "90 % interval", "doubt", "noise", "measured")
 
-
+_LEVEL = 0.9
 _NOTHING = 1e-12
 """A standard deviation below it is rounding."""
 
@@ -30,7 +32,7 @@ def predict(
         str | None,
         typer.Option(
             help="Which, with commas between: presets of the space, smallest, largest, or arch_ids of measured "
-            "backbones."
+            "backbones, or the first digits of their hashes (ca6948)."
         ),
     ] = None,
     exits: Annotated[
@@ -48,17 +50,25 @@ def predict(
             help="Predict the designs of this YAML file instead (preset or genes, exits, clocks_hz)."
         ),
     ] = None,
+    stages: Annotated[
+        bool, typer.Option("--stages", help="Also show every exit, who leaves where, and every stage.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     adopt: Adopt = False,
 ) -> None:
     """Predict accuracy, exit fractions, latency and energy of designs from what the study has measured.
 
-    An interval is where one new measurement is expected. "Doubt" is the standard deviation that more measurements
-    would shrink, "noise" that of one measurement. Fractions are of the calibration split; "controller" and "oracle" are
-    the accuracy of the exits together, under the study's controller and with the best exit known for each image. Below
-    the table stands whether the design lies beyond what was measured. Measures nothing.
+    The median is the middle of what is predicted (the mean of a skewed prediction may lie far from it; --json has
+    both, and 50 % intervals, too). An interval is where one new measurement is expected; those of designs that you name
+    are widened by what the study has learned of its intervals. "Doubt" is the standard deviation that more measurements
+    would shrink, "noise" that of one measurement. "Measured" comes with its standard error; "=" before it says that it is the sum of
+    segments that were measured one by one. What follows from measured outcomes alone is shown as measured and not
+    predicted. Fractions are of the calibration split; "controller" and "oracle" are the accuracy of the exits together,
+    under the study's controller and with the best exit known for each image. Below the table stands whether the design
+    lies beyond what was measured. Measures nothing.
     """
-    from ..study.predicting import designs_by_name, predict_designs
+    from ..study.naming import designs_by_name
+    from ..study.predicting import predict_designs
     from ..study.wishes import read_designs
 
     if (networks is None) == (design is None):
@@ -84,21 +94,29 @@ def predict(
     with showing_progress() as progress:
         found = predict_designs(opened, designs, progress)
     for prediction in found:
-        _print(opened, prediction)
+        _print(opened, prediction, stages=stages)
 
 
-def _print(study: Study, prediction: DesignPrediction) -> None:
+def _print(study: Study, prediction: DesignPrediction, *, stages: bool) -> None:
     from ..study.tables import design_cells
 
     backbone, exits, clocks = design_cells(study, prediction.design)
-    where = f"exits after block {exits}" if prediction.design.mask.any() else "no exits"
+    has_exits = bool(prediction.design.mask.any())
+    where = f"exits after block {exits}" if has_exits else "no exits"
     at = f"clocks {clocks} MHz" if prediction.design.setting.clocks_hz else f"clocks {clocks}"
-    title = f"{backbone}, {where}, {at}{cost_mark(study)}"
-    rows = [_cells(estimate) for estimate in (*prediction.accuracy, *prediction.shares, *prediction.costs)]
-    print_table(title, COLUMNS, rows)
+    # Figures never wrap; names of quantities do, where a terminal is narrow.
+    table = Table(
+        title=escape(f"{backbone}, {where}, {at}{cost_mark(study)}"), box=SIMPLE, padding=(0, 1, 0, 0)
+    )
+    for column in COLUMNS:
+        table.add_column(column, no_wrap=column != COLUMNS[0], justify="left")
+    groups = (*prediction.accuracy, *prediction.shares, *prediction.costs)
+    for estimate in groups if stages else prediction.summary:
+        table.add_row(*map(escape, _cells(estimate)))
+    console.print(table)
     for sentence in prediction.distance:
         console.print(escape(f"- {sentence}"), soft_wrap=True, highlight=False)
-    if not prediction.outcomes_measured:
+    if has_exits and not prediction.outcomes_measured:
         console.print(
             "- who leaves where is borrowed from measured backbones", soft_wrap=True, highlight=False
         )
@@ -111,10 +129,16 @@ def _cells(estimate: Estimate) -> list[str]:
     def shown(value: float) -> str:
         return f"{factor * value:.4g}" if estimate.unit else f"{factor * value:.1f}"
 
-    intervals = [f"{shown(low)} .. {shown(high)}" for low, high in estimate.intervals.values()]
-    measured = "" if estimate.measured is None else shown(estimate.measured)
+    def deviation(value: float | None) -> str:
+        return "" if value is None else f"{factor * value if value > _NOTHING else 0.0:.2g}"
+
+    median = "" if estimate.median is None else shown(estimate.median)
+    interval = "" if estimate.intervals is None else " .. ".join(map(shown, estimate.intervals[_LEVEL]))
+    measured = ""
+    if estimate.measured is not None:
+        mark = "= " if estimate.measured_sum else ""
+        measured = f"{mark}{shown(estimate.measured)} ± {deviation(estimate.measured_se)}"
     return [
-        f"{estimate.quantity}, {estimate.unit or '%'}", shown(estimate.mean), *intervals,
-        *(f"{factor * sd if sd > _NOTHING else 0.0:.2g}" for sd in (estimate.sd_epistemic, estimate.sd_noise)),
-        measured,
+        f"{estimate.quantity}, {estimate.unit or '%'}", median, interval,
+        deviation(estimate.sd_epistemic), deviation(estimate.sd_noise), measured,
     ]  # fmt: skip

@@ -287,8 +287,19 @@ class Study:
         """
         n = self.findings.n_measured_rounds
         if n == 0:
-            raise StudyError(f"study '{self.config.study}': nothing is measured yet; run: hadas measure")
+            raise StudyError(f"study '{self.config.study}': {self._lacking()}; run: hadas measure")
         return n - 1
+
+    def _lacking(self) -> str:
+        """What keeps the seeds' round from being whole."""
+        seeds = [] if self.findings.event("supernet") is None else self.planned_backbones([0])
+        n_known = len(self.findings.accuracy_records(seeds)) if seeds else 0
+        if n_known == 0:
+            return "nothing is measured yet"
+        return (
+            f"accuracies of {n_known} of the {len(seeds)} backbones that a study begins with are measured, but not "
+            "all accuracies and costs, which predictors need together"
+        )
 
     def fit(self, progress: ProgressCallback = _silent) -> PredictorSet:
         """Predictors fitted to all measured rounds; unchanged rows are not fitted again."""
@@ -377,7 +388,7 @@ class Study:
         self, r: int, designs: Sequence[Design], why: Sequence[dict[str, Any]], *, asked_for: bool = False
     ) -> None:
         n_draws, seed = N_CHECK_DRAWS, self.seed_for(7, self.latest_round())
-        worlds = self.worlds()
+        worlds = self.worlds().unshifted() if asked_for else self.worlds()
         self.journal(
             f"plan:{r}",
             {

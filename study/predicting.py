@@ -1,26 +1,32 @@
 """What the predictors of a study say of designs, how sure they are, and how far from their rows that is.
 
 Every figure comes from joint draws: the spread of the drawn functions is what more measurements would
-shrink, and what a new measurement's noise adds to it is what they would not.
+shrink, and what a new measurement's noise adds to it is what they would not.  All intervals are widened by what
+the study has learned of intervals like them; none is shifted, as nobody picked these designs for their predictions.
+What follows from measured outcomes alone is no prediction, and shown as measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..datasets.records import CostRecord, Statistic
-from ..errors import ConfigError
-from ..spaces import Backbone, MBConvSpace
+from ..datasets.records import AccuracyRecord, CostRecord, Statistic
+from ..spaces import Stage
 from .assembly import ProgressCallback
 from .distance import distance_sentences
-from .journal import MeasuredPoint, design_to_json
+from .journal import design_to_json
+from .measured_costs import MeasuredStages, full_pass, measured_stages, total
 
 if TYPE_CHECKING:
+    from ..measurement.accuracy.policies import PolicyOutcome
     from ..search.designs import Design
+    from ..search.outcomes import Outcomes
+    from ..search.world import DesignDraws
     from ..surrogates.predictor_set import PredictorDraws
     from .findings import FloatArray
     from .loop import Study
@@ -32,37 +38,55 @@ LEVELS = (0.5, 0.9)
 
 @dataclass(frozen=True)
 class Estimate:
-    """One predicted quantity.
+    """One quantity: predicted, measured, or both.
 
     Attributes:
         quantity: what, such as ``latency, full pass``.
         unit: ``""`` for fractions, ``ms`` or ``mJ``.
-        mean: of the predictive distribution.
+        median, mean: of the predictive distribution; ``None`` where nothing is left to be predicted.
         intervals: central intervals (low, high) of one new measurement, by level.
         sd_epistemic: standard deviation that more measurements would shrink.
         sd_noise: standard deviation of one measurement.
-        measured: what was measured of the same, ``None`` if nothing was.
+        measured, measured_se: what was measured of the same and its standard error, ``None`` if nothing was.
+        measured_sum: whether that is a sum over parts that were measured one by one.
     """
 
     quantity: str
     unit: str
-    mean: float
-    intervals: Mapping[float, tuple[float, float]]
-    sd_epistemic: float
-    sd_noise: float
+    median: float | None = None
+    mean: float | None = None
+    intervals: Mapping[float, tuple[float, float]] | None = None
+    sd_epistemic: float | None = None
+    sd_noise: float | None = None
     measured: float | None = None
+    measured_se: float | None = None
+    measured_sum: bool = False
 
     @classmethod
     def of(
-        cls, quantity: str, unit: str, clean: FloatArray, noisy: FloatArray, measured: float | None = None
-    ) -> Estimate:
+        cls, quantity: str, unit: str, draws: Sequence[FloatArray], measured: Statistic | None = None,
+        *, measured_sum: bool = False,
+    ) -> Estimate:  # fmt: skip
         """From draws (s,) of the same functions without and with the noise of a measurement."""
+        clean, noisy = draws
         intervals = {}
         for level in LEVELS:
             low, high = np.quantile(noisy, (0.5 - level / 2, 0.5 + level / 2))
             intervals[level] = (float(low), float(high))
-        noise = float((noisy - clean).std())
-        return cls(quantity, unit, float(noisy.mean()), intervals, float(clean.std()), noise, measured)
+        return cls(
+            quantity, unit, float(np.median(noisy)), float(noisy.mean()), intervals, float(clean.std()),
+            float((noisy - clean).std()), *_value_and_error(measured), measured is not None and measured_sum,
+        )  # fmt: skip
+
+    @classmethod
+    def looked_up(cls, quantity: str, measured: Statistic) -> Estimate:
+        """A fraction that follows from what was measured alone."""
+        value, error = _value_and_error(measured)
+        return cls(quantity, "", measured=value, measured_se=error)
+
+
+def _value_and_error(measured: Statistic | None) -> tuple[float | None, float | None]:
+    return (None, None) if measured is None else (measured.value, measured.standard_error)
 
 
 @dataclass(frozen=True)
@@ -72,7 +96,7 @@ class DesignPrediction:
     Attributes:
         design: what.
         accuracy: final and exit fractions, then accuracy of the controller and of the oracle.
-        shares: of samples that leave at each exit in use, and of those that reach the end.
+        shares: of samples that leave at each exit in use, and of those that reach the end; none without exits.
         costs: latency and energy expected under the controller, of the full pass, and of every stage.
         distance: sentences on how far the design is from what was measured.
         outcomes_measured: whether who leaves where is measured of this backbone, and not predicted.
@@ -85,6 +109,13 @@ class DesignPrediction:
     distance: tuple[str, ...]
     outcomes_measured: bool
 
+    @property
+    def summary(self) -> tuple[Estimate, ...]:
+        """What the whole network does: its accuracy and costs under the controller, the oracle, the full pass."""
+        wanted = ("controller", "oracle", "expected", "full pass")
+        found = (*self.accuracy, *self.costs)
+        return tuple(one for one in found if one.quantity.endswith(wanted))
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready mapping."""
         design = self.design
@@ -93,7 +124,7 @@ class DesignPrediction:
             return [
                 {
                     **asdict(one),
-                    "intervals": {f"{level:g}": list(ends) for level, ends in one.intervals.items()},
+                    "intervals": {f"{level:g}": list(ends) for level, ends in (one.intervals or {}).items()},
                 }
                 for one in found
             ]
@@ -107,16 +138,6 @@ class DesignPrediction:
         }  # fmt: skip
 
 
-@dataclass
-class _Drawn:
-    """The same draws without and with the noise of a measurement, and what was measured."""
-
-    worlds: Worlds
-    clean: PredictorDraws
-    noisy: PredictorDraws
-    points: Mapping[Design, MeasuredPoint] = field(default_factory=dict)
-
-
 def predict_designs(
     study: Study, designs: Sequence[Design], progress: ProgressCallback
 ) -> list[DesignPrediction]:
@@ -126,177 +147,203 @@ def predict_designs(
         StudyError: nothing is measured yet.
         ModelError: predictors that cannot be read.
     """
-    worlds = study.worlds(progress)
-    seed = study.seed_for(10)
-    clean, noisy = (worlds.predictors.draws(N_DRAWS, seed, include_noise=noise) for noise in (False, True))
-    drawn = _Drawn(worlds, clean, noisy, {point.design: point for point in study.findings.loop_points()})
-    rows = [row for row in study.findings.cost_records(study.latest_round() + 1) if row.valid]
+    worlds = study.worlds(progress).unshifted()
+    seed, n_rounds = study.seed_for(10), study.latest_round() + 1
+    draws = [worlds.predictors.draws(N_DRAWS, seed, include_noise=noise) for noise in (False, True)]
+    rows = [row for row in study.findings.cost_records(n_rounds) if row.valid]
+    known = {row.backbone.arch_id: row for row in study.findings.training_accuracy(n_rounds)}
     found = []
     for i, design in enumerate(designs):
         progress("predicting", i, len(designs))
-        found.append(_predict(drawn, design, rows))
+        found.append(_Predicted(worlds, draws, design, rows, known.get(design.backbone.arch_id)).all())
     progress("predicting", len(designs), len(designs))
     return found
 
 
-def _predict(drawn: _Drawn, design: Design, rows: Sequence[CostRecord]) -> DesignPrediction:
-    library = drawn.worlds.library
-    known = library.fractions(design.backbone.arch_id)
-    # Of a backbone whose first exits were not measured, the fractions of the others are known.
-    n_unknown = 0 if known is None else len(design.mask) + 1 - len(known)
-    point = drawn.points.get(design)
-    fractions = tuple(_fraction_draws(draws, design.backbone) for draws in (drawn.clean, drawn.noisy))
-    expected = tuple(drawn.worlds.design_draws([design], draws) for draws in (drawn.clean, drawn.noisy))
-    outcomes = tuple(_outcome_draws(drawn.worlds, design, values) for values in fractions)
-    controller = None if point is None else point.outcome.controller
-    first = design.exits.first_exit
-    columns = [*np.flatnonzero(design.mask), len(design.mask)]
-    names = [*(f"exit after block {first + int(column)}" for column in columns[:-1]), "final classifier"]
-    accuracy = [
-        Estimate.of(
-            name, "", fractions[0][:, column], fractions[1][:, column],
-            None if known is None or column < n_unknown else float(known[column - n_unknown]),
+@dataclass(frozen=True)
+class _Predicted:
+    """One design before the predictors: draws without and with the noise of a measurement, and what was measured."""
+
+    worlds: Worlds
+    draws: Sequence[PredictorDraws]
+    design: Design
+    rows: Sequence[CostRecord]
+    record: AccuracyRecord | None
+
+    def all(self) -> DesignPrediction:
+        """Everything."""
+        expected = [self.worlds.design_draws([self.design], draws) for draws in self.draws]
+        shares = self._shares() if self.design.mask.any() else ()
+        accuracy = (*self._fractions(), *self._together(expected))
+        costs = (*self._expected_costs(expected), *self._stage_costs())
+        sentences = distance_sentences(
+            self.worlds.parts, self.design, self.rows, backbone_measured=self.record is not None
         )
-        for name, column in zip(names, columns, strict=True)
-    ]  # fmt: skip
-    accuracy += [
-        Estimate.of(
-            "controller", "", 1.0 - expected[0].error[:, 0], 1.0 - expected[1].error[:, 0],
-            None if controller is None else controller.accuracy,
-        ),
-        Estimate.of(
-            "oracle", "", outcomes[0][0], outcomes[1][0], None if point is None else point.outcome.oracle.accuracy
-        ),
-    ]  # fmt: skip
-    places = [f"after block {first + int(column)}" for column in np.flatnonzero(design.mask)] + ["at the end"]
-    shares = tuple(
-        Estimate.of(
-            f"leave {place}", "", outcomes[0][1][:, i], outcomes[1][1][:, i],
-            None if controller is None else controller.shares[i],
-        )
-        for i, place in enumerate(places)
-    )  # fmt: skip
-    costs = []
-    for quantity, unit in (("latency", "ms"), ("energy", "mJ")):
-        name = f"{quantity}_{unit.lower()}"
-        own = [getattr(draws, name)[:, 0] for draws in expected]
-        if not np.isnan(own[0]).any():
-            measured = None if controller is None else getattr(controller, name)
-            costs.append(Estimate.of(f"{quantity}, expected", unit, own[0], own[1], measured))
-    costs += _stage_estimates(drawn, design, rows)
-    outcomes_measured = library.measured(design.backbone.arch_id) is not None
-    sentences = distance_sentences(drawn.worlds.parts, design, rows, backbone_measured=known is not None)
-    return DesignPrediction(design, tuple(accuracy), shares, tuple(costs), sentences, outcomes_measured)
+        return DesignPrediction(self.design, accuracy, shares, costs, sentences, self._own is not None)
+
+    @cached_property
+    def _own(self) -> Outcomes | None:
+        """Measured outcomes at all exits."""
+        return self.worlds.library.measured(self.design.backbone.arch_id)
+
+    @cached_property
+    def _drawn_fractions(self) -> list[FloatArray]:
+        """(s, P + 1) fractions right at the exits and at the end, as predicted."""
+        backbones = [self.design.backbone]
+        return [
+            np.concatenate([draws.exit_fractions(backbones)[0], draws.final_accuracy(backbones)], axis=1)
+            for draws in self.draws
+        ]
+
+    @cached_property
+    def _outcomes(self) -> list[list[Outcomes]]:
+        """Outcomes by draw: one where they are measured, else borrowed for what is known or drawn of the fractions."""
+        from ..search.outcomes import N_DONORS
+        from ..search.world import known_kept
+
+        if self._own is not None:
+            return [[self._own]] * len(self.draws)
+        library, found = self.worlds.library, []
+        for drawn in self._drawn_fractions:
+            fractions = known_kept(drawn.copy(), library.fractions(self.design.backbone.arch_id))
+            donors = library.nearest_donors(fractions.mean(axis=0), N_DONORS)
+            found.append(
+                [library.borrowed_from(donors[i % len(donors)], own) for i, own in enumerate(fractions)]
+            )
+        return found
+
+    @cached_property
+    def _controlled(self) -> PolicyOutcome | None:
+        """What the controller does, if that is measured."""
+        return None if self._own is None else _controlled(self._own, self.design)
+
+    def _widened(self, draws: Sequence[FloatArray]) -> list[FloatArray]:
+        return [self.worlds.corrected_draws("accuracy", one) for one in draws]
+
+    def _fractions(self) -> list[Estimate]:
+        """Fractions right at the exits in use and at the end."""
+        design, matrix = self.design, None if self.record is None else self.record.calibration
+        # Of a backbone whose first exits were not measured, the fractions of the others are known.
+        n_unknown = 0 if matrix is None else len(design.mask) + 1 - matrix.n_exits
+        columns = [int(column) for column in np.flatnonzero(design.mask)] + [len(design.mask)]
+        found = []
+        for column in columns:
+            last = column == columns[-1]
+            name = "final classifier" if last else f"exit after block {design.exits.first_exit + column}"
+            measured = None
+            if matrix is not None and column >= n_unknown:
+                measured = _mean(matrix.correct[:, column - n_unknown], matrix.group)
+            drawn = self._widened([own[:, column] for own in self._drawn_fractions])
+            found.append(Estimate.of(name, "", drawn, measured))
+        return found
+
+    def _together(self, expected: Sequence[DesignDraws]) -> list[Estimate]:
+        """Accuracy of the exits together, by the controller and by the oracle."""
+        matrix = None if self.record is None else self.record.calibration
+        used = np.append(self.design.mask, True)
+        if matrix is not None and not self.design.mask.any():
+            final = _mean(matrix.correct[:, -1], matrix.group)
+            return [Estimate.looked_up(name, final) for name in ("controller", "oracle")]
+        if matrix is not None and self._own is not None and self._controlled is not None:
+            oracle = _mean(self._own.correct[used].any(axis=0), matrix.group)
+            controller = self._controlled.accuracy_statistic(matrix.group)
+            return [Estimate.looked_up("controller", controller), Estimate.looked_up("oracle", oracle)]
+        oracles = [
+            np.array([float(one.correct[used].any(axis=0).mean()) for one in found])
+            for found in self._outcomes
+        ]
+        return [
+            Estimate.of("controller", "", [1.0 - drawn.error[:, 0] for drawn in expected]),
+            Estimate.of("oracle", "", self._widened(oracles)),
+        ]
+
+    def _shares(self) -> tuple[Estimate, ...]:
+        """Shares of samples by where they leave."""
+        design = self.design
+        used = np.append(design.mask, True)
+        names = [f"leave after block {position}" for position in design.exits.positions] + [
+            "leave at the end"
+        ]
+        if self._controlled is not None and self.record is not None and self.record.calibration is not None:
+            group, leaves_at = self.record.calibration.group, self._controlled.leaves_at
+            return tuple(
+                Estimate.looked_up(name, _mean(leaves_at == column, group))
+                for name, column in zip(names, np.flatnonzero(used), strict=True)
+            )
+        shares = [
+            np.array([_controlled(one, design).shares[used] for one in found]) for found in self._outcomes
+        ]
+        widened = self._widened(shares)
+        return tuple(Estimate.of(name, "", [own[:, i] for own in widened]) for i, name in enumerate(names))
+
+    @cached_property
+    def _measured(self) -> MeasuredStages | None:
+        return measured_stages(self.design, self.rows)
+
+    def _expected_costs(self, expected: Sequence[DesignDraws]) -> list[Estimate]:
+        """Latency and energy expected under the controller."""
+        from ..search.designs import policy_cost
+
+        cost, known = None, self._measured
+        if self._controlled is not None and known is not None and self.record is not None:
+            assert self.record.calibration is not None
+            mask, group = self.design.mask, self.record.calibration.group
+            cost = policy_cost(self._controlled, mask, mask, group, known.latency_ms, known.energy_mj)
+        found = []
+        for quantity, unit in (("latency", "ms"), ("energy", "mJ")):
+            draws = [getattr(drawn, f"{quantity}_{unit.lower()}")[:, 0] for drawn in expected]
+            if np.isnan(draws[0]).any():
+                continue
+            measured = None
+            if cost is not None and getattr(cost, f"{quantity}_{unit.lower()}") is not None:
+                value, error = getattr(cost, f"{quantity}_{unit.lower()}"), getattr(cost, f"{quantity}_se")
+                measured = Statistic(value, error, 1)
+            summed = known is not None and any(known.summed)
+            found.append(Estimate.of(f"{quantity}, expected", unit, draws, measured, measured_sum=summed))
+        return found
+
+    def _stage_costs(self) -> list[Estimate]:
+        """Latency and energy of the full pass, then of every stage."""
+        stages = self.worlds.predictors.workload(self.design.backbone).stages(self.design.exits.positions)
+        pairs = [draws.stage_costs(stages, [self.design.setting] * len(stages)) for draws in self.draws]
+        known, row = self._measured, full_pass(self.design, self.rows)
+        totals, parts = [], []
+        for i, (quantity, unit) in enumerate((("latency", "ms"), ("energy", "mJ"))):
+            drawn = [pair[i] for pair in pairs]
+            if np.isnan(drawn[0]).any():
+                continue
+            name = f"{quantity}_{unit.lower()}"
+            own: Sequence[Statistic] | None = None if known is None else getattr(known, name)
+            whole = None if row is None else getattr(row, name)
+            summed = whole is None
+            if whole is None and own is not None:
+                whole = total(own)
+            draws = [self.worlds.corrected_draws(name, one.sum(axis=1)) for one in drawn]
+            totals.append(Estimate.of(f"{quantity}, full pass", unit, draws, whole, measured_sum=summed))
+            for k, stage in enumerate(stages):
+                draws = [self.worlds.corrected_draws(name, one[:, k]) for one in drawn]
+                merged = known is not None and known.summed[k]
+                measured = None if own is None else own[k]
+                label = f"{quantity}, {_stage_name(stage, last=k == len(stages) - 1)}"
+                parts.append(Estimate.of(label, unit, draws, measured, measured_sum=merged))
+        return totals + parts
 
 
-def _fraction_draws(draws: PredictorDraws, backbone: Backbone) -> FloatArray:
-    """(s, P + 1) fractions right at the exits and at the end."""
-    exits, final = draws.exit_fractions([backbone])[0], draws.final_accuracy([backbone])
-    return np.concatenate([exits, final], axis=1)
-
-
-def _outcome_draws(worlds: Worlds, design: Design, fractions: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Accuracy (s,) of the oracle, and shares (s, k + 1) of samples by the k exits in use and the end.
-
-    Of a backbone whose outcomes are measured, every draw says the same.
-    """
+def _controlled(outcomes: Outcomes, design: Design) -> PolicyOutcome:
     from ..measurement.accuracy.policies import apply_controller
 
-    library, mask = worlds.library, design.mask
-    measured = library.measured(design.backbone.arch_id)
-    if measured is not None:
-        outcomes = [measured]
-    else:
-        from ..search.outcomes import N_DONORS
-
-        donors = library.nearest_donors(fractions.mean(axis=0), N_DONORS)
-        outcomes = [
-            library.borrowed_from(donors[i % len(donors)], drawn) for i, drawn in enumerate(fractions)
-        ]
-    used = np.append(mask, True)
-    oracle = [float(found.correct[used].any(axis=0).mean()) for found in outcomes]
-    shares = [apply_controller(found.correct.T, found.leaves.T, mask).shares[used] for found in outcomes]
-    repeat = len(fractions) // len(outcomes)
-    return np.repeat(oracle, repeat), np.repeat(np.array(shares), repeat, axis=0)
+    return apply_controller(outcomes.correct.T, outcomes.leaves.T, design.mask)
 
 
-def _stage_estimates(drawn: _Drawn, design: Design, rows: Sequence[CostRecord]) -> list[Estimate]:
-    """Latency and energy of the full pass, then of every stage."""
-    workload = drawn.worlds.predictors.workload(design.backbone)
-    stages = workload.stages(design.exits.positions)
-    pairs = [
-        draws.stage_costs(stages, [design.setting] * len(stages)) for draws in (drawn.clean, drawn.noisy)
-    ]
-    same = [
-        row for row in rows
-        if (row.backbone, row.heads, row.requested) == (design.backbone, design.exits.heads, design.setting)
-        and row.program == "stages"
-    ]  # fmt: skip
-    row = same[-1] if same else None
-    names = [f"{stage.kind} to block {stage.position}" for stage in stages]
-    names = [name.replace("head to", "head after") for name in names]
-    names[-1] = "last segment"
-    totals, parts = [], []
-    for i, (quantity, unit) in enumerate((("latency", "ms"), ("energy", "mJ"))):
-        clean, noisy = pairs[0][i], pairs[1][i]
-        if np.isnan(clean).any():
-            continue
-        total = None if row is None else (row.latency_ms, row.energy_mj)[i]
-        totals.append(
-            Estimate.of(f"{quantity}, full pass", unit, clean.sum(axis=1), noisy.sum(axis=1), _value(total))
-        )
-        for k, name in enumerate(names):
-            cost = row.stages[k] if row is not None and row.stages else None
-            measured = None if cost is None else (cost.latency_ms, cost.energy_mj)[i]
-            parts.append(Estimate.of(f"{quantity}, {name}", unit, clean[:, k], noisy[:, k], _value(measured)))
-    return totals + parts
+def _mean(values: Any, group: Any) -> Statistic:
+    from ..measurement.accuracy.policies.outcome import mean_statistic
+
+    return mean_statistic(values, group)
 
 
-def _value(statistic: Statistic | None) -> float | None:
-    return None if statistic is None else statistic.value
-
-
-def designs_by_name(study: Study, networks: str, exits: str, clocks: str) -> list[Design]:
-    """Designs as the command line names them.
-
-    Args:
-        networks: presets, ``smallest``, ``largest``, or arch_ids of presets and measured backbones, with
-            commas between.
-        exits, clocks: see :mod:`hadas.measurement.hardware.named`; one setting.
-
-    Raises:
-        ConfigError: an unknown name, or more settings than one.
-        SpaceError, OffTableFrequencyError: exits or clocks that there are not.
-    """
-    from ..measurement.hardware.named import named_exits, named_settings
-    from ..search.designs import Design
-
-    space, table = study.parts.space, study.parts.table
-    settings = named_settings(clocks, table)
-    if len(settings) != 1:
-        raise ConfigError(
-            f"--clocks {clocks}: name one setting; for several, write them in a file (--design)"
-        )
-    return [
-        Design(backbone, named_exits(exits, space, backbone), settings[0])
-        for backbone in _named(study, networks, space)
-    ]
-
-
-def _named(study: Study, networks: str, space: MBConvSpace) -> list[Backbone]:
-    from ..measurement.hardware.named import named_backbones
-
-    rows = study.findings.cost_records(study.findings.n_measured_rounds)
-    known = {backbone.arch_id: backbone for backbone in space.presets.values()}
-    known |= {row.backbone.arch_id: row.backbone for row in rows}
-    found: list[Backbone] = []
-    for word in networks.split(","):
-        name = word.strip()
-        own = known.get(name)
-        if own is None and name.startswith(f"{space.name}-"):
-            raise ConfigError(
-                f"--networks {name}: neither a preset nor a measured backbone has this arch_id, and a hash does not tell the genes; "
-                "write its genes in a file (--design)"
-            )
-        found += [own] if own is not None else [backbone for _, backbone in named_backbones(name, space)]
-    return list(dict.fromkeys(found))
+def _stage_name(stage: Stage, *, last: bool) -> str:
+    if last:
+        return "last segment"
+    return (
+        f"head after block {stage.position}" if stage.kind == "head" else f"segment to block {stage.position}"
+    )

@@ -6,7 +6,8 @@ the measured outcomes and to the correction of their intervals; it holds no stat
 The correction reaches everything that is believed about proposed designs: predicted intervals and the draws that
 suggestions are weighed with are shifted and widened, design by design.  In worlds of one draw, in which a whole
 search is made, what single stages cost is widened alike, and nothing is shifted: that all of it is too cheap by the
-same share of a standard deviation is known of proposed designs alone.
+same share of a standard deviation is known of proposed designs alone.  Designs that a user names were not picked for
+what was predicted of them: intervals of theirs are widened, and not shifted (:meth:`Worlds.unshifted`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ..search.world import DesignDraws, PredictedWorld
     from ..surrogates.conformal import Correction
     from ..surrogates.predictor_set import PredictorDraws, PredictorSet
+    from .findings import FloatArray
 
 
 @dataclass(frozen=True)
@@ -78,17 +80,28 @@ class Worlds:
         drawn = design_draws(designs, draws, self.parts.space, self.library, n_classes=n_classes)
         return self.corrected(drawn)
 
+    def unshifted(self) -> Self:
+        """The same, for designs that no search proposed."""
+        found = {quantity: replace(one, shift=0.0) for quantity, one in self.corrections.items()}
+        return replace(self, corrections=found)
+
     def corrected(self, drawn: DesignDraws) -> DesignDraws:
-        """Draws of designs corrected: costs on the log scale, accuracy as it is, as the corrections were learned."""
-        known = self.corrections
-        error, energy_mj, latency_ms = drawn.error, drawn.energy_mj, drawn.latency_ms
-        if "accuracy" in known:
-            error = np.clip(1.0 - known["accuracy"].draws(1.0 - error), 0.0, 1.0)
-        if "energy_mj" in known:
-            energy_mj = np.exp(known["energy_mj"].draws(np.log(energy_mj)))
-        if "latency_ms" in known:
-            latency_ms = np.exp(known["latency_ms"].draws(np.log(latency_ms)))
-        return replace(drawn, error=error, energy_mj=energy_mj, latency_ms=latency_ms)
+        """Draws of designs corrected."""
+        return replace(
+            drawn,
+            error=1.0 - self.corrected_draws("accuracy", 1.0 - drawn.error),
+            energy_mj=self.corrected_draws("energy_mj", drawn.energy_mj),
+            latency_ms=self.corrected_draws("latency_ms", drawn.latency_ms),
+        )
+
+    def corrected_draws(self, quantity: str, draws: FloatArray) -> FloatArray:
+        """Draws (s, ...) of one quantity corrected: costs as logs, fractions as they are, as it was learned."""
+        found = self.corrections.get(quantity)
+        if found is None:
+            return draws
+        if quantity == "accuracy":
+            return np.clip(found.draws(draws), 0.0, 1.0)
+        return np.exp(found.draws(np.log(draws)))
 
     def predictions(self, designs: Sequence[Design], *, n_draws: int, seed: int) -> list[dict[str, Any]]:
         """Predictive mean, deviation and central 90 % interval per design and quantity, as JSON.

@@ -24,7 +24,7 @@ def named_backbones(words: str, space: MBConvSpace) -> tuple[tuple[str, Backbone
     Raises:
         ConfigError: an unknown name, with the nearest known one.
     """
-    known = {**space.presets, "smallest": space.smallest, "largest": space.largest}
+    known = known_networks(space)
     found: dict[str, Backbone] = {}
     for word in _words(words, "--networks"):
         if word == "presets":
@@ -39,6 +39,11 @@ def named_backbones(words: str, space: MBConvSpace) -> tuple[tuple[str, Backbone
                 f"{sorted(known)}, or presets for all of those"
             )
     return tuple(found.items())
+
+
+def known_networks(space: MBConvSpace) -> dict[str, Backbone]:
+    """Every name that stands for one network of a space."""
+    return {**space.presets, "smallest": space.smallest, "largest": space.largest}
 
 
 def named_exits(words: str, space: MBConvSpace, backbone: Backbone) -> Exits:
@@ -74,22 +79,35 @@ def named_settings(words: str, table: ClockTable) -> tuple[Setting, ...]:
         ConfigError: not one of these, domains that are not the table's, or a frequency in another unit.
         OffTableFrequencyError: a frequency that the table does not list.
     """
+    return table.settings if words == "all" else (_setting(words, table, "max, min, all"),)
+
+
+def named_setting(words: str, table: ClockTable) -> Setting:
+    """One clock setting: ``max``, ``min``, or its frequencies in Hz.
+
+    Raises:
+        ConfigError, OffTableFrequencyError: see :func:`named_settings`.
+    """
+    if words == "all" and len(table.settings) > 1:
+        raise ConfigError("--clocks all: name one setting; for several, write them in a file (--design)")
+    return table.default if words == "all" else _setting(words, table, "max, min")
+
+
+def _setting(words: str, table: ClockTable, names_listed: str) -> Setting:
     if words == "max":
-        return (table.default,)
+        return table.default
     if words == "min":
-        return (table.settings[0],)
-    if words == "all":
-        return table.settings
+        return table.settings[0]
     pairs = re.findall(r"([a-z]\w*)=(\d+)", words)
     names = [domain.name for domain in table.domains]
     if sorted(name for name, _ in pairs) != sorted(names) or re.sub(r"[a-z]\w*=\d+|[\s,]", "", words):
         example = " ".join(f"{domain.name}={domain.frequencies_hz[-1]}" for domain in table.domains)
         wanted = f" or a frequency in Hz for every clock, e.g. '{example}'" if names else ""
-        raise ConfigError(f"--clocks {words!r}: must be max, min, all{wanted}")
+        raise ConfigError(f"--clocks {words!r}: must be {names_listed}{wanted}")
     for name, hz in pairs:
         if hint := unit_hint(int(hz)):
             raise ConfigError(f"--clocks: {name}={hz}: {hint}")
-    return (table.setting(**{name: int(hz) for name, hz in pairs}),)
+    return table.setting(**{name: int(hz) for name, hz in pairs})
 
 
 def named_requests(
