@@ -102,7 +102,8 @@ def fit_roofline(
     size = term_sizes(terms[trusted], value)
     floor, scaled = 1e-3 * float(value.min()), terms / size
     solution, _ = nnls(scaled[trusted] / value[:, None], np.ones(len(value)))
-    weight = _row_weights(scaled @ solution, log_value, floor, noise_variance)
+    missed = log_value - np.log(np.maximum(scaled @ solution, floor))
+    weight = row_weights(missed**2, noise_variance)
     members = [resource == r for r in _resources(resource)]
     fits = [
         (*_fit_overlap(scaled, log_value, weight, members, solution, overlap, floor), overlap)
@@ -120,13 +121,14 @@ def term_sizes(terms: FloatArray, value: FloatArray) -> FloatArray:
     return np.where(size > 0, size, 1.0)
 
 
-def _row_weights(
-    start: FloatArray, log_value: FloatArray, floor: float, noise_variance: FloatArray | None
-) -> FloatArray:
-    """Weights (n,) of rows: 1 / (misfit + known variance), 1 where all rows are known alike."""
+def row_weights(missed: FloatArray, noise_variance: FloatArray | None) -> FloatArray:
+    """Weights (n,) of rows: 1 / (misfit + known variance), 1 where all rows are known alike.
+
+    Args:
+        missed: (n,) squared errors of a fit; noise_variance: (n,) known variances.
+    """
     if noise_variance is None or np.ptp(noise_variance) == 0:
-        return np.ones(len(log_value))
-    missed = (log_value - np.log(np.maximum(start, floor))) ** 2
+        return np.ones(len(missed))
     # Of a normal, the median square is 0.455 of the variance; rows that are wild do not move it.
     misfit = max(float(np.median(missed)) / 0.455, 1e-6)
     weight = 1.0 / (misfit + noise_variance)

@@ -18,7 +18,7 @@ from ..errors import ModelError
 from .checks import checked_data, checked_rows
 from .models import Design, IntArray, KernelPart, Model, ModelState, make_model, model_from_state
 from .prediction import FloatArray, Paths, Prediction
-from .roofline import Roofline, fit_roofline
+from .roofline import Roofline, fit_roofline, row_weights
 from .threads import single_thread
 from .trend_doubt import CoefficientDoubt
 
@@ -101,14 +101,21 @@ class TrendedModel:
             seed=self.seed, quick=self.quick, design=self._residual_design(),
         )  # fmt: skip
         self._residual = inner.fit(self._residual_columns(x), residual, noise, groups=groups)
-        freedom = len(known) - int((self._roofline.coefficients > 0).sum())
-        self._widening = widening_of_few(len(known), freedom)
-        found = self._residual.predict(self._residual_columns(x[known]))
-        variance = self._widening**2 * (found.var_epistemic + found.var_noise) + noise[known]
-        variance += (MISFIT / (1 + max(freedom, 0)) ** 2) ** 2
-        with single_thread():
-            self._doubt = CoefficientDoubt.of(self._roofline, terms[known], y[known, 0], variance[:, 0])
+        self._doubt_trend(terms[known], y[known, 0], residual[known, 0], noise[known, 0])
         return self
+
+    def _doubt_trend(
+        self, terms: FloatArray, log_value: FloatArray, residual: FloatArray, noise: FloatArray
+    ) -> None:
+        """What the n rows, with terms (n, k) and all else (n,), leave open of the trend drawn through them."""
+        freedom = len(terms) - int((self.roofline.coefficients > 0).sum())
+        self._widening = widening_of_few(len(terms), freedom)
+        missed = float(np.average(residual**2, weights=row_weights(residual**2, noise)))
+        # What the model of the residual explains of it counts in full: no other rows bore witness to both.
+        least = MISFIT / (1 + max(freedom, 0)) ** 2
+        variance = self._widening**2 * missed + least**2 + noise - noise.min()
+        with single_thread():
+            self._doubt = CoefficientDoubt.of(self.roofline, terms, log_value, variance)
 
     def _others(self) -> IntArray:
         return np.setdiff1d(np.arange(self._n_features), np.array(self.design.terms, dtype=np.int64))

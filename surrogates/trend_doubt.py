@@ -39,7 +39,7 @@ class CoefficientDoubt:
 
         Args:
             log_value: (n,) what was measured there.
-            variance: (n,) of each of them around the trend and what has been learned of its residual.
+            variance: (n,) of each of them around the trend.
         """
         unit = PRIOR_SHARE / term_sizes(terms, np.exp(log_value))
         slopes = _slopes(roofline, terms, unit)

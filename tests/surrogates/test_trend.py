@@ -110,6 +110,19 @@ def test_no_surer_than_so_few_rows_allow(kind, n):
     assert (np.abs(z) < 1.645).mean() > 0.7
 
 
+@pytest.mark.parametrize("kind", ["trend+gp", "trend+xgb"])
+def test_a_dozen_rows_around_four_coefficients_cover_what_they_claim(kind):
+    """What the residual's model explains was bent by the trend first: 90 % intervals of new rows hold."""
+    covered = []
+    for seed in range(4):
+        x, y, _ = roofline(12, seed)
+        rows, truth, _ = roofline(100, seed + 50)
+        model = make_model(kind, "y", "log ms", seed=0, quick=True, design=Design(terms=TERMS))
+        found = model.fit(x, y + 0.01 * np.random.default_rng(seed).standard_normal((12, 1))).predict(rows)
+        covered.append(np.abs(found.mean - truth) < 1.645 * found.sd_total)
+    assert 0.8 < np.mean(covered) < 0.995
+
+
 def test_draws_of_few_rows_scatter_as_predicted():
     """With three rows most doubt is of the coefficients: draws share it, and it fades with more rows."""
     rows, _, _ = roofline(40, seed=9)
