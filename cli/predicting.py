@@ -112,7 +112,8 @@ def _print(study: Study, prediction: DesignPrediction, *, stages: bool) -> None:
         table.add_column(column, no_wrap=column != COLUMNS[0], justify="left")
     groups = (*prediction.accuracy, *prediction.shares, *prediction.costs)
     for estimate in groups if stages else prediction.summary:
-        table.add_row(*map(escape, _cells(estimate)))
+        label = "accuracy, " if estimate in prediction.accuracy else ""
+        table.add_row(*map(escape, _cells(estimate, label)))
     console.print(table)
     for sentence in prediction.distance:
         console.print(escape(f"- {sentence}"), soft_wrap=True, highlight=False)
@@ -122,7 +123,7 @@ def _print(study: Study, prediction: DesignPrediction, *, stages: bool) -> None:
         )
 
 
-def _cells(estimate: Estimate) -> list[str]:
+def _cells(estimate: Estimate, label: str) -> list[str]:
     """A row of the table; fractions in per cent."""
     factor = 1.0 if estimate.unit else 100.0
 
@@ -137,8 +138,9 @@ def _cells(estimate: Estimate) -> list[str]:
     measured = ""
     if estimate.measured is not None:
         mark = "= " if estimate.measured_sum else ""
-        measured = f"{mark}{shown(estimate.measured)} ± {deviation(estimate.measured_se)}"
+        error = "" if estimate.measured_se is None else f" ± {deviation(estimate.measured_se)}"
+        measured = f"{mark}{shown(estimate.measured)}{error}"
     return [
-        f"{estimate.quantity}, {estimate.unit or '%'}", median, interval,
+        f"{label}{estimate.quantity}, {estimate.unit or '%'}", median, interval,
         deviation(estimate.sd_epistemic), deviation(estimate.sd_noise), measured,
     ]  # fmt: skip

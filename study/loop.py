@@ -296,9 +296,10 @@ class Study:
         n_known = len(self.findings.accuracy_records(seeds)) if seeds else 0
         if n_known == 0:
             return "nothing is measured yet"
+        n_rows = len(self.findings.cost_rows(0))
         return (
-            f"accuracies of {n_known} of the {len(seeds)} backbones that a study begins with are measured, but not "
-            "all accuracies and costs, which predictors need together"
+            f"accuracies of {n_known} of {len(seeds)} backbones and {n_rows} costs are measured, and predictors "
+            "need the whole first round"
         )
 
     def fit(self, progress: ProgressCallback = _silent) -> PredictorSet:

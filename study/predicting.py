@@ -47,7 +47,8 @@ class Estimate:
         intervals: central intervals (low, high) of one new measurement, by level.
         sd_epistemic: standard deviation that more measurements would shrink.
         sd_noise: standard deviation of one measurement.
-        measured, measured_se: what was measured of the same and its standard error, ``None`` if nothing was.
+        measured, measured_se: what was measured of the same and its standard error, ``None`` if nothing was
+            (the error also where a single image or run does not tell one).
         measured_sum: whether that is a sum over parts that were measured one by one.
     """
 
@@ -86,7 +87,10 @@ class Estimate:
 
 
 def _value_and_error(measured: Statistic | None) -> tuple[float | None, float | None]:
-    return (None, None) if measured is None else (measured.value, measured.standard_error)
+    if measured is None:
+        return None, None
+    # A single image, or a single run, has no error that could be estimated.
+    return measured.value, None if np.isnan(measured.standard_error) else measured.standard_error
 
 
 @dataclass(frozen=True)

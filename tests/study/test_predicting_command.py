@@ -146,6 +146,20 @@ def test_all_intervals_are_widened_alike_and_none_is_shifted(study_file):
         assert abs(scale(wide.median) - scale(narrow.median)) < 0.35 * widths[0], quantity
 
 
+def test_predictions_of_designs_asked_for_are_widened_and_not_shifted(study_file, tmp_path, monkeypatch):
+    shutil.copytree(study_file.parent, tmp_path / "copy")
+    study = Study.open(tmp_path / "copy" / "study.yaml")
+    plain = study.worlds()
+    monkeypatch.setattr(
+        study, "worlds", lambda *_: replace(plain, corrections={"latency_ms": Correction(2.0, 0.7)})
+    )
+    space, backbone = study.parts.space, study.parts.space.presets["m2"]
+    exits = Exits.at([5], first_exit=space.first_exit, n_blocks=backbone.n_blocks)
+    study.plan([Design(backbone, exits, study.parts.table.default)])
+    used = study.findings.corrections("plan:1")["latency_ms"]
+    assert (used.factor, used.shift) == (2.0, 0.0)
+
+
 def test_what_is_known_of_a_partly_measured_backbone_is_kept(study_file, monkeypatch):
     """Its final classifier was found to be always right: so is the oracle, in every draw."""
     study = Study.open(study_file)
@@ -276,10 +290,10 @@ def test_nothing_measured_names_the_remedy(tmp_path):
     assert "nothing is measured yet; run: hadas measure" in " ".join(done.stderr.split())
 
 
-def test_accuracies_alone_are_not_called_nothing(study_file, tmp_path, monkeypatch):
+def test_a_round_that_is_not_whole_is_not_called_nothing(study_file, monkeypatch):
     study = Study.open(study_file)
     monkeypatch.setattr(type(study.findings), "n_measured_rounds", 0)
-    with pytest.raises(StudyError, match=r"accuracies of 4 of the 4 backbones .* run: hadas measure"):
+    with pytest.raises(StudyError, match=r"of 4 of 4 backbones and 8 costs .* run: hadas measure"):
         study.latest_round()
 
 
