@@ -61,6 +61,10 @@ class CostRows:
         """(n,) parts of each value."""
         return np.asarray(np.bincount(self.row, minlength=len(self.log_latency)), dtype=np.int64)
 
+    def n_records(self, among: NDArray[np.bool_]) -> int:
+        """How many networks under how many clocks some of the values (n,) are of."""
+        return len(np.unique(np.column_stack([self.groups, self.clocks_ghz])[among], axis=0))
+
 
 @dataclass(frozen=True)
 class _Value:

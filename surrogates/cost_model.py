@@ -24,8 +24,8 @@ from .features import (
 )
 from .fitting import FittedQuantity, Fitter
 from .models import Design, IntArray, KernelPart, Model
-from .physics import LatencyBaseline, Physics, PowerBaseline, baseline_terms, power_terms
-from .prediction import FloatArray
+from .physics import BaselineDoubt, LatencyBaseline, Physics, PowerBaseline, baseline_terms, power_terms
+from .prediction import FloatArray, Paths
 from .random_features import row_noise
 from .selection import TrainingRows
 from .sums import SumRows, sums_of
@@ -85,11 +85,19 @@ def _fit_quantity(
 
 
 class Rows(NamedTuple):
-    """Rows as the models see them: features (u, d), and what physics says of latency, log ms, and power, log W (u,)."""
+    """Rows as the models see them.
+
+    Attributes:
+        x: (u, d) features.
+        log_latency, log_power: (u,) what physics says, log ms and log W.
+        terms, power_terms: (u, 7) and (u, 12) from what.
+    """
 
     x: FloatArray
     log_latency: FloatArray
     log_power: FloatArray
+    terms: FloatArray
+    power_terms: FloatArray
 
 
 class CostModel:
@@ -122,7 +130,9 @@ class CostModel:
         """Fit baseline, latency and power models to training rows."""
         parts = _Parts.of(rows, ClockRoles.of(table))
         timed = np.isfinite(rows.log_latency)
-        baseline = LatencyBaseline.fit(sums_of(parts.terms, parts.starts)[timed], rows.log_latency[timed])
+        told = sums_of(parts.terms, parts.starts)[timed], rows.log_latency[timed], rows.latency_noise[timed]
+        baseline = LatencyBaseline.fit(*told)
+        doubt = BaselineDoubt.of(baseline, *told, n_records=rows.n_records(timed))
         x = parts.features(baseline)
         log_baseline = np.log(baseline(parts.terms))
         latency = _fit_quantity(
@@ -131,14 +141,21 @@ class CostModel:
         )  # fmt: skip
         counted = np.isfinite(rows.log_power)
         if not counted.any():
-            return cls(table, Physics(baseline, None), latency.model, None), (latency,)
+            return cls(table, Physics(baseline, doubt), latency.model, None), (latency,)
         # The power of a sum is the mean of its parts', weighted by their shares in its time.
         log_ms = log_baseline + latency.model.mean(x)[:, 0]
         time = np.exp(log_ms - np.maximum.reduceat(log_ms, parts.starts)[rows.row])
         share = time / np.add.reduceat(time, parts.starts)[rows.row]
         terms = power_terms(baseline.shares(parts.terms), parts.clocks_ghz, parts.roles)
         mean_terms = sums_of(share[:, None] * terms, parts.starts)
-        power_baseline = PowerBaseline.fit(mean_terms[counted], rows.log_power[counted])
+        told = mean_terms[counted], rows.log_power[counted], rows.power_noise[counted]
+        power_baseline = PowerBaseline.fit(*told)
+        physics = Physics(
+            baseline,
+            doubt,
+            power_baseline,
+            BaselineDoubt.of(power_baseline, *told, n_records=rows.n_records(counted)),
+        )
         offset = np.log(share) + np.log(power_baseline(terms))
         # Clocks and what bounds a stage set most of its power: a function of its own beside the rest.
         n_clocks = 2 * len(parts.roles.domains)
@@ -148,7 +165,7 @@ class CostModel:
             fitter, "log_power", "log W", rows, counted, rows.log_power, rows.power_noise, x, offset,
             design, seed + 1,
         )  # fmt: skip
-        return cls(table, Physics(baseline, power_baseline), latency.model, power.model), (latency, power)
+        return cls(table, physics, latency.model, power.model), (latency, power)
 
     def register(self, stages: Sequence[Stage]) -> IntArray:
         """Row (r,) of each stage in the cache; equal stages share one."""
@@ -195,10 +212,10 @@ class CostModel:
         terms = baseline_terms(work, clocks_ghz, self.roles)
         shares = self.physics.latency.shares(terms)
         x = cost_features(self._features[stage], work, clocks_ghz, self.roles, shares)
-        log_power = np.full(len(x), np.nan)
+        log_power, of_power = np.full(len(x), np.nan), power_terms(shares, clocks_ghz, self.roles)
         if self.physics.power is not None:
-            log_power = np.log(self.physics.power(power_terms(shares, clocks_ghz, self.roles)))
-        return Rows(x, np.log(self.physics.latency(terms)), log_power)
+            log_power = np.log(self.physics.power(of_power))
+        return Rows(x, np.log(self.physics.latency(terms)), log_power, terms, of_power)
 
     def _medians(self, rows: Rows) -> tuple[FloatArray, FloatArray]:
         latency_ms = np.exp(rows.log_latency + self.latency.mean(rows.x)[:, 0])
@@ -260,12 +277,18 @@ class CostDraws:
         model = self._model
         parts, starts, owner = finest(stages)
         rows, pair = model.paired_rows(parts, [settings[i] for i in owner])
-        part_ms = np.exp(rows.log_latency + self._latency(rows.x)[:, :, 0])
+        physics = model.physics
+        log_ms = self._draw(
+            self._latency, model.latency, rows.x, physics.latency_doubt, rows.terms, self._seed
+        )
+        part_ms = np.exp(rows.log_latency + log_ms)
         latency_ms = sums_of(part_ms[:, pair].T, starts).T
         energy_mj = np.full_like(latency_ms, np.nan)
-        if self._power is not None:
-            power_w = np.exp(rows.log_power + self._power(rows.x)[:, :, 0])
-            energy_mj = sums_of((part_ms * power_w)[:, pair].T, starts).T
+        if self._power is not None and model.power is not None and physics.power_doubt is not None:
+            log_w = self._draw(
+                self._power, model.power, rows.x, physics.power_doubt, rows.power_terms, self._seed + 1
+            )
+            energy_mj = sums_of((part_ms * np.exp(rows.log_power + log_w))[:, pair].T, starts).T
         if not self._noise:
             return latency_ms, energy_mj
         # A stage is measured as one program, whatever it is the sum of: its noise is one.
@@ -276,6 +299,16 @@ class CostDraws:
             factor *= np.exp(noise_of(model.power, rows.x, self.n_draws, self._seed + 1))
             energy_mj *= factor[:, pair]
         return latency_ms, energy_mj
+
+    def _draw(
+        self, paths: Paths, model: Model, x: FloatArray, doubt: BaselineDoubt, terms: FloatArray, seed: int
+    ) -> FloatArray:
+        """(s, u) what lies between the baseline and draws: of its coefficients, and of what it misses."""
+        draw = paths(x)[:, :, 0]
+        if doubt.widening > 1.0:
+            mean = model.mean(x)[:, 0]
+            draw = mean + doubt.widening * (draw - mean)
+        return np.asarray(draw + doubt.moved(terms, self.n_draws, seed))
 
 
 def noise_of(model: Model, x: FloatArray, n_draws: int, seed: int) -> FloatArray:

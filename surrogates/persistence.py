@@ -24,14 +24,23 @@ from .model_files import (
     write_folder,
 )
 from .models import model_from_state
-from .physics import N_POWER_TERMS, N_TERMS, LatencyBaseline, Physics, PowerBaseline
+from .physics import (
+    N_POWER_TERMS,
+    N_TERMS,
+    BaselineDoubt,
+    LatencyBaseline,
+    Physics,
+    PowerBaseline,
+    as_roofline,
+)
 from .selection import CandidateScore, ModelSummary
+from .trend_doubt import CoefficientDoubt
 
 if TYPE_CHECKING:
     from .prediction import FloatArray
     from .predictor_set import PredictorSet, Provenance
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 RELEASE = f"{FORMAT_VERSION}.{FEATURE_VERSION}"
 """Sets of another release cannot be read."""
 
@@ -64,6 +73,8 @@ def save_predictors(predictors: PredictorSet, directory: Path) -> None:
             "power": None if physics.power is None else _numbers(
                 physics.power.coefficients, physics.power.floor_w
             ),
+            "latency_doubt": _doubt_document(physics.latency_doubt),
+            "power_doubt": None if physics.power_doubt is None else _doubt_document(physics.power_doubt),
         },
         "models": {
             name: {"digest": quantity.digest, "summary": without_infinities(asdict(quantity.summary))}
@@ -155,10 +166,26 @@ def _numbers(coefficients: FloatArray, floor: float) -> list[float]:
 
 
 def _physics(document: Mapping[str, Any], *, has_power: bool) -> Physics:
-    power = None
-    if has_power:
-        power = PowerBaseline(*_coefficients(document["power"], N_POWER_TERMS))
-    return Physics(LatencyBaseline(*_coefficients(document["latency"], N_TERMS)), power)
+    latency = LatencyBaseline(*_coefficients(document["latency"], N_TERMS))
+    latency_doubt = _doubt(document["latency_doubt"], latency)
+    if not has_power:
+        return Physics(latency, latency_doubt)
+    power = PowerBaseline(*_coefficients(document["power"], N_POWER_TERMS))
+    return Physics(latency, latency_doubt, power, _doubt(document["power_doubt"], power))
+
+
+def _doubt_document(doubt: BaselineDoubt) -> dict[str, Any]:
+    of = doubt.coefficients
+    return {"unit": of.unit.tolist(), "root": of.root.tolist(), "widening": doubt.widening}
+
+
+def _doubt(document: Mapping[str, Any], baseline: LatencyBaseline | PowerBaseline) -> BaselineDoubt:
+    unit, root = (np.array(document[name], dtype=np.float64) for name in ("unit", "root"))
+    n, widening = len(baseline.coefficients), float(document["widening"])
+    numbers = (unit, root, np.array(widening))
+    if unit.shape != (n,) or root.shape != (n, n) or not all(np.isfinite(one).all() for one in numbers):
+        raise ValueError(f"'physics' must give the doubt about {n} coefficients in finite numbers")
+    return BaselineDoubt(as_roofline(baseline), CoefficientDoubt(unit, root), widening)
 
 
 def _coefficients(numbers: Any, n: int) -> tuple[FloatArray, float]:

@@ -6,16 +6,23 @@ attributed to its parts before a model sees them, and because the shares of late
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .features import ClockRoles, StageWork
 from .prediction import FloatArray
-from .trend import fit_trend
+from .roofline import Roofline, fit_roofline
+from .threads import single_thread
+from .trend import MISFIT, widening_of_few
+from .trend_doubt import CoefficientDoubt
 
 N_TERMS = 7
 N_POWER_TERMS = 12
+
+MOST_DOUBT = float(np.log(5.0))
+"""The furthest that doubt about coefficients moves a logarithm: third powers of clocks far from the rows would
+move it by orders of magnitude, where no chip lies."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +38,11 @@ class LatencyBaseline:
     floor_ms: float
 
     @classmethod
-    def fit(cls, terms: FloatArray, log_latency: FloatArray) -> LatencyBaseline:
-        """Fit to n values: terms (n, 7), summed over the parts of each value, and log ms (n,)."""
-        return cls(*fit_trend(terms, log_latency))
+    def fit(
+        cls, terms: FloatArray, log_latency: FloatArray, noise_variance: FloatArray | None = None
+    ) -> LatencyBaseline:
+        """Fit to n values: terms (n, 7), summed over the parts of each value, log ms (n,), and its known variance."""
+        return cls(*_fit_sum(terms, log_latency, noise_variance))
 
     def __call__(self, terms: FloatArray) -> FloatArray:
         """Latency (n,), ms, of terms (n, 7)."""
@@ -82,21 +91,88 @@ class PowerBaseline:
     floor_w: float
 
     @classmethod
-    def fit(cls, terms: FloatArray, log_power: FloatArray) -> PowerBaseline:
-        """Fit to n values: terms (n, 12), averaged over the time of each value's parts, and log W (n,)."""
-        return cls(*fit_trend(terms, log_power))
+    def fit(
+        cls, terms: FloatArray, log_power: FloatArray, noise_variance: FloatArray | None = None
+    ) -> PowerBaseline:
+        """Fit to n values: terms (n, 12), averaged over the time of each value's parts, log W (n,), and its known variance."""
+        return cls(*_fit_sum(terms, log_power, noise_variance))
 
     def __call__(self, terms: FloatArray) -> FloatArray:
         """Power (n,), W, of terms (n, 12)."""
         return np.asarray(np.maximum(terms @ self.coefficients, self.floor_w))
 
 
+def _fit_sum(
+    terms: FloatArray, log_value: FloatArray, noise_variance: FloatArray | None
+) -> tuple[FloatArray, float]:
+    roofline = fit_roofline(terms, log_value, noise_variance=noise_variance)
+    return roofline.coefficients, roofline.floor
+
+
+@dataclass(frozen=True)
+class BaselineDoubt:
+    """How unsure a baseline is, and models of what it misses.
+
+    The baseline is fitted to the same values that its residuals come from, so with few of them these are small
+    whatever it is worth elsewhere.
+
+    Attributes:
+        roofline: the baseline.
+        coefficients: the doubt about its coefficients.
+        widening: factor on deviations of draws of the residual from their mean: what the fit took of its scale.
+    """
+
+    roofline: Roofline
+    coefficients: CoefficientDoubt
+    widening: float
+
+    @classmethod
+    def of(
+        cls, baseline: LatencyBaseline | PowerBaseline, terms: FloatArray, log_value: FloatArray,
+        noise_variance: FloatArray, n_records: int,
+    ) -> BaselineDoubt:  # fmt: skip
+        """From the n values that it was fitted to: terms (n, k), logs (n,) and their known variances.
+
+        Args:
+            n_records: how many networks under how many clocks they are of; what a baseline cannot say of one
+                is missed alike in all stages of it.
+        """
+        roofline = as_roofline(baseline)
+        with single_thread():
+            missed = log_value - roofline.log_value(terms)
+            freedom = len(missed) - int((roofline.coefficients > 0).sum())
+            widening = widening_of_few(len(missed), freedom)
+            squares = (widening * missed) ** 2
+            weight = 1.0 / (noise_variance + np.median(squares) + 1e-12)
+            misfit = max(0.0, float(np.average(squares - noise_variance, weights=weight)))
+            misfit += (MISFIT / n_records) ** 2
+            doubt = CoefficientDoubt.of(roofline, terms, log_value, misfit + noise_variance)
+        # Student's t of the records: under one setting nothing tells apart what clocks govern.
+        of_records = widening_of_few(n_records, n_records)
+        return cls(roofline, replace(doubt, root=of_records * doubt.root), widening)
+
+    def moved(self, terms: FloatArray, n_draws: int, seed: int) -> FloatArray:
+        """(s, n) by how much joint draws of the coefficients move the logarithm at terms (n, k)."""
+        with single_thread():
+            drawn = self.coefficients.draws(n_draws, seed)
+            moved = self.coefficients.moved(self.roofline, terms, drawn)
+        return np.asarray(MOST_DOUBT * np.tanh(moved / MOST_DOUBT))
+
+
+def as_roofline(baseline: LatencyBaseline | PowerBaseline) -> Roofline:
+    """A baseline as what it is: a roofline whose terms all add up."""
+    floor = baseline.floor_ms if isinstance(baseline, LatencyBaseline) else baseline.floor_w
+    return Roofline(baseline.coefficients, np.zeros(len(baseline.coefficients), dtype=np.int64), 1.0, floor)
+
+
 @dataclass(frozen=True)
 class Physics:
-    """Both baselines; ``power`` is ``None`` without an energy counter."""
+    """Both baselines, and the doubt about them; what is of power is ``None`` without an energy counter."""
 
     latency: LatencyBaseline
-    power: PowerBaseline | None
+    latency_doubt: BaselineDoubt
+    power: PowerBaseline | None = None
+    power_doubt: BaselineDoubt | None = None
 
 
 def power_terms(shares: FloatArray, clocks_ghz: FloatArray, roles: ClockRoles) -> FloatArray:

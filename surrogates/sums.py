@@ -20,7 +20,7 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.sparse import csr_array
 
 from ..errors import ModelError
-from .checks import Scaling, checked_rows
+from .checks import FEW_ROWS_SCALE, Scaling, checked_rows
 from .gp_fit import MIN_NOISE, fit_hyper_parameters
 from .kernels import HyperParameters, PriorDraws, covariance, prior_variance
 from .models import Design, IntArray, KernelKind, KernelPart, ModelState
@@ -354,7 +354,7 @@ def _fit_hyper(
     target = f + misfit[rows.row]
     scale = float(target.std())
     # One value, or several that agree, say nothing of the scale; a log's natural one is 1.
-    scale = scale if scale > 1e-9 else 1.0 / len(rows.y)
+    scale = float(np.hypot(scale, FEW_ROWS_SCALE / len(rows.y) ** 2)) if scale > 1e-9 else 1.0 / len(rows.y)
     others = (1.0 - share) ** 2 * float(target.var())
     noise = (rows.noise_variance[rows.row] + others) / scale**2
     if len(distinct) < 3:

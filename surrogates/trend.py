@@ -266,9 +266,3 @@ def _integers(value: object, what: str) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
         raise TypeError(f"'{what}' must be a list of integers")
     return tuple(value)
-
-
-def fit_trend(terms: FloatArray, log_value: FloatArray) -> tuple[FloatArray, float]:
-    """Coefficients (k,) and floor of a roofline whose terms (n, k) all add up to exp(``log_value``) (n,)."""
-    roofline = fit_roofline(terms, log_value)
-    return roofline.coefficients, roofline.floor
