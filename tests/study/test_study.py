@@ -102,12 +102,17 @@ def test_held_out_backbones_are_predicted_by_predictors_that_never_saw_them(meas
     assert {check.arch_id for check in held} == {point.design.backbone.arch_id for point in points}
     assert {check.round for check in held} == {0}
     assert worlds.corrections == corrections
-    assert corrections["latency_ms"].n_random == len(points)
+    # Designs of one backbone are evidence once, and so is its accuracy at several clocks.
+    backbones = {point.design.backbone for point in points}
+    assert {corrections[q].n_random for q in ("accuracy", "latency_ms")} == {len(backbones)}
     predicted = worlds.predictions([points[0].design], n_draws=64, seed=1)
     assert [entry["quantity"] for entry in predicted] == ["energy_mj", "latency_ms"]
     assert ["latency" in name for name, _ in correction_rows(study)] == [False, False, True]
-    shown = {(row.quantity, row.where): row.summary.n for row in calibration_rows(study)}
-    assert shown == {(q, "seeds, held out"): len(points) for q in ("accuracy", "energy_mj", "latency_ms")}
+    shown = {(row.quantity, row.where): row.summary for row in calibration_rows(study)}
+    assert set(shown) == {(q, "seeds, held out") for q in ("accuracy", "energy_mj", "latency_ms")}
+    assert {summary.n_groups for summary in shown.values()} == {len(backbones)}
+    accuracies = {(p.design.backbone, p.outcome.controller.accuracy) for p in points}
+    assert [summary.n for summary in shown.values()] == [len(accuracies), len(points), len(points)]
     # Nothing is worked out twice.
     monkeypatch.setattr(calibrating, "held_out_checks", None)
     assert Study.open(study.path).worlds().corrections == corrections
