@@ -39,11 +39,10 @@ from .stacking import (
 
 VIEWS: Mapping[str, View] = {
     "all on a roofline": View("trend+gp", (), shape=True),
-    "totals on a roofline": View("trend+gp", (), shape=False),
     "shape on a roofline": View("trend+gp", ("macs", "n_layers", "input_px"), shape=True),
 }
-"""The members that see networks by their totals.  The first is the best where networks of like kind were measured,
-the last where none was; the weights say which."""
+"""The members that see networks by their totals.  The first is the better where networks of like kind were measured,
+the second where none was; the weights say which."""
 
 MIN_NETWORKS = 3
 """With fewer networks than this none is held out of the others."""

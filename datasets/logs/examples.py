@@ -29,7 +29,7 @@ clocks:                                                               # units: H
 EXAMPLE_OF_OTHERS = """\
 truth: device
 target: {board: jetson-tx2, processor: pascal-gpu, release: unknown, runtime: tensorrt, dtype: fp16}
-network:                           # any other: kept apart, for other tools
+network:                           # any other: kept apart, for `hadas logs fit`
   name: {column: model}
   features: {flops: {column: flops}}
 latency: {column: latency_ms, unit: ms}

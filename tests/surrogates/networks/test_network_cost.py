@@ -119,7 +119,7 @@ def test_a_clock_that_never_changed_must_not_change(rows):
 
 
 def test_clocks_that_changed_are_learned_by_the_resource_they_drive(made_up_rows, speeds):
-    one = {"roofline": VIEWS["totals on a roofline"]}
+    one = {"roofline": VIEWS["all on a roofline"]}
     at_1_ghz = made_up_rows(n_networks=12, noise=0.0)
     n = len(at_1_ghz)
     twice = at_1_ghz.take(np.tile(np.arange(n), 2))
