@@ -116,9 +116,8 @@ class NetworkCostModel:
             # Held-out rows of the same networks say nothing of others.
             known, unseen = unseen, max(unseen, _widening_of_others(data, looked_at, rows.groups, seed))
         else:
-            # Members are fitted to all rows, so what fits them to these rows is not seen in their own variances.
-            freedom = max(len(data.y) - data.x.shape[1], 1)
-            known = min(float(f"{np.sqrt(len(data.y) / freedom):.4g}"), looked_at.hold_out.widest)
+            # How wide intervals have to be for networks that were measured at other sizes, single rows held out say.
+            _, known = compare(data, looked_at.names, np.arange(len(rows)), looked_at.hold_out, seed)
         networks = sorted(set(map(str, rows.networks)))
         return cls(
             quantity, unit, looked_at, Stack.fit(data, weights), networks, (known, unseen),
