@@ -80,14 +80,14 @@ def _check_images(name: str, folder: Path) -> None:
         raise ConfigError(f"--data-path {folder}: no such folder; name the one that holds {name}")
 
 
-_DEMO_TAKES = {"demo": "about 5 minutes on 2 cores", "smoke": "less than a minute on 2 cores"}
+_DEMO_TAKES = {"demo": "about 8 minutes on 2 cores", "smoke": "less than a minute on 2 cores"}
 
 
 def demo(
     directory: Annotated[Path, typer.Option(help="Where the study, its store and its report go.")] = Path(
         "runs/demo"
     ),
-    preset: Annotated[str, typer.Option(help="demo: about 5 minutes on 2 cores; smoke: seconds.")] = "demo",
+    preset: Annotated[str, typer.Option(help="demo: about 8 minutes on 2 cores; smoke: seconds.")] = "demo",
 ) -> None:
     """Run the whole loop on the bundled digits images and a simulated Jetson TX2 GPU."""
     from ..study.config import PRESETS, load_config, validate_config

@@ -74,7 +74,7 @@ def test_demo_says_when_another_study_continues(hadas, tmp_path, existing, asked
     assert "minute" not in said
     code, said, _ = hadas("demo", "--directory", tmp_path, "--preset", existing)
     assert "continues," not in said
-    assert ("5 minutes" in said) == (existing == "demo")
+    assert ("8 minutes" in said) == (existing == "demo")
 
 
 def test_only_status_works_beside_another_process(hadas, tmp_path):
