@@ -129,12 +129,15 @@ ENDING = """
 import multiprocessing, os, signal, sys, time
 from hadas.cli.commands import app, main
 
+def held():
+    print("held", flush=True)  # the child says it: a signal that comes while a process is being forked is lost
+    time.sleep(60)
+
 @app.command()
 def hold():
-    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child = multiprocessing.get_context("fork").Process(target=held)
     child.start()
     try:
-        print("held", flush=True)
         time.sleep(60)
     finally:
         os.kill(os.getpid(), signal.SIGTERM)  # an impatient second one
