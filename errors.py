@@ -68,6 +68,18 @@ class StudyError(HadasError):
     """A study asked for something that its state or its configuration forbids."""
 
 
+class InfeasibleError(StudyError):
+    """Constraints that nothing in the search space meets.
+
+    Attributes:
+        constraints: in words, those that no design meets, or all of them if each is met by some design alone.
+    """
+
+    def __init__(self, message: str, constraints: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.constraints = constraints
+
+
 class ModelError(HadasError):
     """A predictor asked about what it was not made for, or a model file that is not one."""
 
