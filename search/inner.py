@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-from .objectives import Objective, all_masks, evaluate
+from .constraints import NO_CONSTRAINTS, Constraints
+from .objectives import Expected, Objective, all_masks, evaluate
 from .ranking import best_first, front_indices
 from .tables import FloatArray, Tables
 
@@ -41,24 +42,42 @@ class InnerFront:
         settings: (q,) index into the clock table.
         objectives: (q, m), minimised, ascending in the first.
         n_evaluated: candidates looked at.
+        violation: (q,) of the constraints; all 0 if anything that meets them was found, else the least found.
     """
 
     masks: BoolArray
     settings: IntArray
     objectives: FloatArray
     n_evaluated: int
+    violation: FloatArray
 
 
 class InnerEngine(Protocol):
     """Finds the front of every backbone in the tables."""
 
-    def run(self, tables: Tables, objective: Objective, seed: int) -> tuple[InnerFront, ...]: ...
+    def run(
+        self, tables: Tables, objective: Objective, seed: int, constraints: Constraints = NO_CONSTRAINTS
+    ) -> tuple[InnerFront, ...]: ...
 
 
-def _front(masks: BoolArray, settings: IntArray, points: FloatArray, n_evaluated: int) -> InnerFront:
-    rows = front_indices(points)
+def violations(
+    constraints: Constraints, tables: Tables, backbone: IntArray, masks: BoolArray, settings: IntArray
+) -> FloatArray:
+    """(q,) how far candidates miss the constraints, as expected under the controller; see ``evaluate``."""
+    if not constraints.any:
+        return np.zeros(len(settings))
+    expected = evaluate(Expected(with_latency=True), tables, backbone, masks, settings)
+    energy_mj = expected[:, 1] if tables.has_energy else np.full(len(expected), np.nan)
+    return constraints.violation(1.0 - expected[:, 0], energy_mj, expected[:, -1], masks.sum(axis=1))
+
+
+def _front(
+    masks: BoolArray, settings: IntArray, points: FloatArray, violation: FloatArray, n_evaluated: int
+) -> InnerFront:
+    least = np.flatnonzero(violation <= violation.min(initial=np.inf))
+    rows = least[front_indices(points[least])]
     rows = rows[np.lexsort(points[rows].T[::-1])]
-    return InnerFront(masks[rows], settings[rows], points[rows], n_evaluated)
+    return InnerFront(masks[rows], settings[rows], points[rows], n_evaluated, violation[rows])
 
 
 def n_choices(tables: Tables, backbone: int) -> int:
@@ -70,13 +89,34 @@ def n_choices(tables: Tables, backbone: int) -> int:
 class Exhaustive:
     """Every choice of exits and setting: exact, and cheap up to about 2^16 choices of exits."""
 
-    def run(self, tables: Tables, objective: Objective, seed: int = 0) -> tuple[InnerFront, ...]:
+    def run(
+        self, tables: Tables, objective: Objective, seed: int = 0, constraints: Constraints = NO_CONSTRAINTS
+    ) -> tuple[InnerFront, ...]:
         """Exact fronts; the seed has no effect.
 
         Raises:
             ConfigError: a backbone with more than ``MAX_EXHAUSTIVE_POSITIONS`` exit positions.
         """
+        constraints.check_energy(tables.has_energy)
+        if constraints.any:
+            return tuple(
+                self._constrained(tables, objective, b, constraints) for b in range(len(tables.backbones))
+            )
         return tuple(self._one(tables, objective, b) for b in range(len(tables.backbones)))
+
+    def _constrained(
+        self, tables: Tables, objective: Objective, backbone: int, constraints: Constraints
+    ) -> InnerFront:
+        p = int(tables.n_positions[backbone])
+        choices = all_masks(p)[int(objective.needs_exit) :]
+        masks = np.zeros((len(choices), tables.max_positions), dtype=bool)
+        masks[:, :p] = choices
+        masks = np.repeat(masks, tables.n_settings, axis=0)
+        settings = np.tile(np.arange(tables.n_settings, dtype=np.int64), len(choices))
+        rows = np.full(len(settings), backbone)
+        points = evaluate(objective, tables, rows, masks, settings)
+        missed = violations(constraints, tables, rows, masks, settings)
+        return _front(masks, settings, points, missed, n_choices(tables, backbone))
 
     def _one(self, tables: Tables, objective: Objective, backbone: int) -> InnerFront:
         p = int(tables.n_positions[backbone])
@@ -112,7 +152,7 @@ class Exhaustive:
         exact = (
             evaluate(objective, tables, np.full(len(row), backbone), padded, setting) if len(row) else points
         )
-        return _front(padded, setting, exact, n_choices(tables, backbone))
+        return _front(padded, setting, exact, np.zeros(len(exact)), n_choices(tables, backbone))
 
 
 def _mix(weight: FloatArray, cost: FloatArray) -> FloatArray:
@@ -165,8 +205,11 @@ class ArrayNSGA2:
     population: int
     generations: int
 
-    def run(self, tables: Tables, objective: Objective, seed: int) -> tuple[InnerFront, ...]:
+    def run(
+        self, tables: Tables, objective: Objective, seed: int, constraints: Constraints = NO_CONSTRAINTS
+    ) -> tuple[InnerFront, ...]:
         """Fronts of everything that was evaluated."""
+        constraints.check_energy(tables.has_energy)
         if not tables.backbones:
             return ()
         lines = [_Line(tables, b, objective.needs_exit, seed) for b in range(len(tables.backbones))]
@@ -176,16 +219,16 @@ class ArrayNSGA2:
             backbone = np.concatenate([np.full(len(line.new_settings), line.backbone) for line in lines])
             if not len(backbone):
                 break
-            points = evaluate(
-                objective,
-                tables,
-                backbone,
-                np.concatenate([line.new_masks for line in lines]),
-                np.concatenate([line.new_settings for line in lines]),
-            )
+            masks = np.concatenate([line.new_masks for line in lines])
+            settings = np.concatenate([line.new_settings for line in lines])
+            points = evaluate(objective, tables, backbone, masks, settings)
+            missed = violations(constraints, tables, backbone, masks, settings)
             for line in lines:
-                line.accept(points[backbone == line.backbone], self.population)
-        return tuple(_front(line.masks, line.settings, line.points, len(line.masks)) for line in lines)
+                own = backbone == line.backbone
+                line.accept(points[own], missed[own], self.population)
+        return tuple(
+            _front(line.masks, line.settings, line.points, line.violation, len(line.masks)) for line in lines
+        )
 
 
 class _Line:
@@ -203,7 +246,7 @@ class _Line:
         width = tables.max_positions
         self.masks = np.zeros((0, width), dtype=bool)
         self.settings = np.zeros(0, dtype=np.int64)
-        self.points = np.zeros((0, 0))
+        self.points, self.violation = np.zeros((0, 0)), np.zeros(0)
         self.new_masks, self.new_settings = self.masks, self.settings
         self._parents = np.zeros(0, dtype=np.int64)
 
@@ -226,14 +269,15 @@ class _Line:
             found, tries = found + len(keep), tries + 1
         self.new_masks, self.new_settings = np.concatenate(masks), np.concatenate(settings)
 
-    def accept(self, points: FloatArray, n_parents: int) -> None:
+    def accept(self, points: FloatArray, violation: FloatArray, n_parents: int) -> None:
         """Take the new candidates in and choose the next parents among parents and children."""
         children = np.arange(len(self.masks), len(self.masks) + len(points))
         self.masks = np.concatenate([self.masks, self.new_masks])
         self.settings = np.concatenate([self.settings, self.new_settings])
         self.points = np.concatenate([self.points, points]) if len(self.points) else points
+        self.violation = np.concatenate([self.violation, violation])
         pool = np.concatenate([self._parents, children])
-        self._parents = pool[best_first(self.points[pool])[:n_parents]]
+        self._parents = pool[best_first(self.points[pool], self.violation[pool])[:n_parents]]
 
     def _fresh_rows(self, masks: BoolArray, settings: IntArray) -> list[int]:
         first_row = {_key(masks[row], int(settings[row])): row for row in reversed(range(len(masks)))}
@@ -284,11 +328,16 @@ class PymooNSGA2:
     population: int
     generations: int
 
-    def run(self, tables: Tables, objective: Objective, seed: int) -> tuple[InnerFront, ...]:
+    def run(
+        self, tables: Tables, objective: Objective, seed: int, constraints: Constraints = NO_CONSTRAINTS
+    ) -> tuple[InnerFront, ...]:
         """Fronts of the final populations."""
-        return tuple(self._one(tables, objective, seed, b) for b in range(len(tables.backbones)))
+        constraints.check_energy(tables.has_energy)
+        return tuple(self._one(tables, objective, seed, b, constraints) for b in range(len(tables.backbones)))
 
-    def _one(self, tables: Tables, objective: Objective, seed: int, backbone: int) -> InnerFront:
+    def _one(
+        self, tables: Tables, objective: Objective, seed: int, backbone: int, constraints: Constraints
+    ) -> InnerFront:
         from pymoo.algorithms.moo.nsga2 import NSGA2
         from pymoo.core.problem import Problem
         from pymoo.operators.crossover.ux import UX
@@ -309,17 +358,21 @@ class PymooNSGA2:
                 masks[empty, settings[empty] % p] = True
             return masks, settings
 
-        def objectives(genes: NDArray[Any]) -> FloatArray:
-            masks, settings = split(genes)
-            return evaluate(objective, tables, np.full(len(genes), backbone), masks, settings)
+        def judged(genes: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
+            rows, (masks, settings) = np.full(len(genes), backbone), split(genes)
+            points = evaluate(objective, tables, rows, masks, settings)
+            return points, violations(constraints, tables, rows, masks, settings)
 
         class _Choices(Problem):  # type: ignore[misc]
             def _evaluate(self, x: NDArray[Any], out: dict[str, Any], *_: Any, **__: Any) -> None:
-                out["F"] = objectives(x)
+                out["F"], missed = judged(x)
+                if constraints.any:
+                    out["G"] = missed[:, None]
 
         problem = _Choices(
             n_var=p + 1,
             n_obj=len(objective.columns(tables.has_energy)),
+            n_ieq_constr=int(constraints.any),
             xl=np.zeros(p + 1),
             xu=np.append(np.ones(p), tables.n_settings - 1),
             vtype=int,
@@ -331,8 +384,9 @@ class PymooNSGA2:
             mutation=PM(eta=3.0, vtype=float, repair=RoundingRepair()),
         )
         result = minimize(problem, algorithm, ("n_gen", self.generations), seed=seed, verbose=False)
-        masks, settings = split(np.atleast_2d(result.X))
-        return _front(masks, settings, np.atleast_2d(result.F), int(result.algorithm.evaluator.n_eval))
+        genes = np.array([individual.X for individual in result.pop])
+        masks, settings = split(genes)
+        return _front(masks, settings, *judged(genes), int(result.algorithm.evaluator.n_eval))
 
 
 @dataclass(frozen=True)
@@ -345,16 +399,20 @@ class Hybrid:
     exact_limit: int
     nsga2: ArrayNSGA2 | PymooNSGA2
 
-    def run(self, tables: Tables, objective: Objective, seed: int) -> tuple[InnerFront, ...]:
+    def run(
+        self, tables: Tables, objective: Objective, seed: int, constraints: Constraints = NO_CONSTRAINTS
+    ) -> tuple[InnerFront, ...]:
         """Fronts of all backbones, in the tables' order."""
         exact = [
             n_choices(tables, b) <= self.exact_limit and p <= MAX_EXHAUSTIVE_POSITIONS
             for b, p in enumerate(tables.n_positions)
         ]
         if all(exact):
-            return Exhaustive().run(tables, objective)
-        searched = iter(
-            self.nsga2.run(tables.take([b for b, small in enumerate(exact) if not small]), objective, seed)
+            return Exhaustive().run(tables, objective, seed, constraints)
+        large, small = (
+            tables.take([b for b, is_small in enumerate(exact) if is_small == wanted])
+            for wanted in (False, True)
         )
-        small = iter(Exhaustive().run(tables.take([b for b, s in enumerate(exact) if s]), objective))
-        return tuple(next(small) if is_small else next(searched) for is_small in exact)
+        searched = iter(self.nsga2.run(large, objective, seed, constraints))
+        listed = iter(Exhaustive().run(small, objective, seed, constraints))
+        return tuple(next(listed) if is_small else next(searched) for is_small in exact)

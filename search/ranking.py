@@ -39,7 +39,18 @@ def crowding_distances(points: FloatArray, ranks: IntArray) -> FloatArray:
     return distance
 
 
-def best_first(points: FloatArray) -> IntArray:
-    """(q,) indices by rank, then by falling crowding distance, then by position."""
-    ranks = pareto_ranks(points)
-    return np.lexsort((-crowding_distances(points, ranks), ranks)).astype(np.int64)
+def best_first(points: FloatArray, violation: FloatArray | None = None) -> IntArray:
+    """(q,) indices by violation, then rank, then falling crowding distance, then position.
+
+    Args:
+        points: (q, m), minimised.
+        violation: (q,) of constraints, 0 = feasible; ``None`` = all feasible.  Ranks are taken among the
+            points of the same violation, so what is infeasible dominates nothing.
+    """
+    missed = np.zeros(len(points)) if violation is None else violation
+    order: list[IntArray] = []
+    for value in np.unique(missed):
+        rows = np.flatnonzero(missed == value)
+        ranks = pareto_ranks(points[rows])
+        order.append(rows[np.lexsort((-crowding_distances(points[rows], ranks), ranks))])
+    return np.concatenate(order).astype(np.int64) if order else np.zeros(0, dtype=np.int64)
