@@ -14,8 +14,8 @@ import numpy as np
 from ..errors import StudyError
 from ..spaces import Backbone, BackboneSpace, ClockTable, Exits
 from .designs import Design
-from .genetics import genome_key, offspring, random_genomes
 from .metrics import HypervolumeReference, greedy_subset
+from .operators import GenomeNSGA2, found_of
 from .outer import Candidate, SearchSettings, front_designs, static_objectives
 from .ranking import best_first, front_indices
 from .tables import SupportsTables
@@ -42,22 +42,16 @@ def backbone_only(
     Spends the outer budget of the settings (population x generations static evaluations) and
     the inner budget on as many backbones as one generation's survivors.
     """
-    rng = np.random.default_rng(seed)
-    seen: set[bytes] = set()
-    genomes = random_genomes(space, settings.population, rng, seen)
-    pool, points = genomes[:0], np.zeros((0, 0))
+    genomes = GenomeNSGA2(
+        space, lambda population: best_first(np.stack(found_of(population))), n_parents=settings.population,
+        population=settings.population, seed=seed,
+    )  # fmt: skip
     for generation in range(settings.generations):
-        if generation:
-            genomes = offspring(space, pool, settings.population, rng, seen)
-        if not len(genomes):
+        asked = genomes.ask(generation)
+        if not len(asked):
             break
-        seen.update(genome_key(genome) for genome in genomes)
-        static = static_objectives(world.static([space.decode(genome) for genome in genomes]))
-        pool = np.concatenate([pool, genomes])
-        points = np.concatenate([points, static]) if len(points) else static
-        best = best_first(points)[: settings.population]
-        pool, points = pool[best], points[best]
-    backbones = [space.decode(genome) for genome in pool[: settings.survivors]]
+        genomes.tell(asked, static_objectives(world.static([space.decode(genome) for genome in asked])))
+    backbones = [space.decode(genome) for genome in genomes.parents[: settings.survivors].get("X")]
     return _with_exits_and_clocks(space, world, settings, backbones, n, seed)
 
 
@@ -85,7 +79,7 @@ def _with_exits_and_clocks(
 ) -> tuple[Design, ...]:
     objective = settings.make_objective()
     tables = world.tables(backbones)
-    fronts = settings.make_inner().run(tables, objective, seed)
+    fronts = settings.make_inner().run(tables, objective, seed, settings.constraints)
     candidates = [
         candidate
         for backbone, front in zip(backbones, fronts, strict=True)

@@ -4,126 +4,51 @@ Each generation: static fitness S of every new genome; a first, non-dominated se
 keeps P'; the inner engine finds the front of exits and clocks of every backbone in P'; the
 second selection ranks backbones by their (S, D) triples; the best become parents.  The
 survivors of earlier generations compete in the second selection, so nothing good is lost.
+Genomes are varied by pymoo's NSGA-II (:mod:`operators`), whose survival is the second selection.
+
+What meets the constraints comes before what does not, in both selections and in the archive.  They are judged on
+expected values under the controller, which the first selection cannot know yet: it relaxes limits on costs by what
+exits and clocks have been seen to save.
+
+Every generation ends in a :class:`SearchState`, from which any process can go on (:mod:`checkpoint`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, StudyError
-from ..spaces import Backbone, BackboneSpace, ClockTable, Exits, IntArray
-from .designs import Design
-from .genetics import genome_key, offspring, random_genomes
-from .inner import ArrayNSGA2, Hybrid, InnerEngine, InnerFront, PymooNSGA2
+from ..errors import StudyError
+from ..spaces import Backbone, BackboneSpace, IntArray
+from .checkpoint import Checkpoint, search_digest
+from .constraints import Constraints, Extremes
 from .metrics import HypervolumeReference
-from .objectives import Column, Objective, objective_by_name
+from .objectives import Column, Expected, evaluate
+from .operators import GenomeNSGA2, found_of
 from .ranking import best_first, front_indices, pareto_ranks
-from .tables import FloatArray, StaticFitness, SupportsTables
+from .settings import (
+    INNER_ENGINES,
+    SEARCH_PRESETS,
+    InnerEngineName,
+    SearchSettings,
+    constraints_of,
+    search_settings,
+)
+from .state import Candidate, Member, Reach, SearchState, front_designs, member_designs
+from .tables import FloatArray, StaticFitness, SupportsTables, Tables
 
-InnerEngineName = Literal["array", "pymoo"]
-INNER_ENGINES: dict[InnerEngineName, type[ArrayNSGA2] | type[PymooNSGA2]] = {
-    "array": ArrayNSGA2, "pymoo": PymooNSGA2,
-}  # fmt: skip
+__all__ = [
+    "INNER_ENGINES", "SEARCH_PRESETS", "STAGNATION_TOLERANCE", "Candidate", "GenerationSummary", "InnerEngineName",
+    "SearchResult", "SearchSettings", "constraints_of", "front_designs", "nested_search", "search_settings",
+    "static_objectives",
+]  # fmt: skip
 
-
-@dataclass(frozen=True)
-class SearchSettings:
-    """Budget and goal of a nested search.
-
-    Attributes:
-        population: genomes per generation.
-        generations: including the first, random one.
-        survivors: backbones per generation that the first selection hands to the inner engine.
-        inner_population, inner_generations: inner NSGA-II budget per backbone.
-        inner_engine: implementation of the inner NSGA-II: ``array`` (all backbones in lockstep) or
-            ``pymoo`` (one run per backbone; slower).
-        exact_limit: a backbone with at most this many (exits, setting) choices (and at most 16 exit
-            positions) is enumerated exhaustively instead; 0 = never.
-        objective: ``expected`` or ``hadas-2d``.
-        with_latency: minimise expected latency besides expected energy (``expected`` only).
-        gamma: exponent of dissim (``hadas-2d`` only).
-    """
-
-    population: int = 64
-    generations: int = 7
-    survivors: int = 10
-    inner_population: int = 10
-    inner_generations: int = 5
-    inner_engine: InnerEngineName = "array"
-    exact_limit: int = 0
-    objective: str = "expected"
-    with_latency: bool = False
-    gamma: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("population", "generations", "survivors", "inner_population", "inner_generations"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"search setting '{name}' = {getattr(self, name)}: must be at least 1")
-        if self.survivors > self.population:
-            raise ConfigError(
-                f"search setting 'survivors' = {self.survivors}: at most the population, {self.population}"
-            )
-        if self.inner_engine not in INNER_ENGINES:
-            raise ConfigError(
-                f"search setting 'inner_engine' = {self.inner_engine!r}: known are {sorted(INNER_ENGINES)}"
-            )
-        self.make_objective()
-
-    def make_objective(self) -> Objective:
-        """The objective that the settings name."""
-        return objective_by_name(self.objective, with_latency=self.with_latency, gamma=self.gamma)
-
-    def make_inner(self) -> InnerEngine:
-        """The inner engine that the settings describe."""
-        engine = INNER_ENGINES[self.inner_engine]
-        return Hybrid(self.exact_limit, engine(self.inner_population, self.inner_generations))
-
-
-SEARCH_PRESETS: dict[str, SearchSettings] = {
-    "paper": SearchSettings(),
-    "thorough": SearchSettings(inner_population=70, inner_generations=50),
-    "demo": SearchSettings(population=64, generations=20, survivors=16, exact_limit=5_000_000),
-    "smoke": SearchSettings(
-        population=12, generations=2, survivors=3, inner_population=8, inner_generations=3
-    ),
-}
-"""``paper``: 64 x 7 genomes, 10 survivors a generation, 10 x 5 inner evaluations each (reads the
-paper's 450 and 3500 evaluations as totals: an inference).  ``thorough``: 3500 inner evaluations
-per surviving backbone, the other reading.  ``demo``: exhaustive inside.  ``smoke``: for tests."""
-
-
-def search_settings(preset: str, overrides: dict[str, Any] | None = None) -> SearchSettings:
-    """A preset with some fields replaced.
-
-    Raises:
-        ConfigError: no such preset, field, or value.
-    """
-    if preset not in SEARCH_PRESETS:
-        raise ConfigError(f"no search preset '{preset}'; known: {sorted(SEARCH_PRESETS)}")
-    types = {field.name: type(field.default) for field in fields(SearchSettings)}
-    checked: dict[str, Any] = {}
-    for name, value in (overrides or {}).items():
-        if name not in types:
-            raise ConfigError(f"search setting '{name}' does not exist; known: {sorted(types)}")
-        wanted = types[name]
-        if wanted is float and type(value) is int:
-            value = float(value)
-        if type(value) is not wanted:
-            raise ConfigError(f"search setting '{name}' = {value!r}: must be of type {wanted.__name__}")
-        checked[name] = value
-    return replace(SEARCH_PRESETS[preset], **checked)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A design and what the search believes of it: (m,) objectives, minimised."""
-
-    design: Design
-    objectives: tuple[float, ...]
+STAGNATION_TOLERANCE = 1e-3
+"""A generation that raises the hypervolume by a smaller share than this gains nothing."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +77,7 @@ class SearchResult:
         front: archive of (b*, x*, f*), non-dominated in the dynamic objectives, no duplicates.
         population: parents after the last generation, best first.
         candidates: inner fronts of those parents, the pool that measurements are chosen from.
-        history: archive hypervolume after each generation.
+        history: archive hypervolume after each generation; shorter than asked for if it stagnated.
         columns: the objectives.
         reference: what hypervolumes are measured to.
         n_static, n_inner: evaluations of S and of D.
@@ -168,24 +93,6 @@ class SearchResult:
     n_inner: int
 
 
-def front_designs(
-    space: BackboneSpace, clock_table: ClockTable, backbone: Backbone, front: InnerFront
-) -> list[Candidate]:
-    """An inner front as designs."""
-    n_positions = backbone.n_blocks - space.first_exit
-    return [
-        Candidate(
-            Design(
-                backbone,
-                Exits(space.first_exit, tuple(int(bit) for bit in mask[:n_positions])),
-                clock_table.settings[int(setting)],
-            ),
-            tuple(float(v) for v in point),
-        )
-        for mask, setting, point in zip(front.masks, front.settings, front.objectives, strict=True)
-    ]
-
-
 def static_objectives(static: StaticFitness) -> FloatArray:
     """(k, 3) or, without energy, (k, 2): error, energy in mJ, latency in ms; minimised."""
     columns = [1.0 - static.accuracy, static.energy_mj, static.latency_ms]
@@ -194,93 +101,192 @@ def static_objectives(static: StaticFitness) -> FloatArray:
     return np.stack(columns, axis=1)
 
 
-@dataclass(frozen=True)
-class _Member:
-    """A backbone that reached the inner engine."""
+def first_selection(static: StaticFitness, constraints: Constraints, reach: Reach, n: int) -> IntArray:
+    """Up to ``n`` of k backbones that the inner engine looks at: least hopeless first, then by rank and crowding.
 
-    genome: IntArray
-    backbone: Backbone
-    static: FloatArray
-    inner: InnerFront
+    Exits hardly raise accuracy, so that is judged as it is; costs are judged at the least share of the
+    static cost that exits and clocks have brought any backbone to, and not at all before that is known.
+    """
+    violation = constraints.violation(
+        static.accuracy, static.energy_mj * reach.energy_ratio, static.latency_ms * reach.latency_ratio, 0
+    )
+    order = best_first(static_objectives(static))
+    return order[np.argsort(violation[order], kind="stable")][:n]
+
+
+def second_selection(pool: Sequence[Member], reference: HypervolumeReference) -> IntArray:
+    """Order of the pool: rank of the best (S, D) triple, ties by exclusive hypervolume.
+
+    The exclusive hypervolume is what the archive of the pool would lose in D without the
+    backbone; a backbone that is best in S alone thus ranks first but yields in a tie.
+    Backbones on which nothing meets the constraints follow, by how far they miss them.
+    """
+    owner = np.repeat(np.arange(len(pool)), [len(m.inner.objectives) for m in pool])
+    dynamic = np.concatenate([m.inner.objectives for m in pool])
+    triples = np.concatenate([np.stack([m.static for m in pool])[owner], dynamic], axis=1)
+    violation = np.array([m.violation for m in pool])
+    # Those that meet the constraints are ranked among themselves.
+    ranks = np.zeros(len(owner), dtype=np.int64)
+    dynamic_ranks = np.zeros_like(ranks)
+    for group in (violation[owner] == 0, violation[owner] > 0):
+        ranks[group], dynamic_ranks[group] = pareto_ranks(triples[group]), pareto_ranks(dynamic[group])
+    best_rank = np.array([ranks[owner == i].min() for i in range(len(pool))])
+    # Most backbones own no volume of their own; among those, nearness to the front in D decides.
+    nearness = np.array([dynamic_ranks[owner == i].min() for i in range(len(pool))])
+    exclusive = _exclusive_hypervolumes(dynamic, owner, len(pool), reference)
+    return np.lexsort((nearness, -exclusive, best_rank, violation)).astype(np.int64)
+
+
+def _exclusive_hypervolumes(
+    points: FloatArray, owner: IntArray, n: int, reference: HypervolumeReference
+) -> FloatArray:
+    """(n,) hypervolume that only the points of each owner dominate."""
+    transformed = reference.transform(points)
+    whole = reference.transformed_hypervolume(transformed)
+    return np.array([whole - reference.transformed_hypervolume(transformed[owner != i]) for i in range(n)])
 
 
 class _Nested:
-    """State of one nested search."""
+    """One nested search: what stays the same, and the state after the latest generation."""
 
     def __init__(
-        self,
-        space: BackboneSpace,
-        world: SupportsTables,
-        settings: SearchSettings,
-        seed: int,
-        reference: HypervolumeReference | None,
-    ) -> None:
+        self, space: BackboneSpace, world: SupportsTables, settings: SearchSettings, seed: int,
+        initial: Sequence[Backbone], reference: HypervolumeReference | None, known: SearchState | None,
+    ) -> None:  # fmt: skip
         self.space, self.world, self.settings, self.seed = space, world, settings, seed
         self.objective, self.inner = settings.make_objective(), settings.make_inner()
-        self.rng = np.random.default_rng(seed)
-        self.reference = reference
-        self.columns: tuple[Column, ...] = ()
-        self.seen: set[bytes] = set()
-        self.parents: list[_Member] = []
-        self.archive: list[Candidate] = []
-        self.history: list[float] = []
-        self.n_static = self.n_inner = 0
+        self.genomes = GenomeNSGA2(
+            space, self._order, n_parents=settings.survivors, population=settings.population, seed=seed,
+            initial=initial,
+        )  # fmt: skip
+        none_seen = np.zeros((0, len(space.variables)), dtype=np.int64)
+        self.state = known or SearchState(0, none_seen, reference=reference)
+        if known is not None:
+            parents = np.array([member.genome for member in known.parents])
+            self.genomes.resume(known.seen, parents, known.parents)
 
-    def generation(self, genomes: IntArray) -> None:
-        """Evaluate genomes, select twice, update the archive and the parents."""
-        self.seen.update(genome_key(genome) for genome in genomes)
+    def _order(self, population: Any) -> IntArray:
+        members: list[Member] = found_of(population)
+        return second_selection(members, self._selection_reference(members))
+
+    def _selection_reference(self, members: Sequence[Member]) -> HypervolumeReference:
+        """The search's own; before anything met the constraints, one of what there is."""
+        if self.state.reference is not None:
+            return self.state.reference
+        points = np.concatenate([member.inner.objectives for member in members])
+        return HypervolumeReference.from_front(points, self.state.columns)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent, or nothing has been gained for too long."""
+        state, patience = self.state, self.settings.stagnation
+        if state.n_generations >= self.settings.generations:
+            return True
+        if not patience or len(state.history) <= patience:
+            return False
+        now, before = state.history[-1], state.history[-1 - patience]
+        return before > 0.0 and now - before < STAGNATION_TOLERANCE * before
+
+    def generation(self) -> bool:
+        """Evaluate new genomes, select twice, update the archive; False if the space has no more."""
+        genomes = self.genomes.ask(self.state.n_generations)
+        if not len(genomes):
+            return False
+        settings, state = self.settings, self.state
         backbones = [self.space.decode(genome) for genome in genomes]
-        static = static_objectives(self.world.static(backbones))
-        self.n_static += len(backbones)
-        chosen = best_first(static)[: self.settings.survivors]
+        static = self.world.static(backbones)
+        chosen = first_selection(static, settings.constraints, state.reach, settings.survivors)
         tables = self.world.tables([backbones[i] for i in chosen])
-        self.columns = self.objective.columns(tables.has_energy)
-        fronts = self.inner.run(tables, self.objective, self.seed)
-        self.n_inner += sum(front.n_evaluated for front in fronts)
+        fronts = self.inner.run(tables, self.objective, self.seed, settings.constraints)
+        points = static_objectives(static)
         members = [
-            _Member(genomes[i], backbones[i], static[i], front)
+            Member(genomes[i], backbones[i], points[i], front)
             for i, front in zip(chosen, fronts, strict=True)
         ]
-        self._archive(members)
-        pool = self.parents + members
-        self.parents = [pool[i] for i in self._second_selection(pool)[: self.settings.survivors]]
-
-    def _archive(self, members: Sequence[_Member]) -> None:
-        candidates = self.archive + [c for member in members for c in self.designs(member)]
-        points = np.array([candidate.objectives for candidate in candidates])
-        self.archive = [candidates[i] for i in front_indices(points)]
-        if self.reference is None:
-            self.reference = HypervolumeReference.from_front(points, self.columns)
-        self.history.append(self.reference.hypervolume(points))
-
-    def designs(self, member: _Member) -> list[Candidate]:
-        """The inner front of a member as designs."""
-        return front_designs(self.space, self.world.clock_table, member.backbone, member.inner)
-
-    def _second_selection(self, pool: Sequence[_Member]) -> IntArray:
-        """Order of the pool: rank of the best (S, D) triple, ties by exclusive hypervolume.
-
-        The exclusive hypervolume is what the archive of the pool would lose in D without the
-        backbone; a backbone that is best in S alone thus ranks first but yields in a tie.
-        """
-        assert self.reference is not None
-        owner = np.repeat(np.arange(len(pool)), [len(m.inner.objectives) for m in pool])
-        dynamic = np.concatenate([m.inner.objectives for m in pool])
-        triples = np.concatenate([np.stack([m.static for m in pool])[owner], dynamic], axis=1)
-        ranks = pareto_ranks(triples)
-        best_rank = np.array([ranks[owner == i].min() for i in range(len(pool))])
-        transformed = self.reference.transform(dynamic)
-        whole = self.reference.transformed_hypervolume(transformed)
-        exclusive = np.array(
-            [
-                whole - self.reference.transformed_hypervolume(transformed[owner != i])
-                for i in range(len(pool))
-            ]
+        reach = state.reach
+        if settings.constraints.any:
+            reach = _further(reach, tables, members)
+        self.state = replace(
+            state,
+            n_generations=state.n_generations + 1,
+            seen=np.concatenate([state.seen, genomes]),
+            columns=self.objective.columns(tables.has_energy),
+            n_static=state.n_static + len(backbones),
+            n_inner=state.n_inner + sum(front.n_evaluated for front in fronts),
+            reach=reach,
         )
-        # Most backbones own no volume of their own; among those, nearness to the front in D decides.
-        dynamic_ranks = pareto_ranks(dynamic)
-        nearness = np.array([dynamic_ranks[owner == i].min() for i in range(len(pool))])
-        return np.lexsort((nearness, -exclusive, best_rank)).astype(np.int64)
+        self._archive(members)
+        self.genomes.tell(genomes[chosen], members)
+        self.state = replace(self.state, parents=tuple(found_of(self.genomes.parents)))
+        return True
+
+    def _archive(self, members: Sequence[Member]) -> None:
+        state = self.state
+        candidates = [*state.archive, *member_designs(self.space, self.world.clock_table, members)]
+        violation = np.array([candidate.violation for candidate in candidates])
+        least = np.flatnonzero(violation == violation.min())
+        points = np.array([candidates[i].objectives for i in least])
+        reference, hypervolume = state.reference, 0.0
+        if violation.min() == 0.0:
+            if reference is None:
+                reference = HypervolumeReference.from_front(points, state.columns)
+            hypervolume = reference.hypervolume(points)
+        self.state = replace(
+            state,
+            archive=tuple(candidates[least[i]] for i in front_indices(points)),
+            history=(*state.history, hypervolume),
+            reference=reference,
+        )
+
+    def summary(self) -> GenerationSummary:
+        """Where the search stands."""
+        state = self.state
+        front = np.array([candidate.objectives for candidate in state.archive])
+        return GenerationSummary(
+            state.n_generations - 1, state.n_static, state.n_inner, state.history[-1], front
+        )
+
+    def result(self) -> SearchResult:
+        """What was found.
+
+        Raises:
+            StudyError: nothing could be evaluated.
+            InfeasibleError: nothing met the constraints.
+        """
+        state = self.state
+        if not state.archive:
+            raise StudyError("the search evaluated nothing: the space offers no backbone")
+        if state.reference is None or state.archive[0].violation > 0.0:
+            raise self.settings.constraints.infeasible(state.reach.best)
+        return SearchResult(
+            front=tuple(sorted(state.archive, key=lambda c: c.objectives)),
+            population=tuple(member.backbone for member in state.parents),
+            candidates=tuple(member_designs(self.space, self.world.clock_table, state.parents)),
+            history=state.history,
+            columns=state.columns,
+            reference=state.reference,
+            n_static=state.n_static,
+            n_inner=state.n_inner,
+        )
+
+
+def _further(reach: Reach, tables: Tables, members: Sequence[Member]) -> Reach:
+    """What constraints are judged by, after some more backbones; ``tables`` are theirs."""
+    best = [reach.best]
+    ratios = [[reach.energy_ratio or np.inf], [reach.latency_ratio or np.inf]]
+    for i, member in enumerate(members):
+        front = member.inner
+        expected = evaluate(
+            Expected(with_latency=True), tables, np.full(len(front.settings), i), front.masks, front.settings
+        )
+        energy = expected[:, 1] if tables.has_energy else np.full(len(expected), np.nan)
+        n_exits = front.masks.sum(axis=1)
+        best.append(Extremes.of(1.0 - expected[:, 0], energy, expected[:, -1], n_exits))
+        ratios[0].append(float(np.min(energy)) / float(member.static[1]))
+        ratios[1].append(float(np.min(expected[:, -1])) / float(member.static[-1]))
+    least = [float(np.nanmin(ratio)) for ratio in ratios]
+    energy_ratio, latency_ratio = (ratio if np.isfinite(ratio) else 0.0 for ratio in least)
+    return Reach(Extremes.merged(best), energy_ratio, latency_ratio)
 
 
 def nested_search(
@@ -292,54 +298,35 @@ def nested_search(
     on_generation: Callable[[GenerationSummary], None] | None = None,
     initial: Sequence[Backbone] | None = None,
     reference: HypervolumeReference | None = None,
+    checkpoint: Path | None = None,
 ) -> SearchResult:
     """Search backbones, exits and clocks together.
 
     Args:
         space: where backbones come from.
         world: measured or predicted tables.
-        settings: budget and objective.
+        settings: budget, objective and constraints.
         seed: fixes the result.
-        on_generation: called after every generation.
+        on_generation: called after every generation; generations of a resumed search that were done before
+            are not reported again.
         initial: backbones of the first generation; random ones fill it up to the population.
-        reference: hypervolume reference; by default frozen from the first generation's front.
+        reference: hypervolume reference; by default frozen from the first front that meets the constraints.
+        checkpoint: file that the state goes to after every generation.  If it is there, the search goes on
+            from it, to the same result as in one go.
 
     Raises:
-        StudyError: a search in which nothing could be evaluated.
+        StudyError: a search in which nothing could be evaluated, or a checkpoint of another search.
+        InfeasibleError: nothing that was found meets the constraints; names them and the best found.
     """
-    search = _Nested(space, world, settings, seed, reference)
-    genomes = _first_genomes(space, settings.population, search.rng, initial or ())
-    for generation in range(settings.generations):
-        if generation:
-            parents = np.array([member.genome for member in search.parents])
-            genomes = offspring(space, parents, settings.population, search.rng, search.seen)
-        if not len(genomes):
-            break
-        search.generation(genomes)
+    kept, known = None, None
+    if checkpoint is not None:
+        digest = search_digest(space, world, settings, seed, initial or (), reference)
+        kept = Checkpoint(checkpoint, digest, space, world.clock_table)
+        known = kept.load()
+    search = _Nested(space, world, settings, seed, initial or (), reference, known)
+    while not search.finished and search.generation():
+        if kept is not None:
+            kept.save(search.state)
         if on_generation is not None:
-            front = np.array([candidate.objectives for candidate in search.archive])
-            on_generation(
-                GenerationSummary(generation, search.n_static, search.n_inner, search.history[-1], front)
-            )
-    if search.reference is None:
-        raise StudyError("the search evaluated nothing: the space offers no backbone")
-    return SearchResult(
-        front=tuple(sorted(search.archive, key=lambda c: c.objectives)),
-        population=tuple(member.backbone for member in search.parents),
-        candidates=tuple(c for member in search.parents for c in search.designs(member)),
-        history=tuple(search.history),
-        columns=search.columns,
-        reference=search.reference,
-        n_static=search.n_static,
-        n_inner=search.n_inner,
-    )
-
-
-def _first_genomes(
-    space: BackboneSpace, population: int, rng: np.random.Generator, initial: Sequence[Backbone]
-) -> IntArray:
-    given = {backbone.arch_id: space.encode(backbone) for backbone in initial}
-    known = np.array(list(given.values()), dtype=np.int64).reshape(len(given), len(space.variables))
-    seen = {genome_key(genome) for genome in known}
-    missing = max(0, population - len(known))
-    return np.concatenate([known, random_genomes(space, missing, rng, seen)])
+            on_generation(search.summary())
+    return search.result()

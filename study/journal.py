@@ -255,10 +255,13 @@ def _candidate_to_json(candidate: Candidate) -> dict[str, Any]:
     return {
         "design": design_to_json(design.backbone, design.exits, design.setting),
         "objectives": list(candidate.objectives),
+        "violation": candidate.violation,
     }
 
 
 def _candidate_from_json(document: Mapping[str, Any]) -> Candidate:
     from ..search.outer import Candidate
 
-    return Candidate(design_from_json(document["design"]), tuple(document["objectives"]))
+    # Searches that were written down before constraints could be named had none.
+    violation = document.get("violation", 0.0)
+    return Candidate(design_from_json(document["design"]), tuple(document["objectives"]), violation)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from hadas.errors import ConfigError
-from hadas.search.genetics import genome_key, offspring, random_genomes
 from hadas.search.objectives import evaluate
+from hadas.search.operators import GenomeNSGA2, genome_key, stage_groups
 from hadas.search.outer import SEARCH_PRESETS, nested_search, search_settings
 from hadas.spaces import mini_space
 
@@ -85,18 +85,31 @@ def test_the_inner_engine_is_the_one_asked_for(synthetic_world):
 
 
 def test_offspring_are_new_valid_and_resemble_their_parents():
-    space, rng = mini_space(), np.random.default_rng(0)
-    parents = random_genomes(space, 5, rng, set())
-    seen = {genome_key(p) for p in parents}
-    children = offspring(space, parents, 60, rng, seen)
-    keys = {genome_key(c) for c in children}
-    assert len(keys) == 60
-    assert not keys & seen
+    space = mini_space()
+    genomes = GenomeNSGA2(
+        space, lambda population: np.arange(len(population)), n_parents=5, population=60, seed=0
+    )
+    first = genomes.ask(0)
+    genomes.tell(first, list(first))
+    parents = genomes.parents.get("X")
+    assert np.array_equal(parents, first[:5])
+    children = genomes.ask(1)
+    keys = {genome_key(genome) for genome in (*first, *children)}
+    assert len(keys) == 120
     for child in children:
         space.decode(child)
-    # Most genes come from some parent: uniform crossover, then about one and a half mutations.
+    # Most genes come from some parent: crossover of stages, then about one and a half mutations.
     inherited = (children[:, None] == parents[None]).any(axis=1).mean()
     assert inherited > 0.9
+
+
+def test_crossover_keeps_the_genes_of_a_stage_together():
+    space = mini_space()
+    names = [variable.name for variable in space.variables]
+    groups = stage_groups(space)
+    assert groups[names.index("depth.mb3")] == groups[names.index("width.mb3")]
+    assert groups[names.index("depth.mb3")] != groups[names.index("depth.mb2")]
+    assert (groups == groups[names.index("resolution")]).sum() == 1
 
 
 def test_settings_are_checked():
