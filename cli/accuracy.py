@@ -45,7 +45,7 @@ def _train(study: Study) -> None:
     losses: list[float] = []
     began = time.monotonic()
 
-    def advance(_: str, done: int, total: int) -> None:
+    def advance(phase: str, done: int, total: int, note: str = "") -> None:
         bar.update(task, completed=done, total=total, loss=losses[-1])
         if not console.is_terminal and 10 * done // total > 10 * (done - 1) // total:  # in a log, ten lines
             spent = duration(time.monotonic() - began)
@@ -69,7 +69,7 @@ def _train_along(path: Path) -> None:
     from ..study.config import load_config
 
     try:
-        Assembly(load_config(path), path.parent).trained_supernet(lambda phase, done, total: None)
+        Assembly(load_config(path), path.parent).trained_supernet(lambda phase, done, total, note="": None)
     except HadasError:
         sys.exit(2)
 

@@ -80,7 +80,8 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     ),
     (
         steps.run,
-        "Example:  hadas run my.yaml      (interrupt at any time; the same command continues)",
+        "Examples:  hadas run my.yaml      (interrupt at any time; the same command continues)\n\n"
+        "hadas run my.yaml --budget 24h;  hadas status my.yaml      (what is spent, and what the rest buys)",
     ),
     (steps.status, "Example:  hadas status my.yaml"),
     (steps.report, "Example:  hadas report my.yaml"),

@@ -19,19 +19,24 @@ console = Console()
 
 @contextmanager
 def showing_progress() -> Iterator[ProgressCallback]:
-    """Rich progress bars, one per phase, fed by ``(phase, done, total)``."""
+    """Rich progress bars, one per phase, with a note of how it stands behind each."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    note_column = TextColumn("{task.fields[note]}")
+    columns = (
+        TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), note_column,
+    )  # fmt: skip
     with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
         tasks: dict[str, int] = {}
 
-        def advance(phase: str, done: int, total: int) -> None:
+        def advance(phase: str, done: int, total: int, note: str = "") -> None:
             if phase not in tasks:
-                tasks[phase] = progress.add_task(phase, total=total)
+                tasks[phase] = progress.add_task(phase, total=total, note=note)
                 if not console.is_terminal:
                     console.print(f"{phase} ({total})")
-            progress.update(tasks[phase], completed=done, total=total)  # type: ignore[arg-type]
+            progress.update(tasks[phase], completed=done, total=total, note=note)  # type: ignore[arg-type]
+            if note and done == total and not console.is_terminal:  # in a log, how it ended
+                console.print(f"{phase}: {note}", highlight=False)
 
         yield advance
 

@@ -17,6 +17,7 @@ from .printing import console, cost_mark, print_table, showing_progress
 
 if TYPE_CHECKING:
     from ..study import Study
+    from ..study.budget import Budget
     from ..study.journal import RoundSummary
 
 
@@ -292,22 +293,58 @@ def suggest(
     console.print(escape(f"Next: hadas measure {study}"), soft_wrap=True)
 
 
-def run(study: StudyFile, adopt: Adopt = False) -> None:
-    """Do the whole loop: seeds, rounds of fit, search, suggest, measure, then baselines and report."""
-    run_whole_loop(open_study(study, adopt))
+def run(
+    study: StudyFile,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Wall-clock time that the study may take in all, e.g. 90m, 24h, 1.5d: as many seeds and rounds as "
+            "fit, instead of learning.rounds."
+        ),
+    ] = None,
+    adopt: Adopt = False,
+) -> None:
+    """Do the whole loop: seeds, rounds of fit, search, suggest, measure, then baselines and report.
+
+    It ends after `learning.rounds` rounds, or earlier once the best batch is expected to gain next to nothing
+    (`learning.stop_gain`, `learning.stop_rounds`).
+
+    With `--budget` it goes on for as many rounds as fit. What earlier runs spent counts, by what their rows took; a
+    step that would not fit is not begun, so no measurement is cut short, and the report is written with what is
+    there. A budget decides how many seeds are planned and when the loop ends, never which points a round measures:
+    the same command with a larger budget goes on as if it had been given at once.
+    """
+    from ..study.budget import Budget
+    from ..study.ledger import parse_budget
+
+    budget_s = None if budget is None else parse_budget(budget)
+    opened = open_study(study, adopt)
+    run_whole_loop(opened, None if budget_s is None else Budget(opened, budget_s))
 
 
-def run_whole_loop(study: Study) -> None:
+def run_whole_loop(study: Study, budget: Budget | None = None) -> None:
     """Run or continue the loop; print every round, what was found, and where the report is."""
     from ..study.reporting import statements, write_study_report
 
+    if budget is not None:
+        _say(f"budget: {budget.standing()}")
     with showing_progress() as progress:
-        for summary in study.run(progress):
+        for summary in study.run(progress, budget):
             _print_round(study, summary)
+            if budget is not None:
+                _say(f"budget: {budget.standing()}")
+        if budget is not None and budget.stopped is not None:
+            _say(budget.verdict())
         page = write_study_report(study, progress)
+    if budget is not None:
+        budget.note()
     for line in statements(study):
-        console.print(escape(f"- {line}"), soft_wrap=True, highlight=False)
+        _say(f"- {line}")
     console.print(escape(f"Report: {page}"), soft_wrap=True)
+
+
+def _say(line: str) -> None:
+    console.print(escape(line), soft_wrap=True, highlight=False)
 
 
 def _print_round(study: Study, summary: RoundSummary) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..errors import CheckpointError, ConfigError
 from ..spaces import Backbone, ClockTable, MBConvSpace, space_by_name
@@ -33,8 +33,12 @@ if TYPE_CHECKING:
 
 Recipe = TypeVar("Recipe", "SupernetRecipe", "ExitRecipe")
 
-ProgressCallback = Callable[[str, int, int], None]
-"""Called with (phase, steps done, steps in all)."""
+
+class ProgressCallback(Protocol):
+    """Told how far a phase has come."""
+
+    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
+        """Of ``total`` steps so many are done; the note says how it stands, such as the hypervolume."""
 
 
 class Assembly:

@@ -8,14 +8,19 @@ from .journal import design_to_json
 
 if TYPE_CHECKING:
     from .assembly import ProgressCallback
+    from .budget import Budget
     from .loop import Study
 
 BASELINES = ("presets optimized", "backbone only", "random")
 """Their names, in the order that they are measured in."""
 
 
-def measure_baselines(study: Study, progress: ProgressCallback) -> None:
-    """Measure what the baselines propose, as many points each as the loop suggested."""
+def measure_baselines(study: Study, progress: ProgressCallback, budget: Budget | None = None) -> None:
+    """Measure what the baselines propose, as many points each as the loop suggested.
+
+    Raises:
+        BudgetSpent: not all of it fits into the budget.
+    """
     from ..search import baselines
 
     findings, space, table = study.findings, study.parts.space, study.parts.table
@@ -34,5 +39,5 @@ def measure_baselines(study: Study, progress: ProgressCallback) -> None:
             documents = [design_to_json(d.backbone, d.exits, d.setting) for d in designs]
             study.journal(f"plan:{name}", {"designs": documents, "predictions": []})
         if findings.event(f"measured:{name}") is None:
-            study.measure_designs(name, name, progress)
+            study.measure_designs(name, name, progress, budget)
             study.journal(f"measured:{name}", {"n": n})

@@ -24,6 +24,10 @@ OptionalPath = Annotated[Path | None, Field(strict=False)]
 Candidates = Annotated[tuple[Literal["gp", "xgb"], ...], Field(strict=False, min_length=1)]
 
 
+Strategy = Literal["hvi", "random", "variance", "mean", "thompson", "spread", "qlognehvi"]
+"""How a batch is chosen from the pool; the names of :data:`hadas.search.strategies.STRATEGIES`."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -124,10 +128,20 @@ class SurrogateConfig(_Section):
         return candidates
 
 
+class ConstraintsConfig(_Section):
+    """What a network must keep to, expected under the controller; ``None`` = anything goes."""
+
+    max_latency_ms: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+    max_energy_mj: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+    min_accuracy: float | None = Field(default=None, gt=0.0, le=1.0)
+    max_exits: int | None = Field(default=None, ge=0)
+
+
 class SearchConfig(_Section):
     """The nested search; ``preset`` sets everything, the other fields override it."""
 
     preset: Literal["demo", "paper", "thorough", "smoke"] = "demo"
+    constraints: ConstraintsConfig = ConstraintsConfig()
     overrides: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -141,6 +155,9 @@ class LearningConfig(_Section):
     draws: int = Field(default=64, ge=8)
     searches_on_draws: int = Field(default=1, ge=0)
     information_share: float = Field(default=0.25, ge=0.0, le=1.0)
+    strategy: Strategy = "hvi"
+    stop_gain: float = Field(default=0.001, ge=0.0, lt=1.0)
+    stop_rounds: int = Field(default=2, ge=1)
     accuracy_job_s: float = Field(default=10.0, ge=0.0, allow_inf_nan=False)
 
 
@@ -230,15 +247,19 @@ surrogates:
   candidates: {surrogates.candidates}  # chosen per quantity by cross-validation
 search:
   preset: {search.preset}  # demo | paper | thorough | smoke
+  constraints: {search.constraints}  # what a network must keep to, expected under the controller; accuracy as a fraction; null = anything
   overrides: {{}}  # single settings of the search that differ from the preset, e.g. {{generations: 20}}
 learning:
   seed_backbones: {learning.seed_backbones}  # both ends of the space, presets, then random ones
   seed_settings: {learning.seed_settings}  # clock settings measured per seed backbone
-  rounds: {learning.rounds}  # of suggest, measure, refit
+  rounds: {learning.rounds}  # of suggest, measure, refit (with `hadas run --budget`: as many as fit into the budget)
   batch: {learning.batch}  # points measured per round
   draws: {learning.draws}  # joint draws of the predictors that weigh a suggestion
   searches_on_draws: {learning.searches_on_draws}  # extra searches on single draws that widen the pool
   information_share: {learning.information_share}  # share of a batch spent on what the predictors know least
+  strategy: {learning.strategy}  # how a batch is chosen: hvi | random | variance | mean | thompson | spread | qlognehvi (all but hvi to compare with)
+  stop_gain: {learning.stop_gain}  # stop when a best batch is expected to gain less than this share of the measured hypervolume ..
+  stop_rounds: {learning.stop_rounds}  # .. in so many rounds on end; stop_gain 0 = never
   accuracy_job_s: {learning.accuracy_job_s}  # price of one accuracy job, in seconds, that suggestions are weighed with
     # (a fixed price keeps the run independent of the machine's speed)
 policy:
@@ -359,7 +380,14 @@ PLACE_FIELDS = ("device", "workers", "n_workers", "cluster")
 """Fields of ``accuracy`` that say where it is measured; of these ``device`` alone changes results, by rounding."""
 
 FREE_FIELDS = frozenset(
-    {"learning.rounds", "baselines", "store", *(f"accuracy.{field}" for field in PLACE_FIELDS)}
+    {
+        "learning.rounds",
+        "learning.stop_gain",
+        "learning.stop_rounds",
+        "baselines",
+        "store",
+        *(f"accuracy.{field}" for field in PLACE_FIELDS),
+    }
 )
 """Fields that may change in a study that has begun: none of them alters what is journalled already."""
 

@@ -58,6 +58,26 @@ class Findings:
         """Rounds that have a plan, the seeds included."""
         return self._n_rounds("plan")
 
+    @property
+    def n_budgets(self) -> int:
+        """How often the study was given another budget of time."""
+        return self._n_rounds("budget")
+
+    @property
+    def n_notes(self) -> int:
+        """How often time was noted that no row or plan tells."""
+        return self._n_rounds("time")
+
+    def other_seconds(self) -> float:
+        """Seconds that runs with a budget took beside what rows and plans tell."""
+        events = (self.event(f"time:{k}") for k in range(self.n_notes))
+        return sum(event["seconds"] for event in events if event is not None)
+
+    def plans(self) -> list[dict[str, Any]]:
+        """Plans of all rounds, the seeds' first."""
+        events = (self.event(f"plan:{r}") for r in range(self.n_planned_rounds))
+        return [event for event in events if event is not None]
+
     def name(self, backbone: Backbone) -> str:
         """A name for people: a preset's own, an end of the space, else the start of the hash."""
         space = self.parts.space
@@ -74,7 +94,7 @@ class Findings:
     @cached_property
     def meter(self) -> AccuracyMeter:
         """The accuracy meter; trains the supernet if it is not there."""
-        return self.parts.meter(self.parts.trained_supernet(lambda phase, done, total: None))
+        return self.parts.meter(self.parts.trained_supernet(lambda phase, done, total, note="": None))
 
     def accuracy_records(self, backbones: Sequence[Backbone]) -> dict[str, AccuracyRecord]:
         """Accuracy rows of backbones, whichever study of the store measured them; by arch_id."""
@@ -172,6 +192,11 @@ class Findings:
             wanted = set(row_numbers)
             rows += [row for row in self.store.costs(session=session) if row.row_no in wanted]
         return rows
+
+    def n_new_backbones(self, r: int) -> int:
+        """Backbones that round ``r`` was the first to measure."""
+        known = {row.backbone for row in self.loop_rows(r)}
+        return len({row.backbone for row in self.cost_rows(r)} - known)
 
     def fit_label(self, r: int) -> str:
         """How fits and searches after round ``r`` are journalled: rows adopted or forgotten since make new ones."""

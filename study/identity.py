@@ -11,10 +11,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from ..datasets.records import Target, Truth
+from ..errors import StudyError
 from ..spaces import ClockDomain, ClockTable
 
 if TYPE_CHECKING:
     from ..measurement.hardware.device import Device
+    from .loop import Study
 
 
 @dataclass(frozen=True)
@@ -81,3 +83,25 @@ class DeviceIdentity:
             **clocks,
             "counts energy": self.counts_energy,
         }
+
+
+def device_now(study: Study) -> DeviceIdentity:
+    """The device of a study, held for a moment.
+
+    Rows of another board, release, engine or clock table never mix with those the study has.
+
+    Raises:
+        StudyError: it is not the one that the study began on.
+        HadasError: it cannot be held; says why.
+    """
+    with study.parts.held_device() as held:
+        device = DeviceIdentity.of(held)
+    begun = study.findings.event("device")
+    if begun is None:
+        return device
+    if changed := DeviceIdentity.from_json(begun).differences(device):
+        raise StudyError(
+            f"study '{study.config.study}' began on another device than '{study.config.device.name}' is "
+            f"now: {'; '.join(changed)}. Restore it, or give a new study a new name."
+        )
+    return device

@@ -127,7 +127,7 @@ def budget_splits(
         return []
 
     def bought(name: str, backbones_s: float, points_s: float, per_backbone: int = 0) -> Split:
-        n = _most_backbones(backbones_s, backbone_s, per_backbone * point_s, n_workers)
+        n = most_backbones(backbones_s, backbone_s, per_backbone * point_s, n_workers)
         n_points = n * per_backbone + (_floor(points_s / point_s) if points_s else 0)
         seconds = training_s + math.ceil(n / n_workers) * backbone_s + n_points * point_s
         return Split(name, n, n_points, seconds)
@@ -141,7 +141,7 @@ def budget_splits(
     return splits
 
 
-def _most_backbones(budget_s: float, backbone_s: float, points_s: float, n_workers: int) -> int:
+def most_backbones(budget_s: float, backbone_s: float, points_s: float, n_workers: int) -> int:
     """The most backbones n with ceil(n / n_workers) * backbone_s + n * points_s <= budget_s."""
     turns = _floor(budget_s / (backbone_s + n_workers * points_s))
     left = budget_s - turns * (backbone_s + n_workers * points_s) - backbone_s
@@ -307,6 +307,10 @@ class Ledger:
         sessions = [f"{study_id}/{label}" for kind, _, label in keys if kind == "plan"]
         rows = [row for session in sessions for row in self._study.store.costs(session=session)]
         return [row.device_seconds for row in rows if row.valid or row.truth is Truth.DEVICE]
+
+    def device_s(self) -> float:
+        """Device seconds of all cost rows of this study."""
+        return sum(self._device_seconds(self._name))
 
     def spent(self) -> list[tuple[str, str]]:
         """What this study has spent so far: name and amount."""

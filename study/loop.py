@@ -5,7 +5,8 @@ in the store under a key, and every decision depends only on the seed and on row
 measured before it; so the same command after an interruption continues to the same result.
 
 Journal keys: ``supernet`` (its weights, what training cost), ``device`` (whose costs it began with: target and clock table),
-``reference`` (of the hypervolume),
+``reference`` (of the hypervolume), ``budget:k`` (of time, whenever another one was given), ``time:k`` (what a run with a
+budget took beside rows and plans),
 ``plan:r`` (what round r measures, and why), ``measured:r`` (what round r found), ``fit:r`` and
 ``search:r`` (on the rows of rounds 0..r), ``calibration:r`` (how held-out predictions of the same rows err, and what
 intervals are corrected by), ``plan:NAME`` and ``measured:NAME`` of each baseline,
@@ -29,12 +30,12 @@ from ..datasets.store import Store
 from ..errors import HadasError, StudyError
 from ..spaces import Backbone
 from .assembly import Assembly, ProgressCallback
-from .baselines import measure_baselines
+from .budget import Budget
 from .calibrating import corrections
 from .config import StudyConfig, config_difference, load_config, with_places
 from .findings import ASKED_FOR, Findings
 from .fitting import fit_or_load
-from .identity import DeviceIdentity
+from .identity import DeviceIdentity, device_now
 from .journal import (
     RoundSummary,
     design_from_json,
@@ -43,8 +44,9 @@ from .journal import (
     search_to_json,
 )
 from .measuring import measure_accuracies, measure_costs
-from .seeds import seed_backbones, seed_designs
-from .suggesting import suggestions_of
+from .running import whole_loop
+from .seeds import lacking_seeds, pilot_backbones, seed_backbones, seed_designs
+from .suggesting import plan_suggestions
 from .worlds import Worlds
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ N_CHECK_DRAWS = 256
 """Joint draws behind the predicted intervals that a round is checked against."""
 
 
-def _silent(phase: str, done: int, total: int) -> None:
+def _silent(phase: str, done: int, total: int, note: str = "") -> None:
     pass
 
 
@@ -169,16 +171,22 @@ class Study:
             CheckpointError: a checkpoint that the study cannot use.
             StudyError: the study began with other weights.
         """
+        # Known only now: once it is trained, nobody can tell for whom.
+        found = self.findings.event("supernet") is None and self.parts.finished_supernet() is not None
         trained = self.parts.trained_supernet(progress, on_loss)
-        self._check_weights(trained)
+        self._check_weights(trained, found)
         return trained
 
-    def measure(self, progress: ProgressCallback = _silent) -> None:
-        """Measure what the latest plan asks for and close its round; does nothing if none is open."""
-        r = self._open_round(progress)
+    def measure(self, progress: ProgressCallback = _silent, budget: Budget | None = None) -> None:
+        """Measure what the latest plan asks for and close its round; does nothing if none is open.
+
+        Raises:
+            BudgetSpent: not all of it fits into the budget; what is measured is kept, and the next call goes on.
+        """
+        r = self._open_round(progress, budget)
         if r is None:
             return
-        self.measure_designs(r, _round_name(r), progress)
+        self.measure_designs(r, _round_name(r), progress, budget)
         if self.findings.event("reference") is None:
             self.journal("reference", self.findings.first_reference().to_json())
         self.journal(f"measured:{r}", self.findings.summarise(r).to_json())
@@ -199,17 +207,25 @@ class Study:
         measure_accuracies(self.findings, backbones, f"accuracy, {_round_name(r)}", progress)
         return tuple(self.findings.accuracy_records(backbones).values())
 
-    def _open_round(self, progress: ProgressCallback) -> int | None:
+    def _open_round(self, progress: ProgressCallback, budget: Budget | None = None) -> int | None:
         """The round that is planned and not closed, the seeds' planned here; everything is checked first."""
         if self.findings.event("supernet") is None:
-            self._device_now()  # it may be taken, in quarantine or out of reach: before hours of training, too
-        self._begin(progress)
+            device_now(self)  # it may be taken, in quarantine or out of reach: before hours of training, too
+        self._begin(progress if budget is None else budget.watching(progress))
         self._check_device()
         if self.findings.n_planned_rounds == 0:
-            seeds = seed_designs(self.parts, self.seed_for(0))
-            self.journal("plan:0", {"designs": seeds, "predictions": []})
+            n = None if budget is None else self._seeds_in(budget, progress)
+            seeds = seed_designs(self.parts, self.seed_for(0), n)
+            self.journal("plan:0", {"designs": seeds, "predictions": [], "n_backbones": n})
         r = self.findings.n_planned_rounds - 1
         return None if self.findings.n_measured_rounds > r else r
+
+    def _seeds_in(self, budget: Budget, progress: ProgressCallback) -> int:
+        """How many seed backbones a budget allows; two that are seeds in any case tell the price of one."""
+        measure_accuracies(
+            self.findings, pilot_backbones(self.parts), "accuracy, first seeds", progress, budget
+        )
+        return budget.n_seeds()
 
     def planned_backbones(self, labels: Sequence[int | str]) -> list[Backbone]:
         """Distinct backbones of some plans; the seeds' are known before they are planned."""
@@ -225,10 +241,11 @@ class Study:
             self.parts.check_places()
         self.train(progress)
 
-    def _check_weights(self, trained: TrainedSupernet) -> None:
+    def _check_weights(self, trained: TrainedSupernet, found: bool) -> None:
         begun = self.findings.event("supernet")
         if begun is None:
-            self.journal("supernet", {"weights_id": trained.weights_id, "seconds": trained.seconds})
+            training = {"weights_id": trained.weights_id, "seconds": trained.seconds, "found": found}
+            self.journal("supernet", training)
         elif begun["weights_id"] != trained.weights_id:
             raise StudyError(
                 f"study '{self.config.study}' began with supernet weights {begun['weights_id']}, these are "
@@ -237,40 +254,25 @@ class Study:
             )
 
     def _check_device(self) -> None:
-        device = self._device_now()
+        device = device_now(self)
         if self.findings.event("device") is None:
             self.journal("device", device.to_json())
             self.parts.known_device = device
 
-    def _device_now(self) -> DeviceIdentity:
-        """The device, held for a moment.
-
-        Rows of another board, release, engine or clock table never mix with those the study has.
+    def measure_designs(
+        self, label: int | str, name: str, progress: ProgressCallback, budget: Budget | None = None
+    ) -> None:
+        """Measure whatever of ``plan:label`` is not in the store yet.
 
         Raises:
-            StudyError: it is not the one that the study began on.
-            HadasError: it cannot be held; says why.
+            BudgetSpent: not all of it fits into the budget.
         """
-        with self.parts.held_device() as held:
-            device = DeviceIdentity.of(held)
-        begun = self.findings.event("device")
-        if begun is None:
-            return device
-        if changed := DeviceIdentity.from_json(begun).differences(device):
-            raise StudyError(
-                f"study '{self.config.study}' began on another device than '{self.config.device.name}' is "
-                f"now: {'; '.join(changed)}. Restore it, or give a new study a new name."
-            )
-        return device
-
-    def measure_designs(self, label: int | str, name: str, progress: ProgressCallback) -> None:
-        """Measure whatever of ``plan:label`` is not in the store yet."""
         designs = self._designs(label)
         backbones = [design.backbone for design in designs]
-        measure_accuracies(self.findings, backbones, f"accuracy, {name}", progress)
+        measure_accuracies(self.findings, backbones, f"accuracy, {name}", progress, budget)
         mark = f" ({self.truth.mark})" if self.truth.mark else ""
         session, seed = self.findings.session(label), self.seed_for(1)
-        measure_costs(self.findings, designs, session, seed, f"cost{mark}, {name}", progress)
+        measure_costs(self.findings, designs, session, seed, f"cost{mark}, {name}", progress, budget)
 
     def _designs(self, label: int | str) -> list[Design]:
         plan = self.findings.event(f"plan:{label}")
@@ -287,20 +289,8 @@ class Study:
         """
         n = self.findings.n_measured_rounds
         if n == 0:
-            raise StudyError(f"study '{self.config.study}': {self._lacking()}; run: hadas measure")
+            raise StudyError(f"study '{self.config.study}': {lacking_seeds(self)}; run: hadas measure")
         return n - 1
-
-    def _lacking(self) -> str:
-        """What keeps the seeds' round from being whole."""
-        seeds = [] if self.findings.event("supernet") is None else self.planned_backbones([0])
-        n_known = len(self.findings.accuracy_records(seeds)) if seeds else 0
-        if n_known == 0:
-            return "nothing is measured yet"
-        n_rows = len(self.findings.cost_rows(0))
-        return (
-            f"accuracies of {n_known} of {len(seeds)} backbones and {n_rows} costs are measured, and predictors "
-            "need the whole first round"
-        )
 
     def fit(self, progress: ProgressCallback = _silent) -> PredictorSet:
         """Predictors fitted to all measured rounds; unchanged rows are not fitted again."""
@@ -365,7 +355,9 @@ class Study:
         settings = self.parts.search_settings
         return nested_search(
             self.parts.space, world, settings, seed, initial=initial,
-            on_generation=lambda g: progress(phase, g.generation + 1, settings.generations),
+            on_generation=lambda g: progress(
+                phase, g.generation + 1, settings.generations, f"hypervolume {g.hypervolume:.4f}"
+            ),
         )  # fmt: skip
 
     def suggest(self, n: int | None = None, progress: ProgressCallback = _silent) -> None:
@@ -381,23 +373,33 @@ class Study:
             if n is not None:
                 self._refuse_second_plan(r + 1)
             return
-        suggestions = suggestions_of(self, n or self.config.learning.batch, progress)
-        why = [{"expected_gain": s.expected_gain, "cost_s": s.cost_s, "why": s.why} for s in suggestions]
-        self._plan(r + 1, [s.design for s in suggestions], why)
+        plan_suggestions(self, n or self.config.learning.batch, progress)
 
-    def _plan(
-        self, r: int, designs: Sequence[Design], why: Sequence[dict[str, Any]], *, asked_for: bool = False
+    def journal_plan(
+        self,
+        designs: Sequence[Design],
+        why: Sequence[dict[str, Any]],
+        *,
+        asked_for: bool = False,
+        **found: Any,
     ) -> None:
+        """Write down what the next round measures, with what is predicted of it now.
+
+        Args:
+            why: per design, why it was chosen.
+            found: what else is to be remembered of the choice.
+        """
         n_draws, seed = N_CHECK_DRAWS, self.seed_for(7, self.latest_round())
         worlds = self.worlds().unshifted() if asked_for else self.worlds()
         self.journal(
-            f"plan:{r}",
+            f"plan:{self.findings.n_planned_rounds}",
             {
                 "asked_for": asked_for,
                 "designs": [design_to_json(d.backbone, d.exits, d.setting) for d in designs],
                 "suggestions": list(why),
                 "predictions": worlds.predictions(designs, n_draws=n_draws, seed=seed),
                 "corrections": {quantity: c.to_json() for quantity, c in worlds.corrections.items()},
+                **found,
             },
         )
 
@@ -416,26 +418,20 @@ class Study:
                 raise StudyError(f"study '{self.config.study}': {design} is measured already")
         self.fit(progress)
         asked = {"expected_gain": None, "cost_s": None, "why": ASKED_FOR}
-        self._plan(r + 1, designs, [asked] * len(designs), asked_for=True)
+        self.journal_plan(designs, [asked] * len(designs), asked_for=True)
 
     def _refuse_second_plan(self, r: int) -> NoReturn:
         raise StudyError(f"study '{self.config.study}': round {r} is planned already; run: hadas measure")
 
     # -- the whole loop ------------------------------------------------------------------------
 
-    def run(self, progress: ProgressCallback = _silent) -> Iterator[RoundSummary]:
-        """The whole loop; yields after every measured round (rounds of an earlier run at once)."""
-        self.measure(progress)
-        shown = 0
-        while True:
-            for summary in self.findings.summaries()[shown:]:
-                yield summary
-                shown += 1
-            open_plan = self.findings.n_planned_rounds > self.findings.n_measured_rounds
-            if not open_plan and self.findings.n_suggested_rounds() >= self.config.learning.rounds:
-                break
-            self.suggest(None, progress)
-            self.measure(progress)
-        self.search(progress)
-        if self.config.baselines:
-            measure_baselines(self, progress)
+    def run(
+        self, progress: ProgressCallback = _silent, budget: Budget | None = None
+    ) -> Iterator[RoundSummary]:
+        """The whole loop; yields after every measured round (rounds of an earlier run at once).
+
+        Args:
+            budget: of time, which says how many rounds there are instead of ``learning.rounds``; what ended the
+                loop is in ``budget.stopped``.
+        """
+        return whole_loop(self, progress, budget)

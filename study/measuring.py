@@ -13,23 +13,33 @@ from .findings import Findings
 
 if TYPE_CHECKING:
     from ..search.designs import Design
+    from .budget import Budget
 
 
 def measure_accuracies(
-    findings: Findings, backbones: Sequence[Backbone], phase: str, progress: ProgressCallback
-) -> None:
-    """Measure backbones without a valid row; a failed one is tried again whenever it is asked for."""
+    findings: Findings, backbones: Sequence[Backbone], phase: str, progress: ProgressCallback,
+    budget: Budget | None = None,
+) -> None:  # fmt: skip
+    """Measure backbones without a valid row; a failed one is tried again whenever it is asked for.
+
+    Raises:
+        BudgetSpent: no more fits into the budget; the rows so far are stored.
+    """
     known = findings.accuracy_records(backbones)
     valid = {arch_id for arch_id, record in known.items() if record.valid}
     missing = [b for b in dict.fromkeys(backbones) if b.arch_id not in valid]
     if not missing:
         return
-    session = findings.session("accuracy")
-    first_row = findings.store.next_accuracy_row(session)
-    with closing(findings.meter.measure(missing, session=session, first_row=first_row)) as records:
-        for done, record in enumerate(records, start=1):
-            findings.store.add_accuracy(record)
-            progress(phase, done, len(missing))
+    session, n_done = findings.session("accuracy"), 0
+    while n_done < len(missing):
+        n = len(missing) if budget is None else budget.n_jobs(len(missing) - n_done)
+        begun = missing[n_done : n_done + n]
+        first_row = findings.store.next_accuracy_row(session)
+        with closing(findings.meter.measure(begun, session=session, first_row=first_row)) as records:
+            for record in records:
+                findings.store.add_accuracy(record)
+                n_done += 1
+                progress(phase, n_done, len(missing))
 
 
 def measure_costs(
@@ -39,6 +49,7 @@ def measure_costs(
     seed: int,
     phase: str,
     progress: ProgressCallback,
+    budget: Budget | None = None,
 ) -> None:
     """Measure the designs that have no row to be believed in a session; every row is stored as it comes.
 
@@ -46,6 +57,7 @@ def measure_costs(
 
     Raises:
         ConnectionLostError: the device was lost; the rows so far are stored, and the next call goes on.
+        BudgetSpent: no more fits into the budget; likewise.
     """
     from ..measurement.hardware.device import CostRequest, MeasurementPlan
 
@@ -59,8 +71,15 @@ def measure_costs(
     n_measured = len(done)
     if n_measured == len(requests):
         return
+    if budget is not None:
+        budget.begin_rows()
+        budget.check_row(())
+    taken_s: list[float] = []
     with findings.parts.held_device() as device:
         for record in device.measure(plan):
             store.add_cost(record)
             n_measured += 1
+            taken_s.append(record.device_seconds)
             progress(phase, n_measured, max(n_measured, len(requests)))
+            if budget is not None and n_measured < len(requests):
+                budget.check_row(taken_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,16 +10,22 @@ from ..spaces import Backbone, Exits
 from .assembly import Assembly
 from .journal import design_to_json
 
+if TYPE_CHECKING:
+    from .loop import Study
 
-def seed_designs(parts: Assembly, seed: int) -> list[dict[str, Any]]:
+
+def seed_designs(parts: Assembly, seed: int, n_backbones: int | None = None) -> list[dict[str, Any]]:
     """Seed backbones with an exit at every position, at maximum clocks and some random settings each.
 
     All exits at once show the cost of every stage and head.
+
+    Args:
+        n_backbones: by default, as many as configured.
     """
     table, learning = parts.table, parts.config.learning
     rng = np.random.default_rng(seed)
     designs = []
-    for backbone in _backbones(parts, rng):
+    for backbone in _backbones(parts, rng, n_backbones or learning.seed_backbones):
         exits = Exits.everywhere(first_exit=parts.space.first_exit, n_blocks=backbone.n_blocks)
         n_more = min(learning.seed_settings, len(table)) - 1
         more = [int(i) for i in rng.permutation(len(table) - 1)[:n_more]]
@@ -30,22 +36,40 @@ def seed_designs(parts: Assembly, seed: int) -> list[dict[str, Any]]:
 
 def seed_backbones(parts: Assembly, seed: int) -> list[Backbone]:
     """The backbones of :func:`seed_designs`; they do not depend on the device, which need not be there."""
-    return _backbones(parts, np.random.default_rng(seed))
+    return _backbones(parts, np.random.default_rng(seed), parts.config.learning.seed_backbones)
 
 
-def _backbones(parts: Assembly, rng: np.random.Generator) -> list[Backbone]:
+def pilot_backbones(parts: Assembly) -> list[Backbone]:
+    """Backbones that are among the seeds however many there are: the ends of the space."""
+    return [parts.space.smallest, parts.space.largest]
+
+
+def _backbones(parts: Assembly, rng: np.random.Generator, n_wanted: int) -> list[Backbone]:
     """Ends of the space, presets, random backbones.
 
     The smallest and the largest backbone are trained in every step of a sandwich and bound
     what the predictors are asked; presets and random ones share the rest evenly.
     """
-    space, n_wanted = parts.space, parts.config.learning.seed_backbones
+    space = parts.space
     presets = list(space.presets.values())
     n_presets = min(len(presets), (n_wanted - 1) // 2)
     chosen = np.linspace(0, len(presets) - 1, n_presets).round().astype(int)
-    backbones = list(dict.fromkeys([space.smallest, space.largest, *(presets[i] for i in chosen)]))
+    backbones = list(dict.fromkeys([*pilot_backbones(parts), *(presets[i] for i in chosen)]))
     while len(backbones) < n_wanted:
         backbone = space.decode(space.sample(1, rng)[0])
         if backbone not in backbones:
             backbones.append(backbone)
     return backbones
+
+
+def lacking_seeds(study: Study) -> str:
+    """What keeps the seeds' round from being whole."""
+    findings = study.findings
+    seeds = [] if findings.event("supernet") is None else study.planned_backbones([0])
+    n_known = len(findings.accuracy_records(seeds)) if seeds else 0
+    if n_known == 0:
+        return "nothing is measured yet"
+    return (
+        f"accuracies of {n_known} of {len(seeds)} backbones and {len(findings.cost_rows(0))} costs are measured, "
+        "and predictors need the whole first round"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,20 @@ if TYPE_CHECKING:
     from ..search.acquisition import Suggestion
     from .assembly import ProgressCallback
     from .loop import Study
+
+
+def plan_suggestions(study: Study, n: int, progress: ProgressCallback) -> None:
+    """Choose ``n`` points and plan them as the next round."""
+    began = time.monotonic()
+    suggestions = suggestions_of(study, n, progress)
+    why = [{"expected_gain": s.expected_gain, "cost_s": s.cost_s, "why": s.why} for s in suggestions]
+    study.journal_plan([s.design for s in suggestions], why, seconds=time.monotonic() - began)
+
+
+def plan_round(study: Study, progress: ProgressCallback) -> bool:
+    """Plan the next round of the loop."""
+    plan_suggestions(study, study.config.learning.batch, progress)
+    return True
 
 
 def suggestions_of(study: Study, n: int, progress: ProgressCallback) -> Sequence[Suggestion]:
@@ -26,7 +41,8 @@ def suggestions_of(study: Study, n: int, progress: ProgressCallback) -> Sequence
     points = findings.loop_points()
     measured, _ = findings.objectives(points)
     pool = candidate_pool(results, exclude={point.design for point in points})
-    is_last = findings.n_suggested_rounds() + 1 >= learning.rounds
+    # Never a question of a budget, so that what is chosen does not depend on how long it lasts.
+    is_last = findings.n_suggested_rounds() + 1 == learning.rounds
     return suggest(
         pool,
         worlds.design_draws(pool, draws).objectives([column.name for column in findings.columns]),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..datasets.records import Truth
 from .baselines import BASELINES
+from .budget import Budget, standing
 from .calibration_view import correction_rows
 from .journal import RoundSummary, design_from_json
 from .ledger import duration
@@ -256,6 +257,9 @@ def status_rows(study: Study) -> list[tuple[str, str]]:
         rows += [(f"  {record.backbone.arch_id}", record.reason) for record in bad]
     rows += [("", round_line(summary, truth=study.truth)) for summary in findings.summaries()]
     rows += correction_rows(study)
+    budget_s = Budget.journalled(study)
+    if budget_s is not None:
+        rows.append(("budget", standing(study, budget_s)))
     rows.append(("next", _next_step(study)))
     return rows
 
