@@ -49,10 +49,15 @@ class DrawnSets(Protocol):
 
 def drawn_sets(measured: FloatArray, n_draws: int, reference: FloatArray) -> DrawnSets:
     """The same measured points (q, m) in every draw, below the reference point (m,)."""
-    inside = measured[(measured < reference).all(axis=1)]
-    front = inside[front_indices(inside)] if len(inside) else inside
+    front = without_dominated(measured, reference)
     kind = Staircases if len(reference) == 2 else Boxes
     return kind(front, n_draws, reference)
+
+
+def without_dominated(points: FloatArray, reference: FloatArray) -> FloatArray:
+    """The points (q, m) that dominate volume below the reference and that no other dominates."""
+    inside = points[(points < reference).all(axis=1)]
+    return inside[front_indices(inside)] if len(inside) else inside
 
 
 class Staircases:

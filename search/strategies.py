@@ -1,0 +1,217 @@
+"""Ways to choose a batch, by name: ours, and those that it is compared with.
+
+All get the same draws of the same pool, and all pay the same prices.
+
+=============  =============================================================================
+``hvi``        expected hypervolume improvement per cost, exact (:func:`.batch.choose_batch`)
+``qlognehvi``  BoTorch's qLogNEHVI on the same draws (:mod:`.botorch_batch`); looks at no costs
+``mean``       hypervolume improvement per cost of the mean of the draws: as if it were certain
+``thompson``   each point: most improvement per cost in one random draw (in the manner of TSEMO,
+               Bradford, Schweidtmann, Lapkin, Journal of Global Optimization 2018)
+``variance``   largest predictive variance, summed over objectives; looks at no costs
+``spread``     of the front of the mean, the points that fill the largest gaps along the second
+               objective (in the manner of NSGANetV2, Lu et al., ECCV 2020); looks at no costs
+``random``     uniformly
+=============  =============================================================================
+
+Shapes: s draws, n points in the pool, q measured points, m objectives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import StudyError
+from ..surrogates.threads import single_thread
+from .batch import BoolArray, Choice, Prices, Reason, choose_batch, reference_scale
+from .improvement import DrawnSets, drawn_sets
+from .metrics import HypervolumeReference
+from .ranking import pareto_ranks
+from .tables import FloatArray
+
+
+@dataclass(frozen=True)
+class BatchProblem:
+    """What a strategy chooses from.
+
+    Attributes:
+        pool_draws: (s, n, m) objectives of each point in each joint draw, minimised, natural scale.
+        measured: (q, m) measured points.
+        reference: what hypervolume is measured to.
+        prices: of the n points.
+        pending_draws: (s, p, m) draws of points that are being measured, if any.
+        feasible: (s, n) whether a point meets the constraints in a draw; ``None`` = always.
+    """
+
+    pool_draws: FloatArray
+    measured: FloatArray
+    reference: HypervolumeReference
+    prices: Prices
+    pending_draws: FloatArray | None = None
+    feasible: BoolArray | None = None
+
+    @property
+    def n(self) -> int:
+        """Points in the pool."""
+        return int(self.pool_draws.shape[1])
+
+    @cached_property
+    def point(self) -> FloatArray:
+        """(m,) the reference point."""
+        return np.array(self.reference.point)
+
+    @cached_property
+    def drawn(self) -> FloatArray:
+        """(s, n, m) draws on the scale of the reference; at the reference where a point is not feasible."""
+        drawn = self.reference.transform(self.pool_draws)
+        return drawn if self.feasible is None else np.where(self.feasible[:, :, None], drawn, self.point)
+
+    @cached_property
+    def pending(self) -> FloatArray | None:
+        """(s, p, m) pending draws on the scale of the reference."""
+        return None if self.pending_draws is None else self.reference.transform(self.pending_draws)
+
+    def sets(self, which: Sequence[int]) -> DrawnSets:
+        """What some of the draws have already: measured and pending points."""
+        found = drawn_sets(self.reference.transform(self.measured), len(which), self.point)
+        for one in [] if self.pending is None else np.moveaxis(self.pending[list(which)], 1, 0):
+            found.add(one)
+        return found
+
+
+class Strategy(Protocol):
+    """Chooses a batch."""
+
+    def __call__(self, problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
+        """Up to ``batch`` points in the order chosen, fewer only if the pool is smaller; ``seed`` fixes them."""
+        ...
+
+
+def strategy_by_name(name: str) -> Strategy:
+    """The strategy of a name.
+
+    Raises:
+        StudyError: no such strategy.
+    """
+    if name not in STRATEGIES:
+        raise StudyError(f"no strategy '{name}'; known: {', '.join(STRATEGIES)}")
+    return STRATEGIES[name]
+
+
+def hvi(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
+    """Ours, without a share for information: every point for what it gains."""
+    return choose_batch(
+        problem.pool_draws, problem.measured, problem.reference, batch=batch, prices=problem.prices,
+        information_share=0.0, pending_draws=problem.pending_draws, feasible=problem.feasible,
+    )  # fmt: skip
+
+
+def mean(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
+    """Improvement of the mean of the draws, per cost; what gains nothing in the mean follows by variance."""
+    pending = problem.pending
+    certain = HypervolumeReference(
+        problem.reference.columns, (False,) * len(problem.point), problem.reference.point
+    )
+    found = choose_batch(
+        problem.drawn.mean(axis=0, keepdims=True), problem.reference.transform(problem.measured), certain,
+        batch=batch, prices=problem.prices, information_share=0.0,
+        pending_draws=None if pending is None else pending.mean(axis=0, keepdims=True),
+    )  # fmt: skip
+    gaining = [choice for choice in found if choice.why == "improvement"]
+    return _filled(problem, gaining, batch, -_variance(problem))
+
+
+def thompson(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
+    """Each point: the best in one draw, given those before it as they came out in that draw."""
+    rng, prices, chosen = np.random.default_rng(seed), problem.prices, list[Choice]()
+    for _ in range(min(batch, problem.n)):
+        draw = int(rng.integers(len(problem.drawn)))
+        sets = problem.sets([draw])
+        for choice in chosen:
+            sets.add(problem.drawn[[draw], choice.index])
+        gains, cost_s = sets.gains(problem.drawn[[draw]])[0], prices.now()
+        score = gains / cost_s
+        score[[choice.index for choice in chosen]] = -1.0
+        # Where a draw promises nothing, any point will do.
+        j = int(np.argmax(score)) if score.max() > 0 else int(rng.choice(np.flatnonzero(score >= 0)))
+        chosen.append(Choice(j, "improvement", float(gains[j]), float(cost_s[j]), float(score[j])))
+        prices = prices.after(j)
+    return tuple(chosen)
+
+
+def variance(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
+    """The points that least is known of."""
+    return _filled(problem, [], batch, -_variance(problem))
+
+
+def random(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
+    """Any points."""
+    return _filled(problem, [], batch, np.random.default_rng(seed).permutation(problem.n).astype(np.float64))
+
+
+def spread(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
+    """Fronts of the mean, best first; within a front whatever is farthest from all others along one objective.
+
+    Others are the measured front and the points chosen before.
+    """
+    means = problem.drawn.mean(axis=0)
+    ranks = pareto_ranks(means)
+    measured = problem.reference.transform(problem.measured)
+    taken = measured[pareto_ranks(measured) == 0, 1].tolist() if len(measured) else []
+    order: list[int] = []
+    while len(order) < min(batch, problem.n):
+        left = np.setdiff1d(np.arange(problem.n), order)
+        front = left[ranks[left] == ranks[left].min()]
+        gaps = [min((abs(float(means[j, 1]) - other) for other in taken), default=np.inf) for j in front]
+        order.append(int(front[int(np.argmax(gaps))]))
+        taken.append(float(means[order[-1], 1]))
+    return _priced(problem, order, "improvement")
+
+
+def qlognehvi(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
+    """BoTorch's."""
+    from .botorch_batch import choose_by_qlognehvi  # half a second of import
+
+    measured = problem.reference.transform(problem.measured)
+    with single_thread():
+        order, _ = choose_by_qlognehvi(problem.drawn, measured, problem.point, batch, problem.pending)
+    return _priced(problem, order, "improvement")
+
+
+STRATEGIES: Mapping[str, Strategy] = {
+    one.__name__: one for one in (hvi, qlognehvi, mean, thompson, variance, spread, random)
+}
+"""Every strategy by its name."""
+
+
+def _variance(problem: BatchProblem) -> FloatArray:
+    """(n,) variance in units of the reference's scale, summed over objectives."""
+    scale = reference_scale(problem.reference, problem.measured)
+    return np.asarray((problem.drawn / scale).var(axis=0).sum(axis=1))
+
+
+def _filled(
+    problem: BatchProblem, chosen: Sequence[Choice], batch: int, order: FloatArray
+) -> tuple[Choice, ...]:
+    """A batch filled up with points of the smallest ``order`` (n,)."""
+    taken = [choice.index for choice in chosen]
+    more = [int(j) for j in np.argsort(order, kind="stable") if int(j) not in set(taken)]
+    priced = _priced(problem, [*taken, *more[: max(0, min(batch, problem.n) - len(taken))]], "information")
+    return (*chosen, *priced[len(taken) :])
+
+
+def _priced(problem: BatchProblem, order: Sequence[int], why: Reason) -> tuple[Choice, ...]:
+    """Choices in a given order, with what each costs and is expected to gain."""
+    sets, prices, chosen = problem.sets(range(len(problem.drawn))), problem.prices, []
+    for j in order:
+        per_draw, cost_s = sets.gains(problem.drawn[:, [j]])[:, 0], float(prices.now()[j])
+        gain, probability = float(per_draw.mean()), float((per_draw > 0).mean())
+        chosen.append(Choice(j, why, gain, cost_s, gain / cost_s, probability_of_gain=probability))
+        sets.add(problem.drawn[:, j])
+        prices = prices.after(j)
+    return tuple(chosen)
