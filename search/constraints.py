@@ -52,6 +52,9 @@ class Extremes:
         )
 
 
+NOTHING_FOUND = Extremes()
+
+
 @dataclass(frozen=True)
 class Constraints:
     """Limits that every design has to keep to; ``None`` = no such limit.
@@ -122,7 +125,7 @@ class Constraints:
 
     def __str__(self) -> str:
         """In words, e.g. ``latency at most 20 ms, accuracy at least 0.9``."""
-        return ", ".join(words for words, _, _ in self._limits(Extremes())) or "no constraints"
+        return ", ".join(words for words, _, _ in self._limits(NOTHING_FOUND)) or "no constraints"
 
     def infeasible(self, best: Extremes) -> InfeasibleError:
         """The error to raise when nothing meets all constraints.

@@ -1,20 +1,17 @@
 """Objectives: what is good about exits and clocks on a backbone.  All are minimised.
 
-Every objective here has one shape, which makes exhaustive search cheap: a *loss* that
-depends on the exits alone, and costs that are linear in the stage costs of one setting,
+Every objective is computed in two steps, which makes exhaustive search cheap and caches possible.
+*Terms* depend on the exits alone (:class:`MaskTerms`): a loss, and a weight per position.
+*Values* follow from the terms and the stage costs at a setting.  For most objectives a value is linear in
+the stage costs,
 
     cost(exits, setting) = sum_j weight_j * segment_j(setting)
-                         + sum_{j in use} weight_j * head_j(setting),
+                         + sum_{j in use} weight_j * head_j(setting).
 
-with weights that depend on the exits alone.
-
-* ``expected`` (the default): loss = 1 - accuracy under the controller; weight_j = share of
-  samples that reach position j, so the costs are the expected energy and latency per
-  inference.  Heads in use are paid by every sample that reaches them.
-* ``hadas-2d`` (HADAS, Bouzidi et al., DATE 2023, Fig. 5): loss = -mean over exits in use of
-  N_i * dissim_i^gamma; cost = mean over exits in use of E_i / E_b, where E_i is the cost of
-  everything up to exit i, earlier heads in use included, and E_b the cost of the backbone
-  alone at default clocks.  The energy gain of the paper is 1 minus that.
+``expected``, the default, is here: loss = 1 - accuracy under the controller; weight_j = share of samples
+that reach position j, so the costs are the expected energy and latency per inference.  Heads in use are
+paid by every sample that reaches them.  The objectives of the HADAS paper are in :mod:`.hadas_objectives`;
+``docs/objectives.md`` compares them all.
 
 On a device without an energy counter latency takes energy's place.
 
@@ -23,18 +20,22 @@ Shapes: q candidates, k backbones, P positions, F settings, n samples, m objecti
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-from .tables import FloatArray, Tables
+from .tables import CostKind, FloatArray, Tables
 
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 Words = NDArray[np.uint64]
+
+_ROWS_AT_ONCE = 256
+"""Candidates whose samples are followed at once: at 10,000 samples 0.3 MB, which a processor's cache holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,35 +47,54 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class CostTerm:
-    """Stage costs behind one objective.
-
-    Attributes:
-        segment: (k, P + 1, F).
-        head: (k, P, F).
-        scale: (k,) the cost is divided by this.
-    """
-
-    segment: FloatArray
-    head: FloatArray
-    scale: FloatArray
-
-
-@dataclass(frozen=True, slots=True)
 class MaskTerms:
     """What depends on the exits alone.
 
     Attributes:
         loss: (q,).
-        weight: (q, P + 1) how much of each segment (and, if in use, of its head) is paid.
+        weight: (q, P + 1); for linear costs, how much of each segment (and, if in use, of its head) is paid.
     """
 
     loss: FloatArray
     weight: FloatArray
 
 
+@dataclass(frozen=True, slots=True)
+class PathCosts:
+    """Energy or latency of all stages on the way through a backbone, position first.
+
+    Attributes:
+        segment: (P + 1, ...).
+        head: (P, ...).
+        alone: (...) cost of the backbone without exits at the default setting: E_b or L_b.
+    """
+
+    segment: FloatArray
+    head: FloatArray
+    alone: FloatArray
+
+    def mix(self, weight: FloatArray, masks: BoolArray) -> FloatArray:
+        """Weighted sum over segments and heads in use.
+
+        Summed up position by position, so that neither padding, nor the number of candidates, nor the
+        number of threads has a part in the rounding.
+
+        Args:
+            weight: (P + 1, ...), position first.
+            masks: (P, ...) exits in use.
+        """
+        total = weight[0] * self.segment[0]
+        for j in range(len(self.head)):
+            total += (weight[j] * masks[j]) * self.head[j]
+            total += weight[j + 1] * self.segment[j + 1]
+        return np.asarray(total)
+
+
+Costs = Mapping[CostKind, PathCosts]
+
+
 class Objective(Protocol):
-    """A loss per choice of exits, and linear costs."""
+    """Objectives of exits and clocks on a backbone."""
 
     @property
     def name(self) -> str: ...
@@ -83,8 +103,23 @@ class Objective(Protocol):
         """Whether a design without any exit has no value under this objective."""
         ...
 
+    @property
+    def monotone(self) -> bool:
+        """Whether no value ever falls when a stage gets dearer; then settings at which every stage is dearer
+        need not be looked at."""
+        ...
+
+    @property
+    def linear(self) -> bool:
+        """Whether the values after the loss are the costs of ``cost_kinds`` mixed with the weights, each
+        times a factor of the backbone's."""
+        ...
+
     def columns(self, has_energy: bool) -> tuple[Column, ...]: ...
-    def cost_terms(self, tables: Tables) -> tuple[CostTerm, ...]: ...
+    def cost_kinds(self, has_energy: bool) -> tuple[CostKind, ...]:
+        """Costs that values depend on."""
+        ...
+
     def mask_terms(self, tables: Tables, backbone: IntArray, masks: BoolArray) -> MaskTerms:
         """Terms of q candidates.
 
@@ -98,6 +133,19 @@ class Objective(Protocol):
         """Terms of all 2^p choices of exits on one backbone of p positions.
 
         Row r stands for the mask whose bit j is position j; ``weight`` is (2^p, p + 1).
+        """
+        ...
+
+    def values(
+        self, loss: FloatArray, weight: FloatArray, masks: BoolArray, costs: Costs
+    ) -> tuple[FloatArray, ...]:
+        """The m values.
+
+        Args:
+            loss: (...).
+            weight: (P + 1, ...), position first.
+            masks: (P, ...).
+            costs: by kind, with shapes that broadcast with the others.
         """
         ...
 
@@ -115,17 +163,26 @@ def controller_terms(
     """
     q, n_positions = masks.shape
     n_samples = int(np.bitwise_count(samples).sum())
-    alive = np.broadcast_to(samples, (q, len(samples))).copy()
-    reach = np.zeros((q, n_positions + 1), dtype=np.int64)
+    n_exits = masks.sum(axis=1)
+    left = np.zeros((q, n_positions + 1), dtype=np.int64)  # after so many exits in use
+    left[:, 0] = n_samples
     right = np.zeros(q, dtype=np.int64)
-    for j in range(n_positions):
-        reach[:, j] = _count(alive)
-        users = np.flatnonzero(masks[:, j])
-        leaving = alive[users] & leaves[row[users], j]
-        right[users] += _count(leaving & correct[row[users], j])
-        alive[users] ^= leaving
-    reach[:, -1] = _count(alive)
-    right += _count(alive & correct[row, -1])
+    # Rows of many exits first: those with more than a given number are then a slice.
+    order = np.argsort(-n_exits, kind="stable")
+    for start in range(0, q, _ROWS_AT_ONCE):
+        rows = order[start : start + _ROWS_AT_ONCE]
+        alive = np.broadcast_to(samples, (len(rows), len(samples))).copy()
+        in_use = np.argsort(~masks[rows], axis=1, kind="stable")
+        for nth in range(int(n_exits[rows[0]])):
+            busy = rows[: np.count_nonzero(n_exits[rows] > nth)]
+            at, here = in_use[: len(busy), nth], alive[: len(busy)]
+            leaving = here & leaves[row[busy], at]
+            right[busy] += count_bits(leaving & correct[row[busy], at])
+            here ^= leaving
+            left[busy, nth + 1] = count_bits(here)
+        right[rows] += count_bits(alive & correct[row[rows], -1])
+    passed = np.concatenate([np.zeros((q, 1), dtype=np.int64), np.cumsum(masks, axis=1)], axis=1)
+    reach = np.take_along_axis(left, passed, axis=1)
     return MaskTerms(1.0 - right / n_samples, reach / n_samples)
 
 
@@ -136,22 +193,18 @@ class Expected:
     with_latency: bool = False
     name: str = "expected"
     needs_exit: bool = False
+    monotone: bool = True
+    linear: bool = True
 
     def columns(self, has_energy: bool) -> tuple[Column, ...]:
         """``error`` (fraction), then ``energy_mj`` and, if wanted or alone, ``latency_ms``."""
-        latency = (Column("latency_ms", True),)
-        if not has_energy:
-            return (Column("error", False), *latency)
-        return (Column("error", False), Column("energy_mj", True), *(latency if self.with_latency else ()))
+        return (Column("error", False), *(Column(kind, True) for kind in self.cost_kinds(has_energy)))
 
-    def cost_terms(self, tables: Tables) -> tuple[CostTerm, ...]:
-        """Stage energies and latencies as they are."""
-        one = np.ones(len(tables.backbones))
-        energy = CostTerm(tables.segment_energy_mj, tables.head_energy_mj, one)
-        latency = CostTerm(tables.segment_latency_ms, tables.head_latency_ms, one)
-        if not tables.has_energy:
-            return (latency,)
-        return (energy, latency) if self.with_latency else (energy,)
+    def cost_kinds(self, has_energy: bool) -> tuple[CostKind, ...]:
+        """See :class:`Objective`."""
+        if not has_energy:
+            return ("latency_ms",)
+        return ("energy_mj", "latency_ms") if self.with_latency else ("energy_mj",)
 
     def mask_terms(self, tables: Tables, backbone: IntArray, masks: BoolArray) -> MaskTerms:
         """Error and reach probabilities; see :class:`Objective`."""
@@ -167,69 +220,59 @@ class Expected:
         right = np.zeros(1, dtype=np.int64)
         reach = np.zeros((1 << p, p + 1), dtype=np.int64)
         for j in range(p):
-            reach[:, j] = np.tile(_count(alive), 1 << (p - j))
+            reach[:, j] = np.tile(count_bits(alive), 1 << (p - j))
             leaving = alive & leaves[j]
-            right = np.concatenate([right, right + _count(leaving & correct[j])])
+            right = np.concatenate([right, right + count_bits(leaving & correct[j])])
             alive = np.concatenate([alive, alive ^ leaving])
-        reach[:, p] = _count(alive)
-        right = right + _count(alive & correct[-1])
+        reach[:, p] = count_bits(alive)
+        right = right + count_bits(alive & correct[-1])
         return MaskTerms(1.0 - right / tables.n_samples, reach / tables.n_samples)
 
-
-@dataclass(frozen=True)
-class Hadas2D:
-    """Mean of N_i * dissim_i^gamma against the mean share of the backbone's cost.
-
-    dissim_i = 1 - max N over preceding exits in use, 1 for the first.
-    """
-
-    gamma: float = 1.0
-    name: str = "hadas-2d"
-    needs_exit: bool = True
-
-    def columns(self, has_energy: bool) -> tuple[Column, ...]:
-        """``negative_exit_score`` and the mean cost share, ``energy_share`` or ``latency_share``."""
-        return (
-            Column("negative_exit_score", False),
-            Column("energy_share" if has_energy else "latency_share", True),
-        )
-
-    def cost_terms(self, tables: Tables) -> tuple[CostTerm, ...]:
-        """Stage costs over E_b, the sum of the segments at the default setting."""
-        segment, head = tables.segment_energy_mj, tables.head_energy_mj
-        if not tables.has_energy:
-            segment, head = tables.segment_latency_ms, tables.head_latency_ms
-        return (CostTerm(segment, head, segment[:, :, tables.default_setting].sum(axis=1)),)
-
-    def mask_terms(self, tables: Tables, backbone: IntArray, masks: BoolArray) -> MaskTerms:
-        """Score and cumulative-cost weights; see :class:`Objective`."""
-        fractions = tables.correct[:, :-1].mean(axis=2)[backbone]
-        return self._terms(fractions, masks)
-
-    def enumerate_terms(self, tables: Tables, backbone: int) -> MaskTerms:
-        """All masks at once."""
-        p = int(tables.n_positions[backbone])
-        fractions = tables.correct[backbone, :p].mean(axis=1)
-        return self._terms(np.broadcast_to(fractions, (1 << p, p)), all_masks(p))
-
-    def _terms(self, fractions: FloatArray, masks: BoolArray) -> MaskTerms:
-        best = np.maximum.accumulate(np.where(masks, fractions, 0.0), axis=1)
-        before = np.concatenate([np.zeros((len(masks), 1)), best[:, :-1]], axis=1)
-        n_exits = np.maximum(masks.sum(axis=1), 1)
-        score = np.where(masks, fractions * (1.0 - before) ** self.gamma, 0.0).sum(axis=1) / n_exits
-        later = np.cumsum(masks[:, ::-1], axis=1)[:, ::-1] / n_exits[:, None]
-        return MaskTerms(-score, np.concatenate([later, np.zeros((len(masks), 1))], axis=1))
+    def values(
+        self, loss: FloatArray, weight: FloatArray, masks: BoolArray, costs: Costs
+    ) -> tuple[FloatArray, ...]:
+        """Error and expected costs; see :class:`Objective`."""
+        return (loss, *(costs[kind].mix(weight, masks) for kind in self.cost_kinds("energy_mj" in costs)))
 
 
-def _count(words: Words) -> IntArray:
+def count_bits(words: Words) -> IntArray:
     """(q,) number of bits set in (q, W) words."""
-    return np.asarray(np.bitwise_count(words).sum(axis=1, dtype=np.int64))
+    return np.asarray(np.bitwise_count(words).sum(axis=1, dtype=np.uint32), dtype=np.int64)
 
 
 def all_masks(n_positions: int) -> BoolArray:
     """(2^p, p) every choice of exits; bit j of the row number is position j."""
     rows = np.arange(1 << n_positions, dtype=np.int64)
     return np.asarray((rows[:, None] >> np.arange(n_positions)) & 1 == 1)
+
+
+def candidate_costs(
+    tables: Tables, kinds: Iterable[CostKind], backbone: IntArray, settings: IntArray
+) -> dict[CostKind, PathCosts]:
+    """Stage costs of q candidates: arrays (P + 1, q), (P, q) and (q,)."""
+    found: dict[CostKind, PathCosts] = {}
+    for kind in kinds:
+        table = tables.by_setting(kind)
+        segment, head = table.segment[backbone, settings], table.head[backbone, settings]
+        found[kind] = PathCosts(segment.T, head.T, table.alone[backbone])
+    return found
+
+
+def listed_costs(
+    tables: Tables, kinds: Iterable[CostKind], backbone: int, settings: IntArray
+) -> dict[CostKind, PathCosts]:
+    """Stage costs of one backbone of p positions at some settings: arrays (p + 1, 1, F), (p, 1, F) and ()."""
+    p = int(tables.n_positions[backbone])
+    found: dict[CostKind, PathCosts] = {}
+    for kind in kinds:
+        table = tables.by_setting(kind)
+        segment = table.segment[backbone][settings][:, [*range(p), -1]]
+        head = table.head[backbone][settings][:, :p]
+        alone = np.asarray(table.alone[backbone])
+        found[kind] = PathCosts(
+            np.ascontiguousarray(segment.T)[:, None], np.ascontiguousarray(head.T)[:, None], alone
+        )
+    return found
 
 
 def evaluate(
@@ -246,23 +289,43 @@ def evaluate(
         (q, m), all to be minimised.
     """
     terms = objective.mask_terms(tables, backbone, masks)
-    head_weight = terms.weight[:, :-1] * masks
-    columns = [terms.loss]
-    for term in objective.cost_terms(tables):
-        cost = (terms.weight * term.segment[backbone, :, settings]).sum(axis=1)
-        cost += (head_weight * term.head[backbone, :, settings]).sum(axis=1)
-        columns.append(cost / term.scale[backbone])
-    return np.stack(columns, axis=1)
+    costs = candidate_costs(tables, objective.cost_kinds(tables.has_energy), backbone, settings)
+    return np.stack(objective.values(terms.loss, terms.weight.T, masks.T, costs), axis=1)
 
 
-def objective_by_name(name: str, *, with_latency: bool = False, gamma: float = 1.0) -> Objective:
+Ratio = Literal["gain", "inverse", "literal"]
+Dissimilarity = Literal["marginal", "joint"]
+
+
+def objective_by_name(
+    name: str,
+    *,
+    with_latency: bool = False,
+    gamma: float = 1.0,
+    ratio: Ratio = "gain",
+    dissimilarity: Dissimilarity = "marginal",
+) -> Objective:
     """An objective by name.
 
+    Args:
+        name: ``expected``, ``hadas-2d``, ``hadas-eq6`` or ``hadas-code``.
+        with_latency: of ``expected``.
+        gamma, dissimilarity: of ``hadas-2d`` and ``hadas-eq6``.
+        ratio: of ``hadas-eq6``.
+
     Raises:
-        ConfigError: no objective of that name.
+        ConfigError: no objective of that name, or an unknown ratio or dissimilarity.
     """
-    if name == "expected":
-        return Expected(with_latency)
-    if name == "hadas-2d":
-        return Hadas2D(gamma)
-    raise ConfigError(f"no objective '{name}'; known: ['expected', 'hadas-2d']")
+    # Where objectives come from by name, all of them are known; none of them needs to know this function.
+    from .hadas_objectives import Hadas2D, HadasCode, HadasEq6
+
+    known = {
+        "expected": lambda: Expected(with_latency),
+        "hadas-2d": lambda: Hadas2D(gamma, dissimilarity),
+        "hadas-eq6": lambda: HadasEq6(gamma, ratio, dissimilarity),
+        "hadas-code": HadasCode,
+    }
+    if name not in known:
+        raise ConfigError(f"no objective '{name}'; known: {list(known)}")
+    made: Objective = known[name]()
+    return made

@@ -15,6 +15,8 @@ def pareto_ranks(points: FloatArray) -> IntArray:
     """(q,) non-domination rank of each of (q, m) points, 0 = best; equal points share a rank."""
     if not len(points):
         return np.zeros(0, dtype=np.int64)
+    if points.shape[1] == 1:
+        return np.unique(points[:, 0], return_inverse=True)[1].astype(np.int64)
     return np.asarray(moocore.pareto_rank(np.ascontiguousarray(points)), dtype=np.int64)
 
 
@@ -22,21 +24,49 @@ def front_indices(points: FloatArray) -> IntArray:
     """Indices, ascending, of the non-dominated points; of equal points only the first."""
     if not len(points):
         return np.zeros(0, dtype=np.int64)
+    if points.shape[1] == 1:
+        return np.array([np.argmin(points[:, 0])], dtype=np.int64)
     return np.flatnonzero(moocore.is_nondominated(np.ascontiguousarray(points))).astype(np.int64)
 
 
-def crowding_distances(points: FloatArray, ranks: IntArray) -> FloatArray:
-    """(q,) crowding distance within each rank; infinite at its extremes (Deb et al., 2002)."""
+def crowding_distances(points: FloatArray, groups: IntArray) -> FloatArray:
+    """(q,) crowding distance within each group; infinite at its extremes (Deb et al., 2002).
+
+    Args:
+        points: (q, m).
+        groups: (q,) which group a point is of, e.g. its rank.
+    """
     distance = np.zeros(len(points))
-    for rank in np.unique(ranks):
-        rows = np.flatnonzero(ranks == rank)
-        for column in points[rows].T:
-            order = np.argsort(column, kind="stable")
-            spread = column[order[-1]] - column[order[0]]
-            distance[rows[order[[0, -1]]]] = np.inf
-            if spread > 0 and len(rows) > 2:
-                distance[rows[order[1:-1]]] += (column[order[2:]] - column[order[:-2]]) / spread
+    if not len(points):
+        return distance
+    for column in points.T:
+        order = np.lexsort((column, groups))
+        value, group = column[order], groups[order]
+        first = np.append(True, group[1:] != group[:-1])
+        last = np.append(first[1:], True)
+        starts = np.flatnonzero(first)
+        spread = np.repeat(value[last] - value[starts], np.diff(np.append(starts, len(value))))
+        between = np.zeros(len(value))
+        between[1:-1] = value[2:] - value[:-2]
+        inner = np.divide(between, spread, out=np.zeros(len(value)), where=spread > 0)
+        distance[order] += np.where(first | last, np.inf, inner)
     return distance
+
+
+def constrained_ranks(points: FloatArray, violation: FloatArray) -> IntArray:
+    """(q,) ranks among the feasible points, and from there on among the infeasible ones.
+
+    Args:
+        points: (q, m), minimised.
+        violation: (q,) of constraints, 0 = feasible.
+    """
+    feasible = violation <= 0
+    if feasible.all():
+        return pareto_ranks(points)
+    ranks = np.empty(len(points), dtype=np.int64)
+    ranks[feasible] = pareto_ranks(points[feasible])
+    ranks[~feasible] = len(points) + pareto_ranks(points[~feasible])
+    return ranks
 
 
 def best_first(points: FloatArray, violation: FloatArray | None = None) -> IntArray:
@@ -44,13 +74,9 @@ def best_first(points: FloatArray, violation: FloatArray | None = None) -> IntAr
 
     Args:
         points: (q, m), minimised.
-        violation: (q,) of constraints, 0 = feasible; ``None`` = all feasible.  Ranks are taken among the
-            points of the same violation, so what is infeasible dominates nothing.
+        violation: (q,) of constraints, 0 = feasible; ``None`` = all feasible.  What is infeasible
+            dominates nothing that is feasible.
     """
     missed = np.zeros(len(points)) if violation is None else violation
-    order: list[IntArray] = []
-    for value in np.unique(missed):
-        rows = np.flatnonzero(missed == value)
-        ranks = pareto_ranks(points[rows])
-        order.append(rows[np.lexsort((-crowding_distances(points[rows], ranks), ranks))])
-    return np.concatenate(order).astype(np.int64) if order else np.zeros(0, dtype=np.int64)
+    ranks = constrained_ranks(points, missed)
+    return np.lexsort((-crowding_distances(points, ranks), ranks, missed)).astype(np.int64)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,23 @@ from numpy.typing import NDArray
 from ..spaces import Backbone, ClockTable
 
 FloatArray = NDArray[np.float64]
+
+CostKind = Literal["energy_mj", "latency_ms"]
+
+
+@dataclass(frozen=True, slots=True)
+class CostTable:
+    """One kind of cost, setting before stage, as candidates look it up.
+
+    Attributes:
+        segment: (k, F, P + 1).
+        head: (k, F, P).
+        alone: (k,) cost of a backbone without exits at the default setting.
+    """
+
+    segment: FloatArray
+    head: FloatArray
+    alone: FloatArray
 
 
 @dataclass(frozen=True)
@@ -86,6 +103,28 @@ class Tables:
     def has_energy(self) -> bool:
         """Whether the device counts energy."""
         return not bool(np.isnan(self.segment_energy_mj).any())
+
+    def by_setting(self, kind: CostKind) -> CostTable:
+        """A cost of all stages, setting before stage."""
+        return self._energy_by_setting if kind == "energy_mj" else self._latency_by_setting
+
+    @cached_property
+    def _latency_by_setting(self) -> CostTable:
+        return self._by_setting(self.segment_latency_ms, self.head_latency_ms)
+
+    @cached_property
+    def _energy_by_setting(self) -> CostTable:
+        return self._by_setting(self.segment_energy_mj, self.head_energy_mj)
+
+    def _by_setting(self, segment: FloatArray, head: FloatArray) -> CostTable:
+        # A running sum: padding has no part in its rounding.
+        alone = np.cumsum(segment[:, :, self.default_setting], axis=1)[:, -1]
+        return CostTable(*(np.ascontiguousarray(cost.transpose(0, 2, 1)) for cost in (segment, head)), alone)
+
+    @cached_property
+    def n_correct(self) -> NDArray[np.int64]:
+        """(k, P + 1) samples that an exit, or the final classifier, gets right."""
+        return np.asarray(np.bitwise_count(self.packed_correct).sum(axis=2, dtype=np.int64))
 
     @cached_property
     def packed_correct(self) -> NDArray[np.uint64]:

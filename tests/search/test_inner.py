@@ -2,16 +2,17 @@ import numpy as np
 import pytest
 
 from hadas.errors import ConfigError
+from hadas.search.exhaustive import undominated_settings
+from hadas.search.hadas_objectives import Hadas2D
 from hadas.search.inner import (
     ArrayNSGA2,
     Exhaustive,
     Hybrid,
     PymooNSGA2,
-    _undominated_settings,
     n_choices,
 )
 from hadas.search.metrics import HypervolumeReference
-from hadas.search.objectives import Expected, Hadas2D, all_masks, evaluate
+from hadas.search.objectives import Expected, all_masks, evaluate
 
 OBJECTIVES = [Expected(), Expected(with_latency=True), Hadas2D()]
 
@@ -36,7 +37,7 @@ def test_exhaustive_front_is_the_true_front(random_tables, objective, seed):
     tables = random_tables(seed)
     for backbone, front in enumerate(Exhaustive().run(tables, objective)):
         assert naive_front(front.objectives) == naive_front(every_point(objective, tables, backbone))
-        assert front.n_evaluated == n_choices(tables, backbone)
+        assert front.n_evaluated == n_choices(tables, backbone, objective)
 
 
 @pytest.mark.parametrize("engine", [Exhaustive(), ArrayNSGA2(20, 6), PymooNSGA2(20, 6)])
@@ -108,9 +109,9 @@ def test_nsga2_copes_with_one_parent_and_with_a_space_smaller_than_its_populatio
 
 def test_hybrid_enumerates_what_is_small_and_searches_the_rest(random_tables):
     tables = random_tables(6, n_positions=(6, 3))
-    fronts = Hybrid(n_choices(tables, 1), ArrayNSGA2(8, 2)).run(tables, Expected(), 0)
+    fronts = Hybrid(n_choices(tables, 1, Expected()), ArrayNSGA2(8, 2)).run(tables, Expected(), 0)
     assert fronts[0].n_evaluated == 16
-    assert fronts[1].n_evaluated == n_choices(tables, 1)
+    assert fronts[1].n_evaluated == n_choices(tables, 1, Expected())
 
 
 def test_many_positions_are_refused_by_enumeration_and_searched_by_the_hybrid(random_tables):
@@ -123,4 +124,4 @@ def test_many_positions_are_refused_by_enumeration_and_searched_by_the_hybrid(ra
 def test_a_setting_is_left_out_only_if_another_is_no_dearer_everywhere():
     costs = np.array([[1.0, 2.0, 1.0, 3.0, 0.5], [2.0, 1.0, 2.0, 3.0, 9.0]])
     # Column 2 repeats column 0; column 3 is dearer than 0 at both stages.
-    assert _undominated_settings(costs).tolist() == [0, 1, 4]
+    assert undominated_settings(costs).tolist() == [0, 1, 4]

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from hadas.errors import ConfigError
-from hadas.search.objectives import Expected, Hadas2D, all_masks, evaluate, objective_by_name
+from hadas.search.hadas_objectives import Hadas2D
+from hadas.search.objectives import Expected, all_masks, evaluate, objective_by_name
 from hadas.search.tables import Tables
 from hadas.spaces import mini_space
 

@@ -1,0 +1,293 @@
+"""NSGA-II over exits and settings as array code, all backbones in lockstep.
+
+Every generation is a handful of operations on arrays (backbones, candidates, positions): tournaments,
+crossover, mutation, hashing out what was evaluated before, evaluation, ranks, crowding.  Random numbers come
+from one stream per backbone, named by seed and architecture, so that what is found on a backbone does not
+depend on its neighbours.
+
+Beyond textbook NSGA-II (Deb et al., 2002) it uses what is known of the problem:
+
+* settings at which every stage is dearer than at another are left out beforehand
+  (:func:`~.exhaustive.worthwhile_settings`); the others are ordered by the total cost of the backbone, so that a
+  step to the next one is a small change;
+* the first generation holds the design without exits and those with one exit;
+* mutation flips exits, shifts one to a neighbouring position, or steps along the settings;
+* the front is that of everything evaluated, and nothing is evaluated twice.
+
+Shapes: B backbones, n candidates per backbone, P positions, m objectives.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from .constraints import NO_CONSTRAINTS, Constraints
+from .ensemble import AnyTables, members_of
+from .evaluation import CodeIndex, Evaluator, choice_codes
+from .exhaustive import MAX_EXHAUSTIVE_POSITIONS, Exhaustive, worthwhile_settings
+from .fronts import InnerFront, front_of, n_choices
+from .objectives import BoolArray, IntArray, Objective
+from .ranking import constrained_ranks, crowding_distances
+from .tables import FloatArray
+
+_CROSSOVER = 0.7
+"""Share of children that take each exit from either parent; the others start as a copy of one."""
+_SHIFT = 0.25
+"""Share of children of which one exit in use moves to a neighbouring position."""
+_KEEP_EXITS = 0.2
+"""Share of children whose exits are not mutated; these always change their setting."""
+_STEP, _RESET = 0.3, 0.1
+"""Shares of other children whose setting moves to a near one, or to any."""
+_MEAN_STEP = 2.0
+"""Mean number of settings that a step goes along."""
+_TRIES = 6
+"""Rounds of variation per generation, before random draws fill up what is still missing."""
+_EXTRA = 10
+"""Random numbers per candidate besides three per position."""
+
+
+@dataclass(frozen=True)
+class ArrayNSGA2:
+    """NSGA-II over (exits, setting), all backbones in lockstep.
+
+    A backbone with no more choices than the budget is enumerated instead.
+
+    Attributes:
+        population: candidates per generation and backbone.
+        generations: including the first one; ``population * generations`` candidates are evaluated per
+            backbone (fewer only if a backbone offers fewer).
+    """
+
+    population: int
+    generations: int
+
+    def run(
+        self, tables: AnyTables, objective: Objective, seed: int, constraints: Constraints = NO_CONSTRAINTS
+    ) -> tuple[InnerFront, ...]:
+        """Fronts of everything that was evaluated.
+
+        Raises:
+            ConfigError: an energy limit on a device that counts no energy.
+        """
+        constraints.check_energy(tables.has_energy)
+        settings = [
+            worthwhile_settings(tables, objective, constraints, b) for b in range(len(tables.backbones))
+        ]
+        budget = self.population * self.generations
+        listed = [
+            n_choices(tables, b, objective) // tables.n_settings * len(own) <= budget
+            and tables.n_positions[b] <= MAX_EXHAUSTIVE_POSITIONS
+            for b, own in enumerate(settings)
+        ]
+        large, small = (
+            [b for b, is_small in enumerate(listed) if is_small == wanted] for wanted in (False, True)
+        )
+        fronts: dict[int, InnerFront] = {}
+        if small:
+            fronts.update(
+                zip(small, Exhaustive().run(tables.take(small), objective, seed, constraints), strict=True)
+            )
+        if large:
+            evaluator = Evaluator(tables.take(large), objective, constraints)
+            search = _Lockstep(
+                evaluator, [settings[b] for b in large], seed, self.population, self.generations
+            )
+            fronts.update(zip(large, search.run(), strict=True))
+        return tuple(fronts[b] for b in range(len(tables.backbones)))
+
+
+class _Lockstep:
+    """State of all backbones: everything evaluated, and the current parents."""
+
+    def __init__(
+        self, evaluator: Evaluator, settings: list[IntArray], seed: int, population: int, generations: int
+    ) -> None:
+        tables = evaluator.tables
+        self._evaluator, self._n, self._generations = evaluator, population, generations
+        self._needs_exit = evaluator.objective.needs_exit
+        self._p = np.asarray(tables.n_positions, dtype=np.int64)
+        B, P, capacity = len(tables.backbones), tables.max_positions, population * generations
+        self._n_settings = np.array([len(own) for own in settings])
+        self._settings = np.zeros((B, int(self._n_settings.max())), dtype=np.int64)
+        for b, own in enumerate(settings):
+            self._settings[b, : len(own)] = own[np.argsort(_totals(tables, b, own, evaluator), kind="stable")]
+        self._streams = [
+            np.random.default_rng([seed, zlib.crc32(backbone.arch_id.encode())])
+            for backbone in tables.backbones
+        ]
+        self._seen = CodeIndex()
+        n_objectives = len(evaluator.objective.columns(tables.has_energy))
+        self._masks = np.zeros((B, capacity, P), dtype=bool)
+        self._steps = np.zeros(
+            (B, capacity), dtype=np.int64
+        )  # place of the setting among those of the backbone
+        self._points = np.zeros((B, capacity, n_objectives))
+        self._violation = np.zeros((B, capacity))
+        self._count = 0
+        self._parents = np.zeros((B, 0), dtype=np.int64)
+
+    def run(self) -> list[InnerFront]:
+        """All generations, and the fronts of everything evaluated."""
+        for generation in range(self._generations):
+            masks, steps = self._proposed(first=generation == 0)
+            self._accept(masks, steps)
+        rows = np.arange(len(self._p))
+        return [
+            front_of(
+                self._masks[b], self._settings[b, self._steps[b]], self._points[b], self._violation[b],
+                self._count, self._evaluator.extremes(int(b)),
+            )
+            for b in rows
+        ]  # fmt: skip
+
+    def _proposed(self, *, first: bool) -> tuple[BoolArray, IntArray]:
+        """(B, n, P) exits and (B, n) steps of n candidates per backbone that were never seen before."""
+        B, n, P = len(self._p), self._n, self._masks.shape[2]
+        masks, steps = np.zeros((B, n, P), dtype=bool), np.zeros((B, n), dtype=np.int64)
+        found, tries = np.zeros(B, dtype=np.int64), 0
+        while (open_ := np.flatnonzero(found < n)).size:
+            draws = self._draws(open_)
+            if first:
+                new_masks, new_steps = self._random(open_, draws)
+                if not tries:
+                    self._plant(open_, new_masks, new_steps)
+            elif tries < _TRIES:
+                new_masks, new_steps = self._varied(open_, draws)
+            else:
+                new_masks, new_steps = self._random(open_, draws)
+            self._give_an_exit(open_, new_masks, draws)
+            owner = np.repeat(open_, n)
+            flat_masks, flat_steps = new_masks.reshape(-1, P), new_steps.ravel()
+            codes = choice_codes(owner, flat_masks, flat_steps, B, self._settings.shape[1])
+            fresh = np.zeros(len(codes), dtype=bool)
+            fresh[np.unique(codes, return_index=True)[1]] = True
+            fresh &= self._seen.find(codes) < 0
+            # The first fresh ones of each backbone, as many as it lacks.
+            nth = np.cumsum(fresh.reshape(len(open_), n), axis=1).ravel() - 1 + found[owner]
+            rows = np.flatnonzero(fresh & (nth < n))
+            masks[owner[rows], nth[rows]], steps[owner[rows], nth[rows]] = flat_masks[rows], flat_steps[rows]
+            self._seen.add(codes[rows])
+            found += np.bincount(owner[rows], minlength=B)
+            tries += 1
+        return masks, steps
+
+    def _accept(self, masks: BoolArray, steps: IntArray) -> None:
+        """Evaluate candidates, and choose the next parents among parents and children."""
+        B, n, P = masks.shape
+        backbone = np.repeat(np.arange(B), n)
+        settings = np.take_along_axis(self._settings, steps, axis=1).ravel()
+        judged = self._evaluator.judge(backbone, masks.reshape(-1, P), settings)
+        own = slice(self._count, self._count + n)
+        self._masks[:, own], self._steps[:, own] = masks, steps
+        self._points[:, own], self._violation[:, own] = (
+            judged.points.reshape(B, n, -1),
+            judged.violation.reshape(B, n),
+        )
+        children = np.broadcast_to(np.arange(own.start, own.stop), (B, n))
+        pool = np.concatenate([self._parents, children], axis=1)
+        points = np.take_along_axis(self._points, pool[:, :, None], axis=1)
+        violation = np.take_along_axis(self._violation, pool, axis=1)
+        ranks = np.stack([constrained_ranks(*line) for line in zip(points, violation, strict=True)])
+        groups = ranks + (1 + ranks.max()) * np.arange(B)[:, None]
+        crowding = crowding_distances(points.reshape(-1, points.shape[2]), groups.ravel()).reshape(pool.shape)
+        order = np.lexsort((-crowding, ranks, violation), axis=1)[:, :n]
+        self._parents = np.take_along_axis(pool, order, axis=1)
+        self._count += n
+
+    def _draws(self, open_: IntArray) -> FloatArray:
+        """(A, n, 3 P + _EXTRA) uniform numbers, each backbone's from its own stream.
+
+        How many it takes from its stream depends on the backbone alone, not on the padding.
+        """
+        P = self._masks.shape[2]
+        draws = np.ones((len(open_), self._n, 3 * P + _EXTRA))
+        for a, b in enumerate(open_):
+            p = int(self._p[b])
+            own = self._streams[b].random((self._n, 3 * p + _EXTRA))
+            draws[a, :, :_EXTRA] = own[:, :_EXTRA]
+            for part in range(3):
+                start = _EXTRA + part * P
+                draws[a, :, start : start + p] = own[:, _EXTRA + part * p : _EXTRA + (part + 1) * p]
+        return draws
+
+    def _random(self, open_: IntArray, draws: FloatArray) -> tuple[BoolArray, IntArray]:
+        P = self._masks.shape[2]
+        # A density per candidate, so that few and many exits are both common.  Padding has draws of 1.
+        masks = draws[:, :, _EXTRA : _EXTRA + P] < draws[:, :, 0:1]
+        return masks, (draws[:, :, 1] * self._n_settings[open_, None]).astype(np.int64)
+
+    def _plant(self, open_: IntArray, masks: BoolArray, steps: IntArray) -> None:
+        """Put the design without exits and those with one exit first, as far as a third of the population goes."""
+        for a, b in enumerate(open_):
+            p, n = int(self._p[b]), max(1, self._n // 3)
+            start = int(not self._needs_exit)
+            n_single = min(p, n - start)
+            masks[a, : start + n_single] = False
+            if n_single > 0:
+                spread = np.linspace(0, p - 1, n_single).round().astype(np.int64)
+                masks[a, start + np.arange(n_single), spread] = True
+
+    def _give_an_exit(self, open_: IntArray, masks: BoolArray, draws: FloatArray) -> None:
+        if self._needs_exit:
+            line, row = np.nonzero(~masks.any(axis=2))
+            masks[line, row, (draws[line, row, 9] * self._p[open_[line]]).astype(np.int64)] = True
+
+    def _varied(self, open_: IntArray, draws: FloatArray) -> tuple[BoolArray, IntArray]:
+        """Binary tournaments, crossover, mutation of exits and settings."""
+        P = self._masks.shape[2]
+        u, crossed, flipped = draws[:, :, :_EXTRA], *np.split(draws[:, :, _EXTRA : _EXTRA + 2 * P], 2, axis=2)
+        n_parents = self._parents.shape[1]
+        # Parents are in order of merit, so the smaller of two places wins a tournament.  The square of a uniform
+        # number is distributed like the smaller of two.
+        places = ((1.0 - np.sqrt(1.0 - u[:, :, :2])) * n_parents).astype(np.int64)
+        line = open_[:, None]
+        mother, father = (self._parents[line, places[:, :, side]] for side in (0, 1))
+        swap = (crossed < 0.5) & (u[:, :, 2:3] < _CROSSOVER)
+        masks = np.where(swap, self._masks[line, father], self._masks[line, mother])
+        steps = np.where(u[:, :, 3] < 0.5, self._steps[line, father], self._steps[line, mother])
+        kind = u[:, :, 4]
+        flip = (flipped < 1.0 / self._p[open_][:, None, None]) & (kind >= _KEEP_EXITS + _SHIFT)[:, :, None]
+        masks ^= flip
+        shift = (kind >= _KEEP_EXITS) & (kind < _KEEP_EXITS + _SHIFT)
+        self._shift(open_, masks, shift, draws[:, :, _EXTRA + 2 * P :], u[:, :, 8])
+        return masks, self._moved(open_, steps, kind < _KEEP_EXITS, u[:, :, 5], u[:, :, 6], u[:, :, 7])
+
+    def _shift(
+        self, open_: IntArray, masks: BoolArray, wanted: BoolArray, draws: FloatArray, side: FloatArray
+    ) -> None:
+        """Move one exit in use, drawn at random, to the position before or after it."""
+        line, row = np.nonzero(wanted & masks.any(axis=2))
+        at = np.argmax(np.where(masks[line, row], draws[line, row], -1.0), axis=1)
+        to = at + np.where(side[line, row] < 0.5, -1, 1)
+        inside = (to >= 0) & (to < self._p[open_[line]])
+        line, row, at, to = line[inside], row[inside], at[inside], to[inside]
+        masks[line, row, at] = False
+        masks[line, row, to] = True
+
+    def _moved(
+        self,
+        open_: IntArray,
+        steps: IntArray,
+        always: BoolArray,
+        kind: FloatArray,
+        size: FloatArray,
+        side: FloatArray,
+    ) -> IntArray:
+        """Steps along the settings, or to any of them."""
+        count = self._n_settings[open_][:, None]
+        kind = np.where(always, kind * (_STEP + _RESET), kind)
+        # Geometric sizes from 1 on.
+        length = 1 + np.floor(np.log1p(-size) / np.log(1.0 - 1.0 / _MEAN_STEP)).astype(np.int64)
+        stepped = np.clip(steps + np.where(side < 0.5, -length, length), 0, count - 1)
+        anywhere = (size * count).astype(np.int64)
+        return np.where(kind < _STEP, stepped, np.where(kind < _STEP + _RESET, anywhere, steps))
+
+
+def _totals(tables: AnyTables, backbone: int, settings: IntArray, evaluator: Evaluator) -> FloatArray:
+    """(f,) cost of the whole backbone at each setting, to order them by: the last kind of cost that is judged."""
+    first = members_of(tables)[0]
+    table = first.by_setting(evaluator.kinds[-1])
+    return np.asarray(np.cumsum(table.segment[backbone][settings], axis=1)[:, -1])
