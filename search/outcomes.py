@@ -20,9 +20,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from ..datasets.records import AccuracyRecord, OutcomeMatrix
 from ..errors import StudyError
@@ -97,7 +99,7 @@ class OutcomeLibrary:
         self._complete = complete
         self._controller = controller
         self._own: dict[str, Outcomes] = {}
-        self._fitted: dict[int, tuple[FloatArray, FloatArray]] = {}
+        self._fitted: dict[int, tuple[FloatArray, NDArray[Any]]] = {}
         self._ready: dict[tuple[tuple[int, ...], int], _Borrowed] = {}
         self._profiles: dict[int, FloatArray] = {}
         self._seed = seed
@@ -166,21 +168,21 @@ class OutcomeLibrary:
         )
         return _Borrowed(ease, scores, self._turn % len(donors), self._donors[0].group, self._controller)
 
-    def _aligned(self, donor: int, n_positions: int) -> tuple[FloatArray, FloatArray]:
+    def _aligned(self, donor: int, n_positions: int) -> tuple[FloatArray, NDArray[Any]]:
         """Eases and scores (n, p + 1) of a donor at p positions."""
         columns = aligned_columns(n_positions, self._donors[donor].n_exits - 1)
         ease, scores = self._dependence(donor)
         return ease[:, columns], scores[:, columns]
 
-    def _dependence(self, donor: int) -> tuple[FloatArray, FloatArray]:
-        """Eases and scores of a donor, (n, its own exits), both on the normal scale, where donors compare."""
+    def _dependence(self, donor: int) -> tuple[FloatArray, NDArray[Any]]:
+        """Eases and scores of a donor, (n, its own exits), both on scales on which donors compare."""
         if donor not in self._fitted:
             matrix = self._donors[donor]
             scores = np.asarray(self._controller.score.values(matrix), dtype=np.float64)
             # By name: what a backbone says must not depend on which others were measured, or when.
             named = hashlib.sha256(f"{self._seed} {self._donor_ids[donor]}".encode()).digest()
             ease = ExitDependence.fit(matrix.correct, scores, seed=int.from_bytes(named[:8])).ease
-            self._fitted[donor] = (ease, normal_scores(scores))
+            self._fitted[donor] = (ease, _comparable_scores(scores))
         return self._fitted[donor]
 
 
@@ -192,7 +194,7 @@ class _Borrowed:
     """
 
     def __init__(
-        self, ease: FloatArray, scores: FloatArray, turn: IntArray, group: NDArray[np.int32],
+        self, ease: FloatArray, scores: NDArray[Any], turn: IntArray, group: NDArray[np.int32],
         controller: ToleranceThresholds,
     ) -> None:  # fmt: skip
         """Args:
@@ -203,8 +205,8 @@ class _Borrowed:
         n_donors, n, e = ease.shape
         self._picked = turn * n + np.arange(n)
         pooled = ease.reshape(-1, e)
-        self._place = _places(pooled[self._picked])
-        self._pooled_place = self._place if n_donors == 1 else _places(pooled)
+        self._ease = np.ascontiguousarray(pooled[self._picked].T)
+        self._pooled_ease = self._ease if n_donors == 1 else np.ascontiguousarray(pooled.T)
         self._fitter = CrossFitter(
             scores.reshape(-1, e), np.tile(group, n_donors), min_samples=controller.min_samples
         )
@@ -213,15 +215,26 @@ class _Borrowed:
     def apply(self, fractions: FloatArray) -> tuple[BoolArray, BoolArray]:
         """(n, e) correct and leave bits."""
         fractions = np.clip(fractions, 0.0, 1.0)
-        correct, pooled = (
-            np.asarray(place < np.rint(fractions * len(place))) for place in (self._place, self._pooled_place)
-        )
+        correct = _largest(self._ease, fractions)
+        pooled = correct if self._pooled_ease is self._ease else _largest(self._pooled_ease, fractions)
         return correct, self._fitter.leaves(pooled, self._tolerance)[self._picked]
 
 
-def _places(ease: FloatArray) -> IntArray:
-    """Place of each row of (n, e) in its column, the largest first."""
-    order = np.argsort(-ease, axis=0, kind="stable")
-    place = np.empty_like(order)
-    np.put_along_axis(place, order, np.arange(len(order))[:, None], axis=0)
-    return place
+def _largest(ease: FloatArray, fractions: FloatArray) -> BoolArray:
+    """(n, e) which n f_j of the columns' eases (e, n) are the largest; of equal ones the first."""
+    e, n = ease.shape
+    bits = np.zeros((e, n), dtype=bool)
+    for row, own, count in zip(bits, ease, np.rint(fractions * n).astype(int), strict=True):
+        if count:
+            least = np.partition(own, n - count)[n - count]
+            row[:] = own >= least
+            if (beyond := int(np.count_nonzero(row)) - count) > 0:
+                row[np.flatnonzero(own == least)[-beyond:]] = False
+    return np.ascontiguousarray(bits.T)
+
+
+def _comparable_scores(scores: FloatArray) -> NDArray[Any]:
+    """Scores (n, e) of one donor by their ranks, on which donors compare; 16-bit codes, if there are enough."""
+    if len(scores) > np.iinfo(np.uint16).max // 2:
+        return normal_scores(scores)
+    return (2.0 * rankdata(scores, axis=0)).astype(np.uint16)  # shared ranks end in a half

@@ -83,7 +83,9 @@ def block_plans(macro: MacroArchitecture, backbone: Backbone) -> tuple[BlockPlan
     return tuple(plans)
 
 
+@lru_cache(maxsize=16384)
 def _block_layers(plan: BlockPlan, dtype_bytes: int) -> tuple[Layer, ...]:
+    """Layers of a block; a space has few distinct ones, and a search asks for them again and again."""
     b = dtype_bytes
     entry: Shape = (plan.in_channels, plan.in_side, plan.in_side)
     layers: list[Layer] = []
@@ -117,14 +119,13 @@ def _shortcut_layers(plan: BlockPlan, entry: Shape, dtype_bytes: int) -> list[La
     return layers
 
 
-def _head_layers(
-    macro: MacroArchitecture, shape: Shape, n_classes: int, dtype_bytes: int
-) -> tuple[Layer, ...]:
-    mixed = conv(shape, macro.head_width, 3, padding=0, dtype_bytes=dtype_bytes)
+@lru_cache(maxsize=16384)
+def _head_layers(width: int, shape: Shape, n_classes: int, dtype_bytes: int) -> tuple[Layer, ...]:
+    mixed = conv(shape, width, 3, padding=0, dtype_bytes=dtype_bytes)
     return (
         mixed,
         pool(mixed.out_shape, dtype_bytes=dtype_bytes),
-        linear(macro.head_width, n_classes, dtype_bytes=dtype_bytes),
+        linear(width, n_classes, dtype_bytes=dtype_bytes),
     )
 
 
@@ -163,7 +164,7 @@ def mbconv_workload(
             plans[position].stage + 1,
             plans[position].index_in_stage,
             _head_layers(
-                macro,
+                macro.head_width,
                 (plans[position].out_channels, plans[position].out_side, plans[position].out_side),
                 n_classes,
                 dtype_bytes,
@@ -182,9 +183,8 @@ def backbone_macs(macro: MacroArchitecture, backbone: Backbone, *, n_classes: in
     image: Shape = (3, backbone.resolution, backbone.resolution)
     stem = conv(image, backbone.width[0], 3, macro.stem_stride)
     tail = _tail_layers(macro, backbone, last, n_classes, 4)
-    return stem.macs + sum(map(_block_macs, plans)) + sum(layer.macs for layer in tail)
-
-
-@lru_cache(maxsize=16384)
-def _block_macs(plan: BlockPlan) -> int:
-    return sum(layer.macs for layer in _block_layers(plan, 4))
+    return (
+        stem.macs
+        + sum(layer.macs for plan in plans for layer in _block_layers(plan, 4))
+        + sum(layer.macs for layer in tail)
+    )

@@ -34,6 +34,10 @@ MAX_CACHED_STAGES = 20_000
 """Stages whose costs are kept; beyond it the cache starts afresh."""
 
 
+MAX_BLOCK_SETTINGS = 256
+"""Settings that a stage is tabulated at together."""
+
+
 @dataclass(frozen=True)
 class _Parts:
     """The m parts of training rows as the models see them.
@@ -114,6 +118,7 @@ class CostModel:
         self.table, self.physics, self.latency, self.power = table, physics, latency, power
         self.roles = ClockRoles.of(table)
         self._clocks_ghz = self.roles.clocks_ghz(table.settings)
+        self._blocks = _setting_blocks(table)
         self._forget()
 
     def _forget(self) -> None:
@@ -198,12 +203,12 @@ class CostModel:
         above them by half the variance of the log, well under the model's own error.
         """
         needed = np.unique(stage_rows)
-        block = np.ix_(needed, setting_rows)
-        missing_stage, missing_setting = np.nonzero(np.isnan(self._latency_ms[block]))
-        if len(missing_stage):
-            stage, setting = needed[missing_stage], setting_rows[missing_setting]
-            rows = self._rows(stage, self._clocks_ghz[setting])
-            self._latency_ms[stage, setting], self._energy_mj[stage, setting] = self._medians(rows)
+        for block in {id(block): block for block in (self._blocks[i] for i in setting_rows)}.values():
+            # The last bit of a product depends on what else is in it.  Stage by stage and in blocks that never
+            # change, a cost does not depend on what was asked before, so a resumed search finds the same.
+            for stage in needed[np.isnan(self._latency_ms[needed, block[0]])]:
+                rows = self._rows(np.full(len(block), stage), self._clocks_ghz[block])
+                self._latency_ms[stage, block], self._energy_mj[stage, block] = self._medians(rows)
         wanted = np.ix_(stage_rows, setting_rows)
         return self._latency_ms[wanted], self._energy_mj[wanted]
 
@@ -243,6 +248,19 @@ class CostModel:
         pairs, inverse = np.unique(stage * max(1, len(clocks)) + setting, return_inverse=True)
         rows = self._rows(pairs // max(1, len(clocks)), clocks[pairs % max(1, len(clocks))])
         return rows, np.asarray(inverse, dtype=np.int64)
+
+
+def _setting_blocks(table: ClockTable) -> list[IntArray]:
+    """The block of settings, by setting, that each is tabulated with: the default by itself, which static costs
+    ask for, the others by hundreds."""
+    default = table.index(table.default)
+    others = np.array([i for i in range(len(table)) if i != default], dtype=np.int64)
+    found = [np.array([default], dtype=np.int64)] * len(table)
+    for start in range(0, len(others), MAX_BLOCK_SETTINGS):
+        block = others[start : start + MAX_BLOCK_SETTINGS]
+        for setting in block:
+            found[setting] = block
+    return found
 
 
 def finest(stages: Sequence[Stage]) -> tuple[list[Stage], IntArray, IntArray]:
