@@ -348,14 +348,22 @@ def _say(line: str) -> None:
 
 
 def _print_round(study: Study, summary: RoundSummary) -> None:
-    from ..study.tables import cost_columns, design_columns, failed_line, front_rows, round_line
+    from ..study.tables import (
+        constraints_line,
+        cost_columns,
+        design_columns,
+        failed_line,
+        front_rows,
+        round_line,
+    )
 
     columns = (*design_columns(study), "accuracy, %", *cost_columns(study))
     title = f"round {summary.round}: measured front{cost_mark(study)}"
     print_table(title, columns, front_rows(study, summary.round + 1))
     console.print(escape(round_line(summary, truth=study.truth)), soft_wrap=True, highlight=False)
-    if failed := failed_line(study, summary.round):
-        console.print(escape(failed), soft_wrap=True, highlight=False)
+    for line in (failed_line(study, summary.round), constraints_line(study, summary.round + 1)):
+        if line:
+            _say(line)
 
 
 def status(study: StudyFile) -> None:

@@ -152,10 +152,19 @@ class Assembly:
 
     @cached_property
     def search_settings(self) -> SearchSettings:
-        """The search preset with the configuration's overrides."""
+        """The search preset with the configuration's constraints and overrides.
+
+        Raises:
+            ConfigError: a setting that there is not, or constraints among the overrides.
+        """
         from ..search.outer import search_settings
 
-        return search_settings(self.config.search.preset, self.config.search.overrides)
+        search = self.config.search
+        if "constraints" in search.overrides:
+            raise ConfigError("'search.overrides.constraints': write it as 'search.constraints'")
+        return search_settings(
+            search.preset, {**search.overrides, "constraints": search.constraints.model_dump()}
+        )
 
     @cached_property
     def controller(self) -> ToleranceThresholds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,12 @@ from ..errors import StudyError
 from ..spaces import Backbone, exits_from_heads
 from .assembly import Assembly
 from .journal import Adoption, Check, Forgetting, MeasuredPoint, RoundSummary, checks_of
+from .repeats import once_each
 
 if TYPE_CHECKING:
     from ..measurement.accuracy.meter import AccuracyMeter
     from ..search.acquisition import UnitCosts
+    from ..search.constraints import Constraints
     from ..search.metrics import HypervolumeReference
     from ..search.objectives import Column
     from ..surrogates.conformal import Correction
@@ -277,10 +280,44 @@ class Findings:
         shape = (len(pairs), len(names))
         return np.array([p[0] for p in pairs]).reshape(shape), np.array([p[1] for p in pairs]).reshape(shape)
 
+    @property
+    def constraints(self) -> Constraints:
+        """What designs have to keep to."""
+        return self.parts.search_settings.constraints
+
+    def violations(self, points: Sequence[MeasuredPoint]) -> FloatArray:
+        """(q,) by how much measured points miss the constraints; 0 = they keep to them."""
+        return self.constraints.violation(*self._constrained(points))
+
+    def _constrained(self, points: Sequence[MeasuredPoint]) -> tuple[FloatArray, ...]:
+        """Accuracy, energy (NaN where none is counted), latency and number of exits of points, each (q,)."""
+        costs = [point.outcome.controller for point in points]
+        return (
+            np.array([cost.accuracy for cost in costs]),
+            np.array([math.nan if cost.energy_mj is None else cost.energy_mj for cost in costs]),
+            np.array([cost.latency_ms for cost in costs]),
+            np.array([float(len(point.design.exits.positions)) for point in points]),
+        )
+
+    def comparable(self, points: Sequence[MeasuredPoint]) -> list[MeasuredPoint]:
+        """What of measured points counts: a design that was measured again once, and none that misses a constraint."""
+        found = once_each(points, self.parts.controller)
+        return [point for point, miss in zip(found, self.violations(found), strict=True) if miss == 0.0]
+
+    def infeasibility(self, points: Sequence[MeasuredPoint]) -> str:
+        """Which constraint no measured point meets, and the best there is; empty if some meets them all."""
+        from ..search.constraints import Extremes
+
+        if not points or self.comparable(points):
+            return ""
+        found = once_each(points, self.parts.controller)
+        return str(self.constraints.infeasible(Extremes.of(*self._constrained(found))))
+
     def front(self, points: Sequence[MeasuredPoint]) -> list[MeasuredPoint]:
-        """The non-dominated points, best accuracy last."""
+        """The non-dominated of the points that count (see :meth:`comparable`), best accuracy last."""
         from ..search.ranking import front_indices
 
+        points = self.comparable(points)
         if not points:
             return []
         values, _ = self.objectives(points)
@@ -300,23 +337,27 @@ class Findings:
     def first_reference(self) -> HypervolumeReference:
         """The reference that the seeds' front gives; frozen by being journalled.
 
+        Of the seeds that meet the constraints, or of all if none does.
+
         Raises:
             StudyError: no seed has both rows valid.
         """
         from ..search.metrics import HypervolumeReference
 
-        values, _ = self.objectives(self._some_points(0))
+        seeds = self._some_points(0)
+        values, _ = self.objectives(self.comparable(seeds) or seeds)
         return HypervolumeReference.from_front(values, self.columns)
 
     def hypervolume(self, points: Sequence[MeasuredPoint]) -> float:
-        """Hypervolume of measured points to the study's reference; 0 for none."""
+        """Hypervolume of the measured points that count to the study's reference; 0 for none."""
+        points = self.comparable(points)
         return self.reference.hypervolume(self.objectives(points)[0]) if points else 0.0
 
     def hypervolume_standard_error(self, points: Sequence[MeasuredPoint]) -> float:
         """Bootstrap standard error of :meth:`hypervolume`, from the points' standard errors."""
         from ..search.metrics import hypervolume_standard_error
 
-        values, errors = self.objectives(points)
+        values, errors = self.objectives(self.comparable(points))
         return hypervolume_standard_error(values, errors, self.reference, seed=self.parts.config.seed)
 
     def _some_points(self, r: int) -> list[MeasuredPoint]:

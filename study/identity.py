@@ -15,6 +15,7 @@ from ..errors import StudyError
 from ..spaces import ClockDomain, ClockTable
 
 if TYPE_CHECKING:
+    from ..measurement.accuracy.training import TrainedSupernet
     from ..measurement.hardware.device import Device
     from .loop import Study
 
@@ -105,3 +106,24 @@ def device_now(study: Study) -> DeviceIdentity:
             f"now: {'; '.join(changed)}. Restore it, or give a new study a new name."
         )
     return device
+
+
+def check_weights(study: Study, trained: TrainedSupernet, found: bool) -> None:
+    """See that the supernet is the one that the study began with; write it down if it begins now.
+
+    Args:
+        found: whether it was finished before the study asked for it, so that the study spent nothing on it.
+
+    Raises:
+        StudyError: it is another one.
+    """
+    begun = study.findings.event("supernet")
+    if begun is None:
+        training = {"weights_id": trained.weights_id, "seconds": trained.seconds, "found": found}
+        study.journal("supernet", training)
+    elif begun["weights_id"] != trained.weights_id:
+        raise StudyError(
+            f"study '{study.config.study}' began with supernet weights {begun['weights_id']}, these are "
+            f"{trained.weights_id}: its images, space, training code or number of processes (torchrun) "
+            "changed. Give a new study a new name."
+        )

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from ..datasets.records import AccuracyRecord, Truth
 from ..datasets.store import Store
-from ..errors import HadasError, StudyError
+from ..errors import HadasError, InfeasibleError, StudyError
 from ..spaces import Backbone
 from .assembly import Assembly, ProgressCallback
 from .budget import Budget
@@ -35,7 +35,7 @@ from .calibrating import corrections
 from .config import StudyConfig, config_difference, load_config, with_places
 from .findings import ASKED_FOR, Findings
 from .fitting import fit_or_load
-from .identity import DeviceIdentity, device_now
+from .identity import DeviceIdentity, check_weights, device_now
 from .journal import (
     RoundSummary,
     design_from_json,
@@ -174,25 +174,24 @@ class Study:
         # Known only now: once it is trained, nobody can tell for whom.
         found = self.findings.event("supernet") is None and self.parts.finished_supernet() is not None
         trained = self.parts.trained_supernet(progress, on_loss)
-        self._check_weights(trained, found)
+        check_weights(self, trained, found)
         return trained
 
     def measure(self, progress: ProgressCallback = _silent, budget: Budget | None = None) -> None:
-        """Measure what the latest plan asks for and close its round; does nothing if none is open.
+        """Measure what open plans ask for and close their rounds; does nothing if none is open.
 
         Raises:
             BudgetSpent: not all of it fits into the budget; what is measured is kept, and the next call goes on.
         """
-        r = self._open_round(progress, budget)
-        if r is None:
-            return
-        self.measure_designs(r, _round_name(r), progress, budget)
-        if self.findings.event("reference") is None:
-            self.journal("reference", self.findings.first_reference().to_json())
-        self.journal(f"measured:{r}", self.findings.summarise(r).to_json())
+        self._plan_seeds(progress, budget)
+        for r in self._open_rounds():
+            self.measure_designs(r, _round_name(r), progress, budget)
+            if self.findings.event("reference") is None:
+                self.journal("reference", self.findings.first_reference().to_json())
+            self.journal(f"measured:{r}", self.findings.summarise(r).to_json())
 
     def measure_accuracy(self, progress: ProgressCallback = _silent) -> tuple[AccuracyRecord, ...]:
-        """Measure only the accuracies that the latest plan asks for, or the seeds; :meth:`measure` does the costs.
+        """Measure only the accuracies that open plans ask for, or the seeds; :meth:`measure` does the costs.
 
         The device is not needed: neither accuracies nor the seed backbones depend on it.
 
@@ -200,15 +199,15 @@ class Study:
             The rows of these backbones, whoever measured them; none if no round is open.
         """
         self._begin(progress)
-        r = max(0, self.findings.n_planned_rounds - 1)
-        if self.findings.n_measured_rounds > r:
+        rounds = list(self._open_rounds()) if self.findings.n_planned_rounds else [0]
+        if not rounds:
             return ()
-        backbones = self.planned_backbones([r])
-        measure_accuracies(self.findings, backbones, f"accuracy, {_round_name(r)}", progress)
+        backbones = self.planned_backbones(rounds)
+        measure_accuracies(self.findings, backbones, f"accuracy, {_round_name(rounds[0])}", progress)
         return tuple(self.findings.accuracy_records(backbones).values())
 
-    def _open_round(self, progress: ProgressCallback, budget: Budget | None = None) -> int | None:
-        """The round that is planned and not closed, the seeds' planned here; everything is checked first."""
+    def _plan_seeds(self, progress: ProgressCallback, budget: Budget | None) -> None:
+        """Plan the seeds, if they are not; everything is checked first."""
         if self.findings.event("supernet") is None:
             device_now(self)  # it may be taken, in quarantine or out of reach: before hours of training, too
         self._begin(progress if budget is None else budget.watching(progress))
@@ -217,8 +216,6 @@ class Study:
             n = None if budget is None else self._seeds_in(budget, progress)
             seeds = seed_designs(self.parts, self.seed_for(0), n)
             self.journal("plan:0", {"designs": seeds, "predictions": [], "n_backbones": n})
-        r = self.findings.n_planned_rounds - 1
-        return None if self.findings.n_measured_rounds > r else r
 
     def _seeds_in(self, budget: Budget, progress: ProgressCallback) -> int:
         """How many seed backbones a budget allows; two that are seeds in any case tell the price of one."""
@@ -241,20 +238,9 @@ class Study:
             self.parts.check_places()
         self.train(progress)
 
-    def _check_weights(self, trained: TrainedSupernet, found: bool) -> None:
-        begun = self.findings.event("supernet")
-        if begun is None:
-            training = {"weights_id": trained.weights_id, "seconds": trained.seconds, "found": found}
-            self.journal("supernet", training)
-        elif begun["weights_id"] != trained.weights_id:
-            raise StudyError(
-                f"study '{self.config.study}' began with supernet weights {begun['weights_id']}, these are "
-                f"{trained.weights_id}: its images, space, training code or number of processes (torchrun) "
-                "changed. Give a new study a new name."
-            )
-
     def _check_device(self) -> None:
         device = device_now(self)
+        self.findings.constraints.check_energy(device.counts_energy)
         if self.findings.event("device") is None:
             self.journal("device", device.to_json())
             self.parts.known_device = device
@@ -349,29 +335,45 @@ class Study:
         progress: ProgressCallback,
         initial: Sequence[Backbone],
     ) -> SearchResult:
-        """Nested search in one predicted world, from some backbones on."""
+        """Nested search in one predicted world, from some backbones on.
+
+        Every generation is kept beside the store, so that a search that was killed goes on where it was.
+        """
         from ..search.outer import nested_search
 
         settings = self.parts.search_settings
-        return nested_search(
-            self.parts.space, world, settings, seed, initial=initial,
-            on_generation=lambda g: progress(
-                phase, g.generation + 1, settings.generations, f"hypervolume {g.hypervolume:.4f}"
-            ),
-        )  # fmt: skip
+        label = self.findings.fit_label(self.latest_round())
+        checkpoint = self.parts.directory / f"{self.config.study}.search-{label}-{seed}.json"
+        try:
+            found = nested_search(
+                self.parts.space, world, settings, seed, initial=initial, checkpoint=checkpoint,
+                on_generation=lambda g: progress(
+                    phase, g.generation + 1, settings.generations, f"hypervolume {g.hypervolume:.4f}"
+                ),
+            )  # fmt: skip
+        except InfeasibleError:
+            checkpoint.unlink(missing_ok=True)
+            raise
+        checkpoint.unlink(missing_ok=True)
+        return found
 
-    def suggest(self, n: int | None = None, progress: ProgressCallback = _silent) -> None:
+    def suggest(
+        self, n: int | None = None, progress: ProgressCallback = _silent, *, more: bool = False
+    ) -> None:
         """Plan the next round: the points most worth measuring per second, with predictions to check.
 
         Does nothing if a plan is open and no ``n`` is asked for.
 
+        Args:
+            more: plan a further round beside open ones, whose points count as if they had come out as predicted.
+
         Raises:
             StudyError: nothing is measured yet, or ``n`` is asked for while a plan is open.
         """
-        r = self.latest_round()
-        if self.findings.n_planned_rounds > r + 1:
+        self.latest_round()
+        if self._open_rounds() and not more:
             if n is not None:
-                self._refuse_second_plan(r + 1)
+                self._refuse_second_plan()
             return
         plan_suggestions(self, n or self.config.learning.batch, progress)
 
@@ -409,9 +411,9 @@ class Study:
         Raises:
             StudyError: nothing is measured yet, or a plan is open already.
         """
-        r = self.latest_round()
-        if self.findings.n_planned_rounds > r + 1:
-            self._refuse_second_plan(r + 1)
+        self.latest_round()
+        if self._open_rounds():
+            self._refuse_second_plan()
         known = {point.design for point in self.findings.loop_points()}
         for design in designs:
             if design in known:
@@ -420,8 +422,19 @@ class Study:
         asked = {"expected_gain": None, "cost_s": None, "why": ASKED_FOR}
         self.journal_plan(designs, [asked] * len(designs), asked_for=True)
 
-    def _refuse_second_plan(self, r: int) -> NoReturn:
-        raise StudyError(f"study '{self.config.study}': round {r} is planned already; run: hadas measure")
+    def _refuse_second_plan(self) -> NoReturn:
+        raise StudyError(
+            f"study '{self.config.study}': round {self.latest_round() + 1} is planned already; run: hadas measure "
+            "(or plan more points beside it: hadas suggest --more)"
+        )
+
+    def _open_rounds(self) -> range:
+        """Rounds that are planned and not measured."""
+        return range(self.findings.n_measured_rounds, self.findings.n_planned_rounds)
+
+    def pending_designs(self) -> list[Design]:
+        """What open plans measure, each design once."""
+        return list(dict.fromkeys(design for r in self._open_rounds() for design in self._designs(r)))
 
     # -- the whole loop ------------------------------------------------------------------------
 

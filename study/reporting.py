@@ -20,6 +20,7 @@ from .findings import ASKED_FOR
 from .journal import MeasuredPoint, RoundSummary
 from .loop import Study
 from .policies_view import PolicyComparison, point_comparisons, policy_notes
+from .tables import constraints_line
 
 if TYPE_CHECKING:
     from ..search.designs import Design, PolicyCost
@@ -73,6 +74,8 @@ def statements(study: Study) -> list[str]:
     spread = accuracy_spread(study)
     if spread is not None:
         found.append(_spread_in_words(spread))
+    if kept := constraints_line(study):
+        found.append(f"{kept[:1].upper()}{kept[1:]}.")
     saving = _saving(study)
     if saving is not None:
         found.append(saving)
@@ -167,7 +170,7 @@ def _comparisons(study: Study) -> list[str]:
         sides = [seeds + own[:n], seeds + rival[:n]]
         volumes = [findings.hypervolume(points) for points in sides]
         errors = [findings.hypervolume_standard_error(points) for points in sides]
-        fronts = [findings.objectives(points)[0] for points in sides]
+        fronts = [findings.objectives(findings.comparable(points))[0] for points in sides]
         gain, gain_se = volumes[0] - volumes[1], math.hypot(*errors)
         if abs(gain) <= 1.96 * gain_se:
             verdict = "the difference lies inside its 95 % interval, so neither is shown to be better"
@@ -254,6 +257,7 @@ def _design_rows(study: Study, strategy: str, points: Sequence[MeasuredPoint]) -
     # Seeds and suggestions are one loop and share one front.
     rivals = study.findings.loop_points() if strategy in ("seed", "hadas") else points
     front = {point.design for point in study.findings.front(rivals)}
+    violations = study.findings.violations(points)
     rows = []
     for i, point in enumerate(points):
         cost, backbone = point.outcome.controller, point.design.backbone
@@ -271,6 +275,7 @@ def _design_rows(study: Study, strategy: str, points: Sequence[MeasuredPoint]) -
                 energy_se=cost.energy_se,
                 latency_ms=cost.latency_ms,
                 on_front=point.design in front,
+                meets_constraints=bool(violations[i] == 0.0),
                 round=point.round,
             )
         )

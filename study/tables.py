@@ -118,6 +118,23 @@ def round_line(summary: RoundSummary, *, truth: Truth) -> str:
     return "; ".join(parts)
 
 
+def constraints_line(study: Study, n_rounds: int | None = None) -> str:
+    """Which constraints there are and how many points of the loop keep to them; empty without any.
+
+    If none does: the constraint that nothing meets, and the best that was measured.
+    """
+    findings = study.findings
+    points = findings.loop_points(n_rounds)
+    if not findings.constraints.any or not points:
+        return ""
+    n_kept = int((findings.violations(points) == 0.0).sum())
+    verdict = findings.infeasibility(points)
+    return (
+        verdict
+        or f"constraints ({findings.constraints}) are met by {n_kept} of {len(points)} measured points"
+    )
+
+
 def failed_line(study: Study, r: int) -> str:
     """How many of a round's cost rows are no points, and where the reasons are; empty if all are."""
     rows = study.findings.cost_rows(r)
@@ -256,6 +273,8 @@ def status_rows(study: Study) -> list[tuple[str, str]]:
         rows.append(("accuracy rows", f"{len(accuracy)}, {len(bad)} of them invalid"))
         rows += [(f"  {record.backbone.arch_id}", record.reason) for record in bad]
     rows += [("", round_line(summary, truth=study.truth)) for summary in findings.summaries()]
+    if measured and (kept := constraints_line(study)):
+        rows.append(("constraints", kept))
     rows += correction_rows(study)
     budget_s = Budget.journalled(study)
     if budget_s is not None:

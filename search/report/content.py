@@ -38,6 +38,7 @@ class DesignRow:
         on_front: whether it is on the front of its own strategy; ``seed`` and ``hadas`` points,
             both the loop's, share one front.
         round: round it was measured in; -1 for a baseline.
+        meets_constraints: whether it keeps to the study's constraints; one that does not is on no front.
     """
 
     strategy: str
@@ -53,6 +54,7 @@ class DesignRow:
     latency_ms: float
     on_front: bool
     round: int
+    meets_constraints: bool = True
 
 
 @dataclass(frozen=True)

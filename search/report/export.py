@@ -91,6 +91,7 @@ def _designs(content: ReportContent) -> list[dict[str, Cell]]:
     return [
         {
             "strategy": row.strategy, "name": row.name, "round": row.round, "on_front": row.on_front,
+            "meets_constraints": row.meets_constraints,
             "accuracy": row.accuracy, "accuracy_se": row.accuracy_se, "energy_mj": row.energy_mj,
             "energy_se_mj": row.energy_se, "latency_ms": row.latency_ms, "exits": _joined(row.exits),
             **{f"{domain}_hz": hz for domain, hz in row.setting.clocks_hz},

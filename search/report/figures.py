@@ -161,6 +161,7 @@ def _points(rows: Sequence[DesignRow], has_energy: bool, *, on_front: bool) -> S
 def _design_hover(row: DesignRow) -> str:
     lines = [
         f"{row.name} ({row.strategy})",
+        *([] if row.meets_constraints else ["misses the study's constraints"]),
         f"accuracy {percent(row.accuracy, row.accuracy_se)}",
         f"latency {significant(row.latency_ms)} ms",
         "exits after blocks " + ", ".join(map(str, row.exits)) if row.exits else "no exits",

@@ -11,7 +11,7 @@ from .assets import SCRIPT, STYLE
 from .calibration import calibration_section
 from .charts import Chart, plotly_panel
 from .chosen import chosen_section
-from .content import ReportContent
+from .content import DesignRow, ReportContent
 from .gain import HypervolumeGain, hypervolume_gain
 from .markup import badge, escaped, figure, section, table
 from .policies import policies_section
@@ -228,7 +228,7 @@ def _designs(content: ReportContent) -> str:
     for row in content.designs:
         cells = [
             escaped(row.name), escaped(row.strategy), str(row.round) if row.round >= 0 else "–",
-            "yes" if row.on_front else "", percent(row.accuracy, row.accuracy_se),
+            _front_cell(row), percent(row.accuracy, row.accuracy_se),
         ]  # fmt: skip
         if content.has_energy:
             cells.append(with_error(row.energy_mj, row.energy_se))
@@ -246,6 +246,12 @@ def _designs(content: ReportContent) -> str:
         f"<details><summary>Show all {len(rows)} points</summary>{table(columns, rows, tall=True)}</details>"
     )
     return section(content, "All measured points", note + body, key="points")
+
+
+def _front_cell(row: DesignRow) -> str:
+    if not row.meets_constraints:
+        return "misses constraints"
+    return "yes" if row.on_front else ""
 
 
 def _provenance(content: ReportContent) -> str:
