@@ -85,7 +85,8 @@ def _exit_values(
         dissim = joint_dissimilarity(tables, backbone, masks)
     else:
         dissim = marginal_dissimilarity(fractions, masks)
-    return np.where(masks, fractions * dissim**gamma, 0.0) / np.maximum(masks.sum(axis=1), 1)[:, None]
+    n_exits = np.maximum(masks.sum(axis=1), 1)
+    return np.asarray(np.where(masks, fractions * dissim**gamma, 0.0) / n_exits[:, None])
 
 
 def _row_sums(values: FloatArray) -> FloatArray:

@@ -108,8 +108,8 @@ class PymooNSGA2:
         identity = zlib.crc32(tables.backbones[0].arch_id.encode())
         stream = int(np.random.SeedSequence([seed, identity]).generate_state(1)[0])
         minimize(problem, algorithm, ("n_gen", self.generations), seed=stream, verbose=False)
-        everything = [np.concatenate(part) for part in zip(*seen, strict=True)]
-        return front_of(*everything, len(everything[1]), evaluator.extremes(0))
+        masks, settings, points, violation = (np.concatenate(part) for part in zip(*seen, strict=True))
+        return front_of(masks, settings, points, violation, len(settings), evaluator.extremes(0))
 
 
 @dataclass(frozen=True)

@@ -314,18 +314,17 @@ def objective_by_name(
         ratio: of ``hadas-eq6``.
 
     Raises:
-        ConfigError: no objective of that name, or an unknown ratio or dissimilarity.
+        ConfigError: no objective of that name, or an impossible gamma, ratio or dissimilarity.
     """
     # Where objectives come from by name, all of them are known; none of them needs to know this function.
     from .hadas_objectives import Hadas2D, HadasCode, HadasEq6
 
-    known = {
-        "expected": lambda: Expected(with_latency),
-        "hadas-2d": lambda: Hadas2D(gamma, dissimilarity),
-        "hadas-eq6": lambda: HadasEq6(gamma, ratio, dissimilarity),
-        "hadas-code": HadasCode,
+    known: dict[str, Objective] = {
+        "expected": Expected(with_latency),
+        "hadas-2d": Hadas2D(gamma, dissimilarity),
+        "hadas-eq6": HadasEq6(gamma, ratio, dissimilarity),
+        "hadas-code": HadasCode(),
     }
     if name not in known:
         raise ConfigError(f"no objective '{name}'; known: {list(known)}")
-    made: Objective = known[name]()
-    return made
+    return known[name]

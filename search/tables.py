@@ -119,7 +119,8 @@ class Tables:
     def _by_setting(self, segment: FloatArray, head: FloatArray) -> CostTable:
         # A running sum: padding has no part in its rounding.
         alone = np.cumsum(segment[:, :, self.default_setting], axis=1)[:, -1]
-        return CostTable(*(np.ascontiguousarray(cost.transpose(0, 2, 1)) for cost in (segment, head)), alone)
+        segment, head = (np.ascontiguousarray(cost.transpose(0, 2, 1)) for cost in (segment, head))
+        return CostTable(segment, head, alone)
 
     @cached_property
     def n_correct(self) -> NDArray[np.int64]:
