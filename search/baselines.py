@@ -35,16 +35,20 @@ def presets_optimized(
 
 
 def backbone_only(
-    space: BackboneSpace, world: SupportsTables, settings: SearchSettings, n: int, seed: int
-) -> tuple[Design, ...]:
+    space: BackboneSpace, world: SupportsTables, settings: SearchSettings, n: int, seed: int, *,
+    initial: Sequence[Backbone] = (),
+) -> tuple[Design, ...]:  # fmt: skip
     """Up to ``n`` designs: NSGA-II on static fitness, then exits and clocks on its best backbones.
 
     Spends the outer budget of the settings (population x generations static evaluations) and
     the inner budget on as many backbones as one generation's survivors.
+
+    Args:
+        initial: backbones of the first generation; random ones fill it up to the population.
     """
     genomes = GenomeNSGA2(
         space, lambda population: best_first(np.stack(found_of(population))), n_parents=settings.population,
-        population=settings.population, seed=seed,
+        population=settings.population, seed=seed, initial=initial,
     )  # fmt: skip
     for generation in range(settings.generations):
         asked = genomes.ask(generation)
