@@ -15,6 +15,24 @@ from .tables import FloatArray
 
 
 @dataclass(frozen=True)
+class ExitClockFront:
+    """Non-dominated exits with a setting for each stretch between them, on one backbone.
+
+    Attributes:
+        masks: (q, P) exits in use, False where padded.
+        settings: (q, P + 1) index into the clock table at which each segment and the head after it run; the
+            same from one exit in use to the next, -1 where padded.
+        objectives: (q, m), minimised, ascending in the first; changes of clocks are paid.
+        violation: (q,) of the constraints.
+    """
+
+    masks: BoolArray
+    settings: IntArray
+    objectives: FloatArray
+    violation: FloatArray
+
+
+@dataclass(frozen=True)
 class InnerFront:
     """Non-dominated exits and settings on one backbone.
 
@@ -25,6 +43,7 @@ class InnerFront:
         n_evaluated: candidates looked at.
         violation: (q,) of the constraints; all 0 if anything that meets them was found, else the least found.
         extremes: under constraints, the best that was found for each of them by itself.
+        per_exit: the front with clocks per exit, where an engine was asked for it.
     """
 
     masks: BoolArray
@@ -33,6 +52,7 @@ class InnerFront:
     n_evaluated: int
     violation: FloatArray
     extremes: Extremes = NOTHING_FOUND
+    per_exit: ExitClockFront | None = None
 
 
 class InnerEngine(Protocol):

@@ -116,7 +116,6 @@ class Hadas2D:
     name: str = "hadas-2d"
     needs_exit: bool = True
     monotone: bool = True
-    linear: bool = True
 
     def __post_init__(self) -> None:
         _check_dissimilarity(self.dissimilarity, self.gamma)
@@ -162,7 +161,6 @@ class HadasEq6:
     dissimilarity: Dissimilarity = "marginal"
     name: str = "hadas-eq6"
     needs_exit: bool = True
-    linear: bool = False
 
     def __post_init__(self) -> None:
         _check_dissimilarity(self.dissimilarity, self.gamma)
@@ -221,7 +219,6 @@ class HadasCode:
     name: str = "hadas-code"
     needs_exit: bool = True
     monotone: bool = True
-    linear: bool = True
 
     def columns(self, has_energy: bool) -> tuple[Column, ...]:
         """``mean_exit_error`` (fraction), ``mean_exit_energy_mj`` if counted, ``mean_exit_latency_ms``."""

@@ -109,12 +109,6 @@ class Objective(Protocol):
         need not be looked at."""
         ...
 
-    @property
-    def linear(self) -> bool:
-        """Whether the values after the loss are the costs of ``cost_kinds`` mixed with the weights, each
-        times a factor of the backbone's."""
-        ...
-
     def columns(self, has_energy: bool) -> tuple[Column, ...]: ...
     def cost_kinds(self, has_energy: bool) -> tuple[CostKind, ...]:
         """Costs that values depend on."""
@@ -194,7 +188,6 @@ class Expected:
     name: str = "expected"
     needs_exit: bool = False
     monotone: bool = True
-    linear: bool = True
 
     def columns(self, has_energy: bool) -> tuple[Column, ...]:
         """``error`` (fraction), then ``energy_mj`` and, if wanted or alone, ``latency_ms``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..errors import SpaceError
 from .attentivenas import attentivenas_space
 from .backbone import BackboneSpace, IntArray, MBConvSpace, Variable, genome_from_values
-from .dvfs import CLOCK_TABLES, PINNED, ClockDomain, ClockTable, Setting, clock_table
+from .dvfs import CLOCK_TABLES, PINNED, ClockDomain, ClockTable, Setting, SwitchingCost, clock_table
 from .exits import Exits, exits_from_heads
 from .macro import Backbone
 from .mini import mini_space
@@ -35,7 +35,7 @@ def space_by_name(name: str) -> MBConvSpace:
 
 __all__ = [
     "CLOCK_TABLES", "PINNED", "SPACES", "Backbone", "BackboneSpace", "ClockDomain", "ClockTable", "Exits",
-    "IntArray", "Layer", "MBConvSpace", "Setting", "Stage", "Unit", "Variable", "Workload",
+    "IntArray", "Layer", "MBConvSpace", "Setting", "Stage", "SwitchingCost", "Unit", "Variable", "Workload",
     "attentivenas_space", "clock_table", "exits_from_heads", "genome_from_values", "mini_space",
     "space_by_name",
 ]  # fmt: skip

@@ -7,8 +7,9 @@ four settings of the HADAS paper; a real device's own table always wins.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -57,15 +58,38 @@ class Setting:
         return " ".join(f"{name} {hz / 1e6:g} MHz" for name, hz in self.clocks_hz) or "clocks not controlled"
 
 
+@dataclass(frozen=True, slots=True)
+class SwitchingCost:
+    """What one change of clocks between two settings costs, on top of the work done.
+
+    Attributes:
+        latency_ms: time during which nothing is computed.
+        energy_mj: energy of that time; 0 on a device that counts none.
+    """
+
+    latency_ms: float
+    energy_mj: float
+
+    def __post_init__(self) -> None:
+        for name, unit in (("latency_ms", "ms"), ("energy_mj", "mJ")):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ConfigError(f"switching cost '{name}' = {value!r} {unit}: finite and not negative")
+
+
 @dataclass(frozen=True)
 class ClockTable:
     """All settings of a device: the product of its domains' frequencies.
 
     Setting index: row-major in the order of ``domains`` (the last domain varies fastest).
+
+    Attributes:
+        switching: what a change of clocks costs, if that was measured; needed for clocks per exit.
     """
 
     name: str
     domains: tuple[ClockDomain, ...]
+    switching: SwitchingCost | None = None
 
     def __len__(self) -> int:
         return len(self.settings)
@@ -114,6 +138,8 @@ class ClockTable:
     def narrowed(self, wanted: ClockTable) -> ClockTable:
         """``wanted``, once it is sure that it offers nothing which this table lacks.
 
+        It keeps this table's switching cost, unless it names its own.
+
         Raises:
             ConfigError: domains that are not this table's.
             OffTableFrequencyError: a frequency that this table does not list.
@@ -128,7 +154,9 @@ class ClockTable:
             for hz in domain.frequencies_hz:
                 if hz not in known[domain.name]:
                     raise OffTableFrequencyError(domain.name, hz, known[domain.name])
-        return wanted
+        if wanted.switching is not None or self.switching is None:
+            return wanted
+        return replace(wanted, switching=self.switching)
 
     def setting(self, **clocks_hz: int) -> Setting:
         """A checked setting from keyword frequencies in Hz, e.g. ``table.setting(gpu=..., emc=...)``."""
@@ -204,7 +232,8 @@ def unit_hint(frequency: int) -> str:
 def load_clock_table(path: Path) -> ClockTable:
     """Read a clock table from a user's JSON file.
 
-    The file holds ``{"name": "...", "domains": {"gpu": [Hz, ...], "emc": [Hz, ...]}}``.
+    The file holds ``{"name": "...", "domains": {"gpu": [Hz, ...], "emc": [Hz, ...]}}`` and, where it was measured,
+    ``"switching": {"latency_ms": ..., "energy_mj": ...}``, the cost of one change of clocks.
 
     Raises:
         ConfigError: a missing or unreadable file, bad JSON, or a bad field (named).
@@ -229,7 +258,22 @@ def load_clock_table(path: Path) -> ClockTable:
             domains.append(ClockDomain(name, tuple(frequencies)))
         except ConfigError as error:
             raise ConfigError(f"clock table {path}: {error}") from error
-    return ClockTable(str(document.get("name", path.stem)), tuple(domains))
+    switching = _switching(path, document["switching"]) if "switching" in document else None
+    return ClockTable(str(document.get("name", path.stem)), tuple(domains), switching)
+
+
+def _switching(path: Path, fields: object) -> SwitchingCost:
+    """The field ``switching`` of a clock table's file."""
+    names = ("latency_ms", "energy_mj")
+    if not isinstance(fields, dict) or sorted(fields) != sorted(names):
+        raise ConfigError(f"clock table {path}: field 'switching' must map {list(names)} to numbers")
+    for name in names:
+        if type(fields[name]) not in (int, float):
+            raise ConfigError(f"clock table {path}: 'switching.{name}' = {fields[name]!r}: must be a number")
+    try:
+        return SwitchingCost(float(fields["latency_ms"]), float(fields["energy_mj"]))
+    except ConfigError as error:
+        raise ConfigError(f"clock table {path}: {error}") from error
 
 
 def clock_table(name_or_path: str) -> ClockTable:
