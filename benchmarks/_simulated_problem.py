@@ -1,0 +1,318 @@
+"""The whole problem, on the simulator: a learner that may measure little against a search that may measure anything.
+
+The learner does what a study does.  It measures seed backbones with all their exits, and then, round by round, fits
+the package's predictors to what it has measured, searches on their means and on joint draws, lets a strategy choose a
+batch of the designs found, and measures these: an accuracy row for every new backbone, and a cost row for every
+design.  Strategies differ in the choice alone; seeds, budgets and everything else are shared.
+
+Both are judged on the truth (:mod:`_simulated_truth`): the hypervolume of the true values of what was measured, as a
+share of what searches reach that see the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+from _accuracy_oracle import AccuracyOracle
+from _learning_tasks import OURS, SEEDS, Bound, Curve
+from _mini_accuracies import DIRECTORY, N_BACKBONES, mini_records
+from _predictor_tasks import FloatArray
+from _simulated_truth import COLUMNS, Generosity, Truth, Yardstick, yardstick
+from filelock import FileLock
+
+from hadas.datasets.records import CostRecord
+from hadas.measurement.accuracy.policies import DEFAULT_CONTROLLER
+from hadas.search.acquisition import candidate_pool
+from hadas.search.batch import Prices, choose_batch
+from hadas.search.designs import Design
+from hadas.search.metrics import HypervolumeReference
+from hadas.search.outcomes import OutcomeLibrary
+from hadas.search.outer import SearchSettings, nested_search
+from hadas.search.ranking import front_indices
+from hadas.search.strategies import STRATEGIES, BatchProblem
+from hadas.search.world import DrawView, MeanView, PredictedWorld, design_draws
+from hadas.spaces import Backbone, Exits
+from hadas.surrogates.predictor_set import PredictorSet
+from hadas.surrogates.threads import single_thread
+
+ACCURACY_JOB_S = 120.0
+"""GPU time of one accuracy job that choices are weighed with, seconds."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may be measured at most."""
+
+    backbones: int = 100
+    device_points: int = 600
+    device_hours: float = 11.0
+
+
+LEARNERS_SEARCH = SearchSettings(generations=8, survivors=12, inner_population=24, inner_generations=15)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run spends its budget.
+
+    Attributes:
+        seed_backbones: measured first: both ends of the space, some presets, then random ones.
+        seed_settings: clock settings of each, the highest and then random ones, all exits in use.
+        rounds: of fitting, searching, choosing and measuring.
+        batch: points per round.
+        draws: joint draws that strategies weigh designs with.
+        searches_on_draws: searches on single draws, besides the one on the means.
+        pool: designs that strategies choose from, at most.
+        search: settings of the learner's searches.
+        information_share: of a batch of ours, but for the last.
+        candidates: kinds of predictors.
+    """
+
+    seed_backbones: int = 24
+    seed_settings: int = 2
+    rounds: int = 4
+    batch: int = 50
+    draws: int = 32
+    searches_on_draws: int = 1
+    pool: int = 300
+    information_share: float = 0.25
+    candidates: tuple[str, ...] = ("gp",)
+    search: SearchSettings = LEARNERS_SEARCH
+    budget: Budget = Budget()
+
+
+PLAN = Plan()
+SHARE = 0.99
+GENEROUS = Generosity(
+    SearchSettings(generations=30, survivors=16, inner_population=40, inner_generations=25),
+    (1000, 1001, 1002),
+)
+QUICK_BACKBONES = 12
+QUICK_GENEROUS = Generosity(
+    SearchSettings(population=16, generations=2, survivors=3, inner_population=8, inner_generations=4),
+    (1000,),
+)
+
+
+@dataclass
+class _Measured:
+    """What a run has measured so far.
+
+    Attributes:
+        designs, costs: the measured points, row by row.
+        seen: (n, 2) their values as measured; true: as they truly are.
+        backbones: distinct ones, in order.
+        spent: of each counter after every point.
+    """
+
+    designs: list[Design] = field(default_factory=list)
+    costs: list[CostRecord] = field(default_factory=list)
+    seen: list[FloatArray] = field(default_factory=list)
+    true: list[FloatArray] = field(default_factory=list)
+    backbones: dict[Backbone, None] = field(default_factory=dict)
+    spent: dict[str, list[float]] = field(
+        default_factory=lambda: {"backbones": [], "device points": [], "device hours": []}
+    )
+
+    def add(self, truth: Truth, designs: Sequence[Design], session: str, seed: int) -> None:
+        """Measure designs."""
+        if not designs:
+            return
+        rows = truth.measure(designs, session, seed)
+        seen, true = truth.judged(designs, rows), truth.values(designs)
+        for design, row, own_seen, own_true in zip(designs, rows, seen, true, strict=True):
+            self.designs.append(design)
+            self.costs.append(row)
+            self.seen.append(own_seen)
+            self.true.append(own_true)
+            self.backbones[design.backbone] = None
+            hours = self.spent["device hours"][-1] if self.spent["device hours"] else 0.0
+            self.spent["backbones"].append(float(len(self.backbones)))
+            self.spent["device points"].append(float(len(self.designs)))
+            self.spent["device hours"].append(hours + row.device_seconds / 3600)
+
+
+class Learner:
+    """One run of one strategy."""
+
+    def __init__(self, truth: Truth, plan: Plan, strategy: str, seed: int) -> None:
+        self.truth, self.plan, self.strategy, self.seed = truth, plan, strategy, seed
+        self.measured = _Measured()
+        self.reference: HypervolumeReference | None = None
+
+    def seed_for(self, *purpose: int) -> int:
+        """A seed of its own for every purpose; those of strategies do not differ."""
+        return int(np.random.SeedSequence([self.seed, *purpose]).generate_state(1)[0])
+
+    def run(self) -> _Measured:
+        """All rounds; what was measured."""
+        self.measured.add(self.truth, self.seed_designs(), f"seeds {self.seed}", self.seed_for(1))
+        self.reference = HypervolumeReference.from_front(np.array(self.measured.seen), self.truth.columns)
+        for r in range(self.plan.rounds):
+            chosen = self._affordable(self._choose(r))
+            session = f"{self.strategy}, seed {self.seed}, round {r + 1}"
+            self.measured.add(self.truth, chosen, session, self.seed_for(2, r))
+            if not chosen:
+                break
+        return self.measured
+
+    def seed_designs(self) -> list[Design]:
+        """What is measured first, the same for all strategies."""
+        plan, space, table = self.plan, self.truth.space, self.truth.clock_table
+        rng = np.random.default_rng(self.seed_for(0))
+        presets = list(space.presets.values())
+        backbones = dict.fromkeys([space.smallest, space.largest, *presets][: plan.seed_backbones])
+        while len(backbones) < plan.seed_backbones:
+            backbones[space.decode(space.sample(1, rng)[0])] = None
+        designs = []
+        for backbone in backbones:
+            exits = Exits.everywhere(first_exit=space.first_exit, n_blocks=backbone.n_blocks)
+            others = rng.permutation(len(table) - 1)[: plan.seed_settings - 1]
+            designs += [
+                Design(backbone, exits, s) for s in (table.default, *(table.settings[int(i)] for i in others))
+            ]
+        return designs
+
+    def _choose(self, r: int) -> list[Design]:
+        """The batch of a round, in the order of choice."""
+        truth, plan, space = self.truth, self.plan, self.truth.space
+        records = [truth.oracle.record(backbone) for backbone in self.measured.backbones]
+        predictors = PredictorSet.fit(
+            space, truth.clock_table, records, self.measured.costs, n_classes=truth.n_classes,
+            seed=self.seed_for(3, r), candidates=plan.candidates,
+        )  # fmt: skip
+        library = OutcomeLibrary(records, DEFAULT_CONTROLLER)
+        draws = predictors.draws(plan.draws, self.seed_for(4, r))
+        views = [MeanView(space, predictors)]
+        views += [DrawView(space, draws, i, n_classes=truth.n_classes) for i in range(plan.searches_on_draws)]
+        initial: Sequence[Backbone] = list(self.measured.backbones)
+        results = []
+        for i, view in enumerate(views):
+            world = PredictedWorld(space, truth.clock_table, view, library, n_classes=truth.n_classes)
+            results.append(nested_search(space, world, plan.search, self.seed_for(5, r, i), initial=initial))
+            initial = results[0].population
+        pool = self._affordable_pool(
+            candidate_pool(results, exclude=set(self.measured.designs), limit=plan.pool)
+        )
+        drawn = design_draws(pool, draws, space, library, n_classes=truth.n_classes).objectives(COLUMNS)
+        return self._of_strategy(r, pool, drawn)
+
+    def _of_strategy(self, r: int, pool: Sequence[Design], drawn: FloatArray) -> list[Design]:
+        assert self.reference is not None
+        measured, prices = np.array(self.measured.seen), self._prices(pool)
+        if self.strategy == OURS:
+            # What the last round learns no later round can use.
+            share = 0.0 if r + 1 == self.plan.rounds else self.plan.information_share
+            choices = choose_batch(
+                drawn, measured, self.reference, batch=self.plan.batch, prices=prices, information_share=share
+            )
+        else:
+            problem = BatchProblem(drawn, measured, self.reference, prices)
+            choices = STRATEGIES[self.strategy](problem, self.plan.batch, self.seed_for(6, r))
+        return [pool[choice.index] for choice in choices]
+
+    def _prices(self, pool: Sequence[Design]) -> Prices:
+        """Device seconds by number of stages, and an accuracy job for each backbone that is not measured."""
+        protocol = self.truth.device.protocol
+        owners = list(dict.fromkeys(design.backbone for design in pool))
+        seconds = [protocol.expected_seconds(2 * len(d.exits.positions) + 1, True) for d in pool]
+        group = np.array([owners.index(design.backbone) for design in pool], dtype=np.int64)
+        jobs = [0.0 if backbone in self.measured.backbones else ACCURACY_JOB_S for backbone in owners]
+        return Prices(np.array(seconds), group, np.array(jobs))
+
+    def _affordable(self, chosen: Sequence[Design]) -> list[Design]:
+        """Those that the budget still buys, in order: a design that does not fit is left out."""
+        budget, known = self.plan.budget, set(self.measured.backbones)
+        n_points = len(self.measured.designs)
+        hours = self.measured.spent["device hours"][-1]
+        bought = []
+        for design in chosen:
+            seconds = self.truth.device.protocol.expected_seconds(2 * len(design.exits.positions) + 1, True)
+            fits = n_points + 1 <= budget.device_points and hours + seconds / 3600 <= budget.device_hours
+            if not fits or len(known | {design.backbone}) > budget.backbones:
+                continue
+            bought.append(design)
+            known.add(design.backbone)
+            n_points, hours = n_points + 1, hours + seconds / 3600
+        return bought
+
+    def _affordable_pool(self, pool: Sequence[Design]) -> list[Design]:
+        """Without new backbones once the budget has no more of them."""
+        if len(self.measured.backbones) < self.plan.budget.backbones:
+            return list(pool)
+        return [design for design in pool if design.backbone in self.measured.backbones]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The truth, and what is reached by who knows it."""
+
+    truth: Truth
+    yardstick: Yardstick
+
+
+@cache
+def problem(*, quick: bool = False) -> Problem:
+    """The accuracies, the truth and the yardstick: measured, modelled and searched once, then found again."""
+    directory = DIRECTORY / "quick" if quick else DIRECTORY
+    directory.mkdir(parents=True, exist_ok=True)
+    with FileLock(directory / ".lock"), single_thread():
+        found = mini_records(
+            QUICK_BACKBONES if quick else N_BACKBONES, quick=quick, directory=directory, say=_quiet
+        )
+        truth = Truth(AccuracyOracle(found.space, found.data, found.records))
+        return Problem(truth, yardstick(truth, QUICK_GENEROUS if quick else GENEROUS, directory))
+
+
+def _quiet(text: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class SimulatedTask:
+    """Task 3: the whole problem."""
+
+    strategies: Mapping[str, int]
+    name: str = "whole problem, simulated TX2 GPU, mini space"
+    truth: str = (
+        "modelled: costs of the simulator, accuracies of an oracle frozen from measured backbones; 100 % is what "
+        "searches reach that see the truth of every design"
+    )
+    instances: tuple[str, ...] = ("",)
+    bounds: tuple[Bound, ...] = (
+        Bound(SHARE, "backbones", Budget().backbones),
+        Bound(SHARE, "device points", Budget().device_points),
+        Bound(SHARE, "device hours", Budget().device_hours),
+    )
+    counter: str = "device points"
+    horizon: float = float(PLAN.seed_backbones * PLAN.seed_settings + PLAN.rounds * PLAN.batch)
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, instance: str, strategy: str, seed: int) -> Curve:
+        """One run of one strategy; ``instance`` is ignored, there is one."""
+        found = problem()
+        with single_thread():
+            return curve_of(found, Learner(found.truth, PLAN, strategy, seed).run())
+
+
+def curve_of(found: Problem, measured: _Measured) -> Curve:
+    """Shares of the yardstick after every point."""
+    true, seen = np.array(measured.true), np.array(measured.seen)
+    shares = [found.yardstick.share(true[: i + 1]) for i in range(len(true))]
+    return Curve(
+        tuple(shares), {name: tuple(values) for name, values in measured.spent.items()},
+        {"share_of_measured_front": found.yardstick.share(true[front_indices(seen)])},
+    )  # fmt: skip
+
+
+def tasks() -> tuple[SimulatedTask, ...]:
+    """Task 3."""
+    n = len(SEEDS)
+    return (
+        SimulatedTask(
+            {OURS: n, "random": n, "variance": n, "mean": n, "thompson": n, "spread": n, "qlognehvi": 1}
+        ),
+    )

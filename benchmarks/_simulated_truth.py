@@ -1,0 +1,219 @@
+"""The truth of the whole problem on the simulator: what any design costs and how often it is right.
+
+Costs are those of the simulated TX2 GPU, without noise where designs are judged and with it where they are measured.
+Accuracies are those of the frozen oracle (:mod:`_accuracy_oracle`).  All of it is modelled.
+
+What a search with hardware in the loop reaches is had by searching this very truth: the union of the fronts of
+several generous nested searches that evaluate every design exactly, however many measurements that would take.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from _accuracy_oracle import AccuracyOracle
+from _predictor_tasks import FloatArray
+
+from hadas.datasets.records import CostRecord
+from hadas.measurement.accuracy.policies import DEFAULT_CONTROLLER
+from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
+from hadas.measurement.hardware.simulation.simulator import SimulatedDevice, simulated_device
+from hadas.search.designs import Design, evaluate_measured
+from hadas.search.metrics import HypervolumeReference
+from hadas.search.objectives import Column
+from hadas.search.outcomes import OutcomeLibrary
+from hadas.search.outer import SearchSettings, nested_search
+from hadas.search.ranking import front_indices
+from hadas.search.tables import StaticFitness, Tables
+from hadas.search.world import PredictedWorld
+from hadas.spaces import Backbone, ClockTable, MBConvSpace, Setting, Stage
+
+DEVICE = "tx2-pascal-gpu"
+COLUMNS = ("error", "energy_mj")
+
+
+@dataclass(frozen=True)
+class Generosity:
+    """What the search that sees the truth may spend.
+
+    Attributes:
+        settings: of each search.
+        seeds: of the searches whose fronts are joined.
+    """
+
+    settings: SearchSettings
+    seeds: tuple[int, ...]
+
+
+class Truth:
+    """Everything that is true of the problem."""
+
+    def __init__(self, oracle: AccuracyOracle) -> None:
+        self.oracle, self.space = oracle, oracle.space
+        self.n_classes = oracle.data.n_classes
+        self.device, self.exact = (
+            simulated_device(DEVICE, space=self.space, n_classes=self.n_classes, noise=noise)
+            for noise in (True, False)
+        )
+
+    @property
+    def clock_table(self) -> ClockTable:
+        """Of the simulated device."""
+        return self.exact.clock_table()
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The two objectives: error, and energy on a log scale."""
+        return SearchSettings().make_objective().columns(True)
+
+    def measure(self, designs: Sequence[Design], session: str, seed: int) -> list[CostRecord]:
+        """Cost rows as the simulated device measures them, with noise."""
+        return _rows(self.device, designs, session, seed)
+
+    def values(self, designs: Sequence[Design]) -> FloatArray:
+        """(n, 2) true error and expected energy in mJ under the calibrated controller."""
+        return self.judged(designs, _rows(self.exact, designs, "truth", 0))
+
+    def judged(self, designs: Sequence[Design], rows: Sequence[CostRecord]) -> FloatArray:
+        """(n, 2) error and expected energy in mJ of designs whose stages cost what rows say."""
+        found = [
+            evaluate_measured(design, self.oracle.record(design.backbone), row).objectives(COLUMNS)[0]
+            for design, row in zip(designs, rows, strict=True)
+        ]
+        return np.array(found).reshape(len(found), len(COLUMNS))
+
+
+def _rows(device: SimulatedDevice, designs: Sequence[Design], session: str, seed: int) -> list[CostRecord]:
+    requests = tuple(CostRequest(d.backbone, d.exits, d.setting) for d in designs)
+    return list(device.measure(MeasurementPlan(session, requests, seed=seed)))
+
+
+class TrueWorld:
+    """The truth as a search sees it, without any error; ``SupportsTables``."""
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth, self._view = truth, _TrueView(truth)
+
+    @property
+    def space(self) -> MBConvSpace:
+        """Where backbones come from."""
+        return self._truth.space
+
+    @property
+    def clock_table(self) -> ClockTable:
+        """Of the simulated device."""
+        return self._truth.clock_table
+
+    def static(self, backbones: Sequence[Backbone]) -> StaticFitness:
+        """Exact static fitness."""
+        latency_ms, energy_mj = self._view.network_cost(backbones, self.clock_table.default)
+        return StaticFitness(self._view.final_accuracy(backbones), latency_ms, energy_mj)
+
+    def tables(self, backbones: Sequence[Backbone]) -> Tables:
+        """Exact tables: outcomes as measuring these backbones would give them."""
+        library = OutcomeLibrary([self._truth.oracle.record(b) for b in backbones], DEFAULT_CONTROLLER)
+        world = PredictedWorld(
+            self.space, self.clock_table, self._view, library, n_classes=self._truth.n_classes
+        )
+        return world.tables(backbones)
+
+
+class _TrueView:
+    """What is true of accuracies and of the costs of stages."""
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        self._costs: dict[tuple[object, ...], tuple[FloatArray, FloatArray]] = {}
+
+    def final_accuracy(self, backbones: Sequence[Backbone]) -> FloatArray:
+        return np.array([own[-1] for own in self._truth.oracle.fractions(backbones)])
+
+    def exit_fractions(self, backbones: Sequence[Backbone]) -> list[FloatArray]:
+        return [own[:-1] for own in self._truth.oracle.fractions(backbones)]
+
+    def stage_costs(
+        self, stages: Sequence[Stage], settings: Sequence[Setting]
+    ) -> tuple[FloatArray, FloatArray]:
+        asked = tuple(settings)
+        keys = [(stage.kind, stage.position == 0, stage.layers, asked) for stage in stages]
+        fresh = {key: stage for key, stage in zip(keys, stages, strict=True) if key not in self._costs}
+        if fresh:
+            found = self._truth.exact.true_costs(list(fresh.values()), asked)
+            self._costs.update((key, (found[0][i], found[1][i])) for i, key in enumerate(fresh))
+        latency_ms, energy_mj = (np.stack([self._costs[key][i] for key in keys]) for i in range(2))
+        return latency_ms, energy_mj
+
+    def network_cost(self, backbones: Sequence[Backbone], setting: Setting) -> tuple[FloatArray, FloatArray]:
+        latency, energy = [], []
+        for backbone in backbones:
+            workload = self._truth.space.workload(backbone, n_classes=self._truth.n_classes)
+            segments = [stage for stage in workload.unit_stages() if stage.kind == "segment"]
+            costs = self.stage_costs(segments, [setting])
+            latency.append(costs[0].sum())
+            energy.append(costs[1].sum())
+        return np.array(latency), np.array(energy)
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What searches that see the truth reach together.
+
+    Attributes:
+        front: (q, 2) true values.
+        reference: of hypervolumes, frozen from the front.
+        shares: hypervolume of each single search, as a share of all together.
+        n_evaluated: designs that they looked at.
+    """
+
+    front: FloatArray
+    reference: HypervolumeReference
+    shares: tuple[float, ...]
+    n_evaluated: int
+
+    @cached_property
+    def hypervolume(self) -> float:
+        """Of the front."""
+        return self.reference.hypervolume(self.front)
+
+    def share(self, values: FloatArray) -> float:
+        """Hypervolume of (n, 2) true values as a share of the front's."""
+        return self.reference.hypervolume(values) / self.hypervolume
+
+
+def yardstick(truth: Truth, generosity: Generosity, directory: Path) -> Yardstick:
+    """Search the truth, or find what an earlier call found; it is kept in ``directory``."""
+    key = hashlib.sha256(repr((truth.oracle.digest, truth.exact.target.target_id, generosity)).encode())
+    path = directory / f"yardstick-{key.hexdigest()[:12]}.json"
+    if not path.exists():
+        document = json.dumps(_searched(truth, generosity))
+        # Whoever else works on it finds the same; the file is whole or not there.
+        part = path.with_suffix(f".{hashlib.sha256(document.encode()).hexdigest()[:8]}.part")
+        directory.mkdir(parents=True, exist_ok=True)
+        part.write_text(document)
+        part.replace(path)
+    found = json.loads(path.read_text())
+    fronts = [np.array(front) for front in found["fronts"]]
+    together = np.concatenate(fronts)
+    front = together[front_indices(together)]
+    reference = HypervolumeReference.from_front(front, truth.columns)
+    whole = reference.hypervolume(front)
+    return Yardstick(
+        front, reference, tuple(reference.hypervolume(own) / whole for own in fronts), found["n_evaluated"]
+    )
+
+
+def _searched(truth: Truth, generosity: Generosity) -> dict[str, object]:
+    world, space = TrueWorld(truth), truth.space
+    initial = [space.smallest, space.largest, *space.presets.values()]
+    fronts, n_evaluated = [], 0
+    for seed in generosity.seeds:
+        found = nested_search(space, world, generosity.settings, seed, initial=initial)
+        fronts.append([list(candidate.objectives) for candidate in found.front])
+        n_evaluated += found.n_inner
+    return {"fronts": fronts, "n_evaluated": n_evaluated}

@@ -1,0 +1,150 @@
+"""The whole problem on the simulator: its oracle, its truth, and a learner that keeps to its budget."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+import _simulated_problem
+from _accuracy_oracle import AccuracyOracle
+from _learning_tasks import OURS
+from _mini_accuracies import mini_backbones, mini_records
+from _simulated_problem import Budget, Learner, Plan, Problem, curve_of
+from _simulated_truth import Generosity, TrueWorld, Truth, yardstick
+
+from hadas.datasets.images import ImageData, ImageSplit
+from hadas.datasets.records import AccuracyRecord, OutcomeMatrix
+from hadas.search.baselines import random_designs
+from hadas.search.outer import SearchSettings, nested_search
+from hadas.spaces import mini_space
+
+SPACE = mini_space()
+N_SAMPLES = 300
+LABELS = (np.arange(N_SAMPLES) % 10).astype(np.int64)
+SMALL_SEARCH = SearchSettings(
+    population=8, generations=2, survivors=3, inner_population=8, inner_generations=3
+)
+
+
+def measured_row(backbone) -> AccuracyRecord:
+    """Outcomes that get better along the network, of its own difficulty."""
+    rng = np.random.default_rng(zlib.crc32(backbone.arch_id.encode()))
+    p = backbone.n_blocks - SPACE.first_exit
+    skill = np.append(np.linspace(-0.4, 0.6, p), 0.9) + 0.1 * rng.standard_normal()
+    margin = skill + rng.standard_normal((N_SAMPLES, 1)) + 0.4 * rng.standard_normal((N_SAMPLES, p + 1))
+    right = margin > 0
+    sure = (1 / (1 + np.exp(-np.abs(margin)))).astype(np.float16)
+    said = np.where(right, LABELS[:, None], (LABELS[:, None] + 3) % 10).astype(np.int16)
+    group = (np.arange(N_SAMPLES) // 3).astype(np.int32)
+    matrix = OutcomeMatrix(right, sure, sure, sure, said, group)
+    return AccuracyRecord("s", 0, backbone, "w", "r", "split", SPACE.first_exit, matrix, matrix)
+
+
+@pytest.fixture(scope="module")
+def oracle() -> AccuracyOracle:
+    group = (np.arange(N_SAMPLES) // 3).astype(np.int32)
+    split = ImageSplit(np.zeros((N_SAMPLES, 3, 2, 2), np.uint8), LABELS, group)
+    data = ImageData("toy", 10, tuple("0123456789"), split, split, split, "split", "made up")
+    return AccuracyOracle(SPACE, data, [measured_row(backbone) for backbone in mini_backbones(14)])
+
+
+@pytest.fixture(scope="module")
+def truth(oracle) -> Truth:
+    return Truth(oracle)
+
+
+def test_oracle_gives_measured_rows_back_and_models_all_others(oracle):
+    known, unknown = mini_backbones(15)[3], mini_backbones(15)[-1]
+    assert oracle.record(known).calibration.to_bytes() == measured_row(known).calibration.to_bytes()
+    assert oracle.fractions([known])[0] == pytest.approx(measured_row(known).calibration.fractions)
+    row = oracle.record(unknown)
+    assert row.session == "modelled"
+    # As many samples are right as the model says, and what an exit says of a sample agrees with that.
+    assert row.calibration.fractions == pytest.approx(oracle.fractions([unknown])[0], abs=0.5 / N_SAMPLES)
+    assert np.array_equal(row.calibration.predicted == LABELS[:, None], row.calibration.correct)
+    assert row.calibration.n_exits == unknown.n_blocks - SPACE.first_exit + 1
+
+
+def test_oracle_does_not_depend_on_order_or_company(oracle):
+    again = AccuracyOracle(SPACE, oracle.data, oracle.measured[::-1])
+    backbones = mini_backbones(18)[-3:]
+    together = oracle.fractions(backbones)
+    assert again.digest == oracle.digest
+    for backbone, own in zip(backbones, together, strict=True):
+        assert np.array_equal(again.fractions([backbone])[0], own)
+
+
+def test_search_that_sees_the_truth_sees_what_measuring_shows(truth):
+    found = nested_search(SPACE, TrueWorld(truth), SMALL_SEARCH, 3)
+    values = truth.values([candidate.design for candidate in found.candidates])
+    assert values == pytest.approx(np.array([c.objectives for c in found.candidates]), rel=1e-9)
+
+
+def test_measuring_is_noisy_and_repeats_with_its_seed(truth):
+    designs = random_designs(SPACE, truth.clock_table, 6, 1)
+    rows = truth.measure(designs, "one", 5)
+    seen, true = truth.judged(designs, rows), truth.values(designs)
+    assert np.array_equal(seen, truth.judged(designs, truth.measure(designs, "one", 5)))
+    assert np.array_equal(seen[:, 0], true[:, 0])  # accuracies are frozen
+    apart = np.abs(seen[:, 1] / true[:, 1] - 1)
+    assert (apart > 0).all()
+    assert apart.max() < 0.1
+
+
+def test_yardstick_is_searched_once(truth, tmp_path, monkeypatch):
+    generosity = Generosity(SMALL_SEARCH, (1, 2))
+    first = yardstick(truth, generosity, tmp_path)
+    monkeypatch.setattr("_simulated_truth.nested_search", None)
+    again = yardstick(truth, generosity, tmp_path)
+    assert np.array_equal(first.front, again.front)
+    assert first.share(first.front) == pytest.approx(1.0)
+    assert 0 < max(first.shares) <= 1 + 1e-12
+
+
+def test_learner_keeps_to_its_budget(truth, tmp_path):
+    budget = Budget(backbones=5, device_points=9, device_hours=1.0)
+    plan = Plan(
+        seed_backbones=4,
+        seed_settings=1,
+        rounds=2,
+        batch=4,
+        draws=8,
+        pool=30,
+        search=SMALL_SEARCH,
+        budget=budget,
+    )
+    measured = Learner(truth, plan, OURS, 100).run()
+    curve = curve_of(Problem(truth, yardstick(truth, Generosity(SMALL_SEARCH, (1,)), tmp_path)), measured)
+    assert len(measured.designs) > 4
+    assert len(set(measured.designs)) == len(measured.designs)
+    for counter, limit in (("backbones", 5), ("device points", 9), ("device hours", 1.0)):
+        assert curve.spent[counter][-1] <= limit
+        assert list(curve.spent[counter]) == sorted(curve.spent[counter])
+    assert list(curve.share) == sorted(curve.share)
+    assert curve.notes["share_of_measured_front"] <= curve.share[-1] + 1e-12
+
+
+def test_strategies_differ_in_the_choice_alone(truth):
+    plans = [
+        Learner(truth, replace(_simulated_problem.PLAN, seed_backbones=9), name, 7) for name in (OURS, "mean")
+    ]
+    assert plans[0].seed_designs() == plans[1].seed_designs()
+    other = Learner(truth, plans[0].plan, OURS, 8)
+    assert other.seed_designs() != plans[0].seed_designs()
+
+
+def test_accuracies_are_measured_once(tmp_path):
+    said: list[str] = []
+    one = mini_records(1, quick=True, directory=tmp_path, say=said.append)
+    two = mini_records(2, quick=True, directory=tmp_path, say=said.append)
+    assert said[-1] == "accuracies: 1 of 1 measured, 1 were known"
+    assert two.records[0].calibration.to_bytes() == one.records[0].calibration.to_bytes()
+    assert [record.backbone for record in two.records] == list(mini_backbones(2))
+    assert two.trained.weights_id == one.trained.weights_id
