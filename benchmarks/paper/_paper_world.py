@@ -149,11 +149,18 @@ class Accuracies:
     library: ModelledOutcomes
 
     @classmethod
-    def fit(cls, space: MBConvSpace, n_classes: int, records: Sequence[AccuracyRecord]) -> Accuracies:
-        """Fit the accuracy predictors of a study; they know no costs, and are asked for none."""
+    def fit(
+        cls, space: MBConvSpace, n_classes: int, records: Sequence[AccuracyRecord],
+        candidates: tuple[str, ...] = ("gp",),
+    ) -> Accuracies:  # fmt: skip
+        """Fit the accuracy predictors of a study; they know no costs, and are asked for none.
+
+        Args:
+            candidates: kinds of models among which cross-validation chooses.
+        """
         any_table = next(iter(CLOCK_TABLES.values()))
         predictors = PredictorSet.fit(
-            space, any_table, records, (), n_classes=n_classes, seed=0, candidates=("gp",)
+            space, any_table, records, (), n_classes=n_classes, seed=0, candidates=candidates
         )
         return cls(space, n_classes, tuple(records), predictors, ModelledOutcomes(records))
 

@@ -24,7 +24,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -71,7 +71,11 @@ from _paper_plots import draw_all  # noqa: E402
 from _paper_world import SETTINGS, Accuracies  # noqa: E402
 from _printing import print_ablation, print_comparisons, print_outer, print_table  # noqa: E402
 
+from hadas.datasets.records import AccuracyRecord  # noqa: E402
 from hadas.search.outer import SEARCH_PRESETS, SearchSettings  # noqa: E402
+from hadas.spaces import Backbone  # noqa: E402
+
+Measure = Callable[[Sequence[Backbone]], Mapping[Backbone, AccuracyRecord]]
 
 N_SEEDS = 3
 JUDGED = (CONTROLLER, ORACLE)
@@ -162,9 +166,9 @@ class Table:
     saved: Mapping[str, tuple[float, ...]]
 
 
-def networks_table(plan: Plan, fronts: Sequence[Fronts]) -> Table:
+def networks_table(plan: Plan, fronts: Sequence[Fronts], accuracies: Accuracies, measure: Measure) -> Table:
     """Choose networks in the modelled world, measure them, and compare."""
-    accuracies, seed = _accuracies(plan), plan.seeds[0]
+    seed = plan.seeds[0]
     rivals, beside, ours = {}, {}, {}
     for goal in (CONTROLLER, ORACLE):
         rivals[goal] = preset_designs(
@@ -176,7 +180,7 @@ def networks_table(plan: Plan, fronts: Sequence[Fronts]) -> Table:
         ours[goal] = chosen_ours(found, (first, last))
     backbones = [one.design.backbone for chosen in (*beside.values(), *ours.values()) for one in chosen]
     backbones += accuracies.space.presets.values()
-    records = measured(_mini(plan), backbones, quick=plan.quick, directory=plan.directory, say=_say)
+    records = measure(backbones)
 
     def lines(goal: str, chosen: Iterable[Chosen]) -> tuple[Line, ...]:
         return tuple(line(one, accuracies, records[one.design.backbone]) for one in chosen)
@@ -240,7 +244,7 @@ def judgement(
         "machinery: "
         + ("; ".join(wrong) or "equal budgets, all figures numbers, no controller above its oracle")
     )
-    return {
+    found = {
         "benchmark": "paper",
         "quick": plan.quick,
         "modelled": ["costs (simulator)", "accuracies in outer, comparisons and dissimilarity"],
@@ -275,6 +279,17 @@ def judgement(
         "cores": os.cpu_count(),
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
     }
+    ready: dict[str, Any] = json_ready(found)
+    return ready
+
+
+def json_ready(value: Any) -> Any:
+    """Lists for tuples, and null for what is no number: JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {key: json_ready(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(one) for one in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _line_json(one: Line) -> dict[str, Any]:
@@ -283,23 +298,29 @@ def _line_json(one: Line) -> dict[str, Any]:
     return {"name": chosen.name, "design": str(chosen.design), "modelled": list(chosen.modelled)} | rest
 
 
-def experiments(plan: Plan, workers: int) -> dict[str, Any]:
-    """Everything, printed; a JSON-ready mapping of the same."""
-    fronts = all_fronts(plan, workers)
-    accuracies = _accuracies(plan)
+def experiments(
+    plan: Plan, fronts: Sequence[Fronts], accuracies: Accuracies, measure: Measure
+) -> dict[str, Any]:
+    """What follows from the fronts, printed and drawn; a JSON-ready mapping of the same.
+
+    Args:
+        fronts: of every setting and goal that is looked at, the table's among them.
+        measure: gives a valid accuracy row of each backbone.
+    """
     groups: dict[tuple[str, str], list[Fronts]] = {}
     for found in fronts:
         groups.setdefault((found.job.setting, found.job.goal), []).append(found)
     comparisons = [summarise(group) for group in groups.values()]
     outer = [
-        outer_fronts(accuracies, setting, [found.explored for found in groups[setting, CONTROLLER]])
-        for setting in SETTINGS
+        outer_fronts(accuracies, setting, [found.explored for found in group])
+        for (setting, goal), group in groups.items()
+        if goal == CONTROLLER
     ]
     _say("dissimilarity")
     ablation = ablate(accuracies, plan.budget, plan.seeds, DRAWN)
-    table = networks_table(plan, fronts)
+    table = networks_table(plan, fronts, accuracies, measure)
     for path in draw_all(plan.directory, outer, fronts, comparisons, ablation):
-        _say(f"drawn: {path.relative_to(ROOT)}")
+        _say(f"drawn: {path}")
     return judgement(plan, outer, fronts, comparisons, ablation, table)
 
 
@@ -316,8 +337,12 @@ def main() -> None:
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     plan = quick(seeds) if arguments.quick else full(seeds)
     began = time.perf_counter()
-    _mini(plan)
-    result = experiments(plan, arguments.workers)
+    mini = _mini(plan)
+
+    def measure(backbones: Sequence[Backbone]) -> dict[Backbone, AccuracyRecord]:
+        return measured(mini, backbones, quick=plan.quick, directory=plan.directory, say=_say)
+
+    result = experiments(plan, all_fronts(plan, arguments.workers), _accuracies(plan), measure)
     seconds = time.perf_counter() - began
     print(f"{seconds:.0f} s on {os.cpu_count()} cores")
     if arguments.json:
