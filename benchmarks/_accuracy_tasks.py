@@ -51,8 +51,8 @@ def tasks() -> list[Task]:
 
 
 @cache
-def _macro_table() -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
-    """Choices (n, 8), logits of the three trainings (n, 3), and the totals MACs and parameters (n,)."""
+def macro_networks() -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
+    """All networks: choices (n, 8), logits of the three trainings (n, 3), and the totals MACs and parameters (n,)."""
     table = pd.read_csv(MACRO_FILE)
     choices = table[[f"op{i}" for i in range(8)]].to_numpy(dtype=np.int64)
     trained = logit(table[[f"acc_seed{i}" for i in range(3)]].to_numpy(dtype=np.float64) / 100)
@@ -65,7 +65,7 @@ def macro_features() -> FloatArray:
     What a choice costs in a layer follows exactly from the totals, which are sums over layers and
     are known of every network before any is trained.
     """
-    choices, _, macs, params = _macro_table()
+    choices, _, macs, params = macro_networks()
     bits = np.stack([choices == 1, choices == 2], axis=2).reshape(len(choices), -1).astype(np.float64)
     by_stage = []
     for total in (macs, params):
@@ -91,7 +91,7 @@ def _answer(scale: AccuracyScale, prediction: Prediction, factor: float = 1.0) -
 
 
 def _macro(n_train: int, tau: float) -> Task:
-    choices, trained, _, _ = _macro_table()
+    choices, trained, _, _ = macro_networks()
     features = macro_features()
     n_features = features.shape[1]
 
@@ -135,7 +135,7 @@ def _macro(n_train: int, tau: float) -> Task:
 
 
 def _one_against_two() -> float:
-    _, trained, _, _ = _macro_table()
+    _, trained, _, _ = macro_networks()
     return float(
         np.mean(
             [kendalltau(trained[:, i], np.delete(trained, i, 1).mean(axis=1)).statistic for i in range(3)]
@@ -145,7 +145,7 @@ def _one_against_two() -> float:
 
 def _noise_ceiling() -> float:
     """The measured means take the part of the truth, with the noise of a mean of three added once more."""
-    _, trained, _, _ = _macro_table()
+    _, trained, _, _ = macro_networks()
     mean, noise = trained.mean(axis=1), np.sqrt(trained.var(axis=1, ddof=1).mean() / 3)
     again = mean + noise * np.random.default_rng(0).standard_normal(len(mean))
     return float(kendalltau(mean, again).statistic)

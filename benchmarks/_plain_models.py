@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from _predictor_tasks import Answer, FloatArray, IntArray, Task
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 GP_FIT_ROWS = 250
@@ -67,32 +68,57 @@ def _gradient_boosting(x: FloatArray, y: FloatArray, rows: FloatArray, seed: int
     return np.asarray(model.predict(rows)), None
 
 
+@dataclass(frozen=True)
+class FittedGaussianProcess:
+    """ARD Matern-5/2 and white noise on standardised inputs, scales by maximum likelihood.
+
+    Attributes:
+        model: scikit-learn's, fitted.
+        mean, scale, varies: of the training columns; those that never vary are left out.
+    """
+
+    model: Any
+    mean: FloatArray
+    scale: FloatArray
+    varies: NDArray[np.bool_]
+
+    @classmethod
+    def fit(cls, x: FloatArray, y: FloatArray, seed: int) -> FittedGaussianProcess:
+        """Fit to rows (n, d) and values (n,)."""
+        import warnings
+
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+        mean, scale = x.mean(axis=0), x.std(axis=0)
+        varies = scale > 1e-9 * np.maximum(1.0, np.abs(mean))
+        x = (x - mean)[:, varies] / scale[varies]
+        kernel: Any = ConstantKernel(1.0, (1e-2, 1e3)) * Matern(
+            np.full(x.shape[1], 2.0), (1e-1, 1e3), nu=2.5
+        ) + WhiteKernel(1e-2, (1e-6, 1.0))
+        model = GaussianProcessRegressor(kernel, normalize_y=True, n_restarts_optimizer=0, random_state=seed)
+        with warnings.catch_warnings():
+            # Scales at their bounds (columns without influence) are what ARD is for.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            chosen = np.random.default_rng(seed).permutation(len(x))[:GP_FIT_ROWS]
+            model.fit(x[chosen], y[chosen])
+            if len(chosen) < len(x):
+                model = GaussianProcessRegressor(model.kernel_, optimizer=None, normalize_y=True).fit(x, y)
+        return cls(model, mean, scale, varies)
+
+    def predict(self, rows: FloatArray, **asked: bool) -> tuple[FloatArray, FloatArray]:
+        """Means (n,), and what else is asked of scikit-learn: ``return_std`` or ``return_cov``."""
+        found, spread = self.model.predict(
+            (rows - self.mean)[:, self.varies] / self.scale[self.varies], **asked
+        )
+        return np.asarray(found), np.asarray(spread)
+
+
 def _gaussian_process(
     x: FloatArray, y: FloatArray, rows: FloatArray, seed: int
 ) -> tuple[FloatArray, FloatArray]:
-    """ARD Matern-5/2 and white noise on standardised inputs, scales by maximum likelihood."""
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-
-    mean, scale = x.mean(axis=0), x.std(axis=0)
-    varies = scale > 1e-9 * np.maximum(1.0, np.abs(mean))
-    x, rows = ((part - mean)[:, varies] / scale[varies] for part in (x, rows))
-    kernel: Any = ConstantKernel(1.0, (1e-2, 1e3)) * Matern(
-        np.full(x.shape[1], 2.0), (1e-1, 1e3), nu=2.5
-    ) + WhiteKernel(1e-2, (1e-6, 1.0))
-    model = GaussianProcessRegressor(kernel, normalize_y=True, n_restarts_optimizer=0, random_state=seed)
-    with warnings.catch_warnings():
-        # Scales at their bounds (columns without influence) are what ARD is for.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        chosen = np.random.default_rng(seed).permutation(len(x))[:GP_FIT_ROWS]
-        model.fit(x[chosen], y[chosen])
-        if len(chosen) < len(x):
-            model = GaussianProcessRegressor(model.kernel_, optimizer=None, normalize_y=True).fit(x, y)
-    found, sd = model.predict(rows, return_std=True)
-    return np.asarray(found), np.asarray(sd)
+    return FittedGaussianProcess.fit(x, y, seed).predict(rows, return_std=True)
 
 
 KINDS: Mapping[str, Any] = {

@@ -1,0 +1,243 @@
+"""Active learning on a pool whose every point was measured by somebody: asked for, a point's value is looked up.
+
+All strategies of ours and of others see the same seeds, the same model and, in every round, the same joint draws of
+the same candidates; they differ in the choice alone.  Two more are named alternatives: the *plain GP* (plain
+columns, seeds at random, the same Monte-Carlo hypervolume improvement) and *random order*, which models nothing.
+
+The reference point of the hypervolume is that of the exact front, and all strategies know it, as a study knows the one
+that it has frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from _learning_tasks import OURS, Bound, Curve
+from _plain_models import FittedGaussianProcess
+from _predictor_tasks import FloatArray, IntArray
+
+from hadas.search.batch import Prices
+from hadas.search.improvement import drawn_sets
+from hadas.search.metrics import HypervolumeReference
+from hadas.search.objectives import Column
+from hadas.search.ranking import front_indices
+from hadas.search.space_filling import farthest_first
+from hadas.search.strategies import STRATEGIES, BatchProblem
+from hadas.surrogates.threads import single_thread
+
+N_DRAWS = 64
+BATCH = 2
+MEASUREMENTS = "measurements"
+PLAIN_GP = "plain GP"
+RANDOM = "random"
+
+N_PROMISING, N_UNSURE = 192, 64
+"""Candidates of a round: those whose optimistic values would gain most, and those that least is known of."""
+
+OPTIMISM = 2.0
+"""Predicted standard deviations by which optimistic values are better than means."""
+
+
+class FittedPool(Protocol):
+    """Predictions for all N points of a pool, on the scale on which hypervolume is measured."""
+
+    def moments(self) -> tuple[FloatArray, FloatArray]:
+        """Means and standard deviations (N, m)."""
+        ...
+
+    def draws(self, rows: IntArray, n_draws: int, seed: int) -> FloatArray:
+        """(s, len(rows), m) joint draws."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pool:
+    """N points, and what was measured of them.
+
+    Attributes:
+        values: (N, m) objectives, minimised, natural scale.
+        columns: the m objectives.
+        seed_columns: (N, d) what is known before anything is measured, to spread seeds over.
+        seed_first: rows that are seeds in any case.
+        plain_columns: (N, d) for the plain GP.
+        known: (m,) whether an objective needs no measuring.
+        fit: our model, fitted to some rows.
+    """
+
+    values: FloatArray
+    columns: tuple[Column, ...]
+    seed_columns: FloatArray
+    seed_first: tuple[int, ...]
+    plain_columns: FloatArray
+    known: tuple[bool, ...]
+    fit: Callable[[IntArray, int], FittedPool]
+
+    def exact_reference(self) -> HypervolumeReference:
+        """1.1 x the range of the exact front beyond its best values.
+
+        Stricter than :meth:`HypervolumeReference.from_front`, whose point lies 1.1 x the range beyond the
+        *worst* values of the front: ends of the front then make up most of the volume, and nothing else matters.
+        """
+        wide = HypervolumeReference.from_front(self.values, self.columns)
+        front = wide.transform(self.values)
+        front = front[front_indices(front)]
+        point = front.min(axis=0) + 1.1 * np.ptp(front, axis=0)
+        return HypervolumeReference(wide.columns, wide.log, tuple(float(v) for v in point))
+
+
+@dataclass(frozen=True)
+class PoolTask:
+    """A :class:`LearningTask` on pools, one per instance."""
+
+    name: str
+    truth: str
+    pools: Mapping[str, Callable[[], Pool]]
+    n_seeds: int
+    strategies: Mapping[str, int]
+    bounds: tuple[Bound, ...]
+    horizon: float
+    facts: Mapping[str, str]
+    counter: str = MEASUREMENTS
+    instances: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "instances", tuple(self.pools))
+
+    def run(self, instance: str, strategy: str, seed: int) -> Curve:
+        """See :class:`LearningTask`."""
+        pool = self.pools[instance]()
+        run = _Run(pool, strategy, seed, self.n_seeds, int(self.horizon), max(b.share for b in self.bounds))
+        with single_thread():
+            return run.curve()
+
+
+@dataclass
+class _Run:
+    """One strategy on one pool."""
+
+    pool: Pool
+    strategy: str
+    seed: int
+    n_seeds: int
+    horizon: int
+    enough: float
+
+    def curve(self) -> Curve:
+        """Measure seeds and then batches until enough of the hypervolume is reached, or the horizon."""
+        judges = (
+            self.pool.exact_reference(),
+            HypervolumeReference.from_front(self.pool.values, self.pool.columns),
+        )
+        measured = list(map(int, self._seeds()))
+        shares = [self._shares(judge, measured, 0) for judge in judges]
+        rounds = 0
+        # Random order costs nothing and goes on to the end of the pool.
+        most = len(self.pool.values) if self.strategy == RANDOM else self.horizon
+        while len(measured) < most and min(share[-1] for share in shares) < self.enough:
+            chosen = self._chosen(np.array(measured), rounds)
+            measured += chosen
+            for share, judge in zip(shares, judges, strict=True):
+                share += self._shares(judge, measured, len(measured) - len(chosen))
+            rounds += 1
+        counts = tuple(float(i + 1) for i in range(len(measured)))
+        wide = Curve(tuple(shares[1]), {MEASUREMENTS: counts}, {})
+        beyond = {
+            f"needed to {100 * share:g} % by a reference beyond the nadir": wide.needed(share, MEASUREMENTS)
+            for share in (0.99, 0.998)
+        }
+        return Curve(tuple(shares[0]), {MEASUREMENTS: counts}, beyond)
+
+    def _shares(self, judge: HypervolumeReference, measured: Sequence[int], start: int) -> list[float]:
+        """Share of the exact hypervolume after each measurement from ``start`` on."""
+        exact = judge.hypervolume(self.pool.values)
+        return [
+            judge.hypervolume(self.pool.values[list(measured[: k + 1])]) / exact
+            for k in range(start, len(measured))
+        ]
+
+    def _seeds(self) -> IntArray:
+        rng = np.random.default_rng([71, self.seed])
+        if self.strategy in (PLAIN_GP, RANDOM):
+            return rng.permutation(len(self.pool.values))[: self.n_seeds]
+        return farthest_first(self.pool.seed_columns, self.n_seeds, rng, self.pool.seed_first)
+
+    def _chosen(self, measured: IntArray, rounds: int) -> list[int]:
+        """Rows of the pool to measure next, in order."""
+        left = np.setdiff1d(np.arange(len(self.pool.values)), measured)
+        number = 1000 * self.seed + rounds
+        if self.strategy == RANDOM:
+            return [int(i) for i in np.random.default_rng([72, number]).permutation(left)[:BATCH]]
+        values = self.pool.values[measured]
+        reference = self.pool.exact_reference()
+        fitted = self._fitted(measured, reference)
+        rows = _candidates(fitted, reference, values, left)
+        drawn = fitted.draws(rows, N_DRAWS, number)
+        drawn[:, :, list(self.pool.known)] = reference.transform(self.pool.values[rows])[
+            :, list(self.pool.known)
+        ]
+        natural = np.where(np.array(reference.log), np.exp(drawn), drawn)
+        problem = BatchProblem(natural, values, reference, Prices.equal(len(rows)))
+        name = "hvi" if self.strategy in (OURS, PLAIN_GP) else self.strategy
+        return [int(rows[choice.index]) for choice in STRATEGIES[name](problem, BATCH, number)]
+
+    def _fitted(self, measured: IntArray, reference: HypervolumeReference) -> FittedPool:
+        if self.strategy == PLAIN_GP:
+            target = reference.transform(self.pool.values[measured])
+            return PlainPool.fit(self.pool, measured, target, self.seed)
+        return self.pool.fit(measured, self.seed)
+
+
+def _candidates(
+    fitted: FittedPool, reference: HypervolumeReference, values: FloatArray, left: IntArray
+) -> IntArray:
+    """Rows that a choice is made among, ascending: all that are left, where these are few."""
+    if len(left) <= N_PROMISING + N_UNSURE:
+        return left
+    mean, sd = fitted.moments()
+    point = np.array(reference.point)
+    hopeful = (mean - OPTIMISM * sd)[left]
+    gains = drawn_sets(reference.transform(values), 1, point).gains(hopeful[None])[0]
+    scale = point - reference.transform(values).min(axis=0)
+    unsure = ((sd[left] / scale) ** 2).sum(axis=1)
+    best = np.argsort(-gains, kind="stable")[:N_PROMISING]
+    widest = np.argsort(-unsure, kind="stable")[:N_UNSURE]
+    return np.asarray(left[np.union1d(best, widest)])
+
+
+@dataclass(frozen=True)
+class PlainPool:
+    """A Gaussian process per objective on plain columns; a :class:`FittedPool`.
+
+    Attributes:
+        columns: (N, d); models: of the m objectives.
+    """
+
+    columns: FloatArray
+    models: tuple[FittedGaussianProcess, ...]
+
+    @classmethod
+    def fit(cls, pool: Pool, measured: IntArray, target: FloatArray, seed: int) -> PlainPool:
+        """Fit to (q, m) measured values on the scale of hypervolume."""
+        x = pool.plain_columns[measured]
+        models = tuple(FittedGaussianProcess.fit(x, values, seed) for values in target.T)
+        return cls(pool.plain_columns, models)
+
+    def moments(self) -> tuple[FloatArray, FloatArray]:
+        """See :class:`FittedPool`."""
+        found = [model.predict(self.columns, return_std=True) for model in self.models]
+        return np.stack([mean for mean, _ in found], axis=1), np.stack([sd for _, sd in found], axis=1)
+
+    def draws(self, rows: IntArray, n_draws: int, seed: int) -> FloatArray:
+        """See :class:`FittedPool`."""
+        drawn = []
+        for column, model in enumerate(self.models):
+            mean, covariance = model.predict(self.columns[rows], return_cov=True)
+            # Joint normal draws; what is added to the diagonal makes up for rounding.
+            jitter = 1e-8 * float(np.trace(covariance)) / len(rows)
+            root = np.linalg.cholesky(covariance + jitter * np.eye(len(rows)))
+            normal = np.random.default_rng([seed, column]).standard_normal((n_draws, len(rows)))
+            drawn.append(mean + np.einsum("sr,nr->sn", normal, root))
+        return np.stack(drawn, axis=2)

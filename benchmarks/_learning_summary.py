@@ -1,0 +1,207 @@
+"""What curves of strategies say: medians, paired differences, verdicts; as a table, as JSON, as a plot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _learning_cells import Cell
+from _learning_tasks import OURS, Bound, Curve, LearningTask
+from _predictor_tasks import FloatArray
+
+SIGNIFICANT = 2.0
+"""Standard errors of the mean paired difference by which a strategy has to be better to be called so."""
+
+N_STEPS = 200
+"""Amounts at which mean curves are taken."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Another strategy against ours, on the cells (instance, seed) that both ran.
+
+    Attributes:
+        ahead: mean of (what it needs - what ours needs) to the first bound's share, horizon at most; above 0
+            ours needs less.
+        error: standard error of that mean; NaN of a single cell.
+        share_ahead: mean of (our share - its share) averaged over the horizon.
+        n_cells: pairs.
+    """
+
+    ahead: float
+    error: float
+    share_ahead: float
+    n_cells: int
+
+    @property
+    def ours_is_worse(self) -> bool:
+        """Whether the other one needs less, beyond chance."""
+        return self.ahead < 0 and not -self.ahead <= SIGNIFICANT * self.error
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All curves of one task, by strategy and (instance, seed)."""
+
+    task: LearningTask
+    curves: Mapping[str, Mapping[tuple[str, int], Curve]]
+
+    @classmethod
+    def of(cls, task: LearningTask, curves: Mapping[Cell, Curve]) -> Summary:
+        """Of those of all tasks."""
+        found: dict[str, dict[tuple[str, int], Curve]] = {}
+        for cell, curve in curves.items():
+            if cell.task == task.name:
+                found.setdefault(cell.strategy, {})[cell.instance, cell.seed] = curve
+        return cls(task, found)
+
+    def needed(self, strategy: str, bound: Bound) -> FloatArray:
+        """(cells,) what the strategy needed by the bound's counter; infinite where it did not get there."""
+        return np.array([c.needed(bound.share, bound.counter) for c in self.curves[strategy].values()])
+
+    def median(self, strategy: str, bound: Bound) -> float:
+        """Median of :meth:`needed`."""
+        return float(np.median(self.needed(strategy, bound)))
+
+    def steps(self) -> FloatArray:
+        """Amounts of the task's counter, up to the horizon."""
+        return np.linspace(0.0, self.task.horizon, N_STEPS + 1)[1:]
+
+    def mean_curve(self, strategy: str) -> FloatArray:
+        """(steps,) mean share over cells."""
+        steps = self.steps()
+        return np.mean([c.at(self.task.counter, steps) for c in self.curves[strategy].values()], axis=0)
+
+    def compared(self, strategy: str) -> Comparison:
+        """With ours, cell by cell."""
+        bound, steps = self.task.bounds[0], self.steps()
+        horizon = self.task.horizon if bound.counter == self.task.counter else math.inf
+        ours, others = self.curves[OURS], self.curves[strategy]
+        both = [cell for cell in ours if cell in others]
+        ahead, share = [], []
+        for cell in both:
+            need = [min(c.needed(bound.share, bound.counter), horizon) for c in (others[cell], ours[cell])]
+            ahead.append(0.0 if need[0] == need[1] else need[0] - need[1])
+            own, other = (c.at(self.task.counter, steps).mean() for c in (ours[cell], others[cell]))
+            share.append(float(own - other))
+        error = float(np.std(ahead, ddof=1) / math.sqrt(len(both))) if len(both) > 1 else math.nan
+        return Comparison(float(np.mean(ahead)), error, float(np.mean(share)), len(both))
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Strategies that ours is compared with."""
+        return tuple(strategy for strategy in self.curves if strategy != OURS)
+
+    def failures(self, *, judge_bounds: bool) -> list[str]:
+        """What does not hold, in words.
+
+        Args:
+            judge_bounds: whether there are seeds enough for medians to be judged.
+        """
+        found = []
+        for bound in self.task.bounds if judge_bounds else ():
+            median = self.median(OURS, bound)
+            if not median <= bound.at_most:
+                found.append(
+                    f"{self.task.name}: {bound.counter} to {100 * bound.share:g} %: {median:g} > {bound.at_most:g}"
+                )
+        for strategy in self.others:
+            if self.compared(strategy).ours_is_worse:
+                found.append(f"{self.task.name}: '{strategy}' needs less than ours")
+        return found
+
+
+def printed(summary: Summary) -> list[str]:
+    """Lines of the table of one task."""
+    task = summary.task
+    heads = [f"{b.counter} to {100 * b.share:g} %" for b in task.bounds]
+    lines = [
+        "", task.name, f"  {task.truth}",
+        f"  {'strategy':14}" + "".join(f"{head:>26}" for head in heads)
+        + f"{'mean share':>12}{'ours is ahead by':>22}{'cells':>7}",
+    ]  # fmt: skip
+    for strategy, curves in summary.curves.items():
+        cells = f"  {strategy:14}"
+        for bound in task.bounds:
+            needed = summary.needed(strategy, bound)
+            got = np.count_nonzero(np.isfinite(needed))
+            cells += f"{f'{np.median(needed):g} ({got} of {len(needed)} got there)':>26}"
+        cells += f"{summary.mean_curve(strategy).mean():>12.4f}"
+        if strategy != OURS:
+            found = summary.compared(strategy)
+            cells += f"{f'{found.ahead:+.1f} +- {found.error:.1f}':>22}"
+        else:
+            cells += f"{'':>22}"
+        lines.append(cells + f"{len(curves):>7}")
+    lines += [f"  known from elsewhere: {name}: {value}" for name, value in task.facts.items()]
+    bounds = "; ".join(f"{head} at most {b.at_most:g}" for head, b in zip(heads, task.bounds, strict=True))
+    return [*lines, f"  medians to be reached by ours: {bounds}"]
+
+
+def plain(value: float) -> float | None:
+    """For JSON, which knows no infinity."""
+    return round(float(value), 5) if np.isfinite(value) else None
+
+
+def as_json(summary: Summary) -> dict[str, Any]:
+    """Figures of one task; ``null`` = not reached."""
+    task = summary.task
+    return {
+        "truth": task.truth,
+        "facts": dict(task.facts),
+        "strategies": {
+            strategy: {
+                "median_needed": {
+                    f"{b.counter} to {100 * b.share:g} %": plain(summary.median(strategy, b)) for b in task.bounds
+                },
+                "reached": {
+                    f"{100 * b.share:g} %": int(np.isfinite(summary.needed(strategy, b)).sum()) for b in task.bounds
+                },
+                "mean_share": plain(float(summary.mean_curve(strategy).mean())),
+                "cells": len(curves),
+                "median_notes": _median_notes(list(curves.values())),
+            }
+            for strategy, curves in summary.curves.items()
+        },
+        "ours_is_ahead_by": {
+            strategy: {
+                "mean": plain(found.ahead), "standard_error": plain(found.error),
+                "mean_share": plain(found.share_ahead), "pairs": found.n_cells,
+            }
+            for strategy in summary.others
+            for found in [summary.compared(strategy)]
+        },
+    }  # fmt: skip
+
+
+def _median_notes(curves: Sequence[Curve]) -> dict[str, float | None]:
+    names = dict.fromkeys(name for curve in curves for name in curve.notes)
+    return {
+        name: plain(float(np.median([c.notes[name] for c in curves if name in c.notes]))) for name in names
+    }
+
+
+def draw(summaries: Sequence[Summary], path: Path) -> None:
+    """Mean curves of every task, as a PNG: what is left of the best hypervolume, on a log scale."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4 * len(summaries), 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, summary in zip(np.atleast_1d(figure.subplots(1, len(summaries))), summaries, strict=True):
+        for strategy in summary.curves:
+            missing = 1.0 - summary.mean_curve(strategy)
+            axes.plot(summary.steps(), missing, label=strategy, linewidth=2.2 if strategy == OURS else 1.2)
+        for bound in summary.task.bounds:
+            axes.axhline(1.0 - bound.share, color="grey", linewidth=0.8, linestyle=":")
+        axes.set(
+            yscale="log", title=summary.task.name, xlabel=summary.task.counter,
+            ylabel="share of the exact hypervolume not yet reached (mean)",
+        )  # fmt: skip
+        axes.legend(fontsize="small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
