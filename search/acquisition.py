@@ -170,8 +170,9 @@ def suggest(
             down to whole designs: at 0.25 one of four, none of two.
         feasible: (s, n) whether a design meets the constraints in a draw; where it does not it gains nothing.
         pending_feasible: (s, p) likewise.
-        measured_designs, measured_errors: the q designs and their (q, m) standard errors; given, one
-            whose place on the front is open may be suggested again, within the share for information.
+        measured_designs, measured_errors: the q designs and the part of their (q, m) standard errors
+            that a repeat reduces (:func:`.repeating.repeatable_errors`); given, a design whose place
+            on the front is open may be suggested again, within the share for information.
         lookahead: designs that may share the accuracy job of a new backbone in a comparison.
 
     Returns:

@@ -48,7 +48,8 @@ class MeasuredErrors:
     """What makes repeats candidates: errors of the measured points, and what a repeat costs.
 
     Attributes:
-        standard_errors: (q, m) on the natural scale.
+        standard_errors: (q, m) on the natural scale; the part that a repeat reduces
+            (:func:`.repeating.repeatable_errors`).
         cost_s: (q,) cost of measuring each again.
     """
 

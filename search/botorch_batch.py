@@ -55,36 +55,41 @@ class _EveryMemberOnce(MCSampler):
         """There are none: draws are given."""
 
 
-def choose_by_qlognehvi(
-    drawn: FloatArray,
-    measured: FloatArray,
-    reference: FloatArray,
-    batch: int,
-    pending: FloatArray | None = None,
-) -> tuple[list[int], FloatArray]:
-    """Rows of the pool that qLogNEHVI chooses, and its value at each when it was chosen.
+def qlognehvi_of(
+    drawn: FloatArray, measured: FloatArray, reference: FloatArray, pending: FloatArray | None = None
+) -> qLogNoisyExpectedHypervolumeImprovement:
+    """The acquisition function on a pool's draws.
 
     Args:
         drawn: (s, n, m), minimised, on the scale of the reference.
         measured: (q, m).
         reference: (m,).
-        batch: points wanted, at most n.
         pending: (s, p, m).
     """
     n_draws, n, _ = drawn.shape
     front = without_dominated(measured, reference)
     parts = [drawn, np.broadcast_to(front, (n_draws, *front.shape))] + ([] if pending is None else [pending])
     table = torch.from_numpy(-np.concatenate(parts, axis=1))
-    rows = torch.arange(table.shape[1], dtype=torch.float64)[:, None]
-    baseline, waiting = rows[n : n + len(front)], rows[n + len(front) :]
-    acquisition = qLogNoisyExpectedHypervolumeImprovement(
+    rows = _rows(table.shape[1])
+    waiting = rows[n + len(front) :]
+    return qLogNoisyExpectedHypervolumeImprovement(
         model=_TableOfDraws(table),
         ref_point=torch.from_numpy(-reference),
-        X_baseline=baseline,
+        X_baseline=rows[n : n + len(front)],
         X_pending=waiting if len(waiting) else None,
         sampler=_EveryMemberOnce(sample_shape=torch.Size([n_draws])),
         cache_root=False,
         prune_baseline=False,
     )
-    found, values = optimize_acqf_discrete(acquisition, q=min(batch, n), choices=rows[:n])
+
+
+def choose_by_qlognehvi(
+    acquisition: qLogNoisyExpectedHypervolumeImprovement, n: int, batch: int
+) -> tuple[list[int], FloatArray]:
+    """Up to ``batch`` of the n rows of the pool in the order chosen, and the logarithmic value of each."""
+    found, values = optimize_acqf_discrete(acquisition, q=min(batch, n), choices=_rows(n))
     return found[:, 0].round().long().tolist(), values.numpy().reshape(-1)
+
+
+def _rows(n: int) -> Tensor:
+    return torch.arange(n, dtype=torch.float64)[:, None]

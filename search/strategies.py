@@ -175,11 +175,12 @@ def spread(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
 
 def qlognehvi(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
     """BoTorch's."""
-    from .botorch_batch import choose_by_qlognehvi  # half a second of import
+    from .botorch_batch import choose_by_qlognehvi, qlognehvi_of  # seconds of import
 
     measured = problem.reference.transform(problem.measured)
     with single_thread():
-        order, _ = choose_by_qlognehvi(problem.drawn, measured, problem.point, batch, problem.pending)
+        acquisition = qlognehvi_of(problem.drawn, measured, problem.point, problem.pending)
+        order, _ = choose_by_qlognehvi(acquisition, problem.n, batch)
     return _priced(problem, order, "improvement")
 
 
