@@ -4,7 +4,8 @@
 * backbone first: backbones are searched by their own accuracy, energy and latency, exits and clocks added afterwards;
 * presets optimised: exits and clocks for m0..m6, the mini space's counterparts of a0..a6 (the paper's "optimized
   baselines");
-* joint, random start: no rival but the same search without what it was told at the beginning.
+* joint, random start: no rival but the same search without what it was told at the beginning (under the controller
+  only).
 
 Joint and backbone first begin with both ends of the space among random backbones, as a study does: the sandwich rule
 trains them in every step, and no other backbone is as good for its size.  Both spend the same outer budget, and all
@@ -29,7 +30,6 @@ from hadas.search.ranking import front_indices
 JOINT, BACKBONE_FIRST, PRESETS = "joint", "backbone first", "presets optimised"
 RIVALS = (PRESETS, BACKBONE_FIRST)
 RANDOM_START = "joint, random start"
-CONTENDERS = (JOINT, *RIVALS, RANDOM_START)
 
 CONTROLLER, ORACLE, PAPER_AXES = "controller", "oracle", "paper's axes"
 GOALS: Mapping[str, Mapping[str, Any]] = {
@@ -97,19 +97,26 @@ def compare(accuracies: Accuracies, budget: SearchSettings, job: Job) -> Fronts:
     world = Remembering(IdealMapping(plain) if job.goal == ORACLE else plain)
     settings = replace(budget, **GOALS[job.goal])
     space = accuracies.space
-    by_contender = equal_budgets(settings, len(space.presets))
+    rivals = equal_budgets(settings, len(space.presets))
     ends = (space.smallest, space.largest)
     joint = nested_search(space, world, settings, job.seed, initial=ends)
     explored = np.array(list(world.explored.values()))
-    random_start = nested_search(space, world, settings, job.seed)
     designs = {
         JOINT: tuple(candidate.design for candidate in joint.front),
         BACKBONE_FIRST: backbone_only(
-            space, world, by_contender[BACKBONE_FIRST], MAX_DESIGNS, job.seed, initial=ends
+            space, world, rivals[BACKBONE_FIRST], MAX_DESIGNS, job.seed, initial=ends
         ),
-        PRESETS: presets_optimized(space, world, by_contender[PRESETS], MAX_DESIGNS, job.seed),
-        RANDOM_START: tuple(candidate.design for candidate in random_start.front),
+        PRESETS: presets_optimized(space, world, rivals[PRESETS], MAX_DESIGNS, job.seed),
     }
+    spent = {
+        JOINT: joint.n_inner,
+        BACKBONE_FIRST: settings.survivors * _per_backbone(rivals[BACKBONE_FIRST]),
+        PRESETS: len(space.presets) * _per_backbone(rivals[PRESETS]),
+    }
+    if job.goal == CONTROLLER:
+        random_start = nested_search(space, world, settings, job.seed)
+        designs[RANDOM_START] = tuple(candidate.design for candidate in random_start.front)
+        spent[RANDOM_START] = random_start.n_inner
     objective = settings.make_objective()
     points = {name: objectives_of(world, found, objective) for name, found in designs.items()}
     kept = {name: front_indices(found) for name, found in points.items()}
@@ -118,12 +125,7 @@ def compare(accuracies: Accuracies, budget: SearchSettings, job: Job) -> Fronts:
         {name: tuple(designs[name][i] for i in kept[name]) for name in designs},
         {name: points[name][kept[name]] for name in designs},
         explored,
-        {
-            JOINT: joint.n_inner,
-            BACKBONE_FIRST: settings.survivors * _per_backbone(by_contender[BACKBONE_FIRST]),
-            PRESETS: len(space.presets) * _per_backbone(by_contender[PRESETS]),
-            RANDOM_START: random_start.n_inner,
-        },
+        spent,
     )
 
 
@@ -214,9 +216,10 @@ def summarise(fronts: Sequence[Fronts]) -> Comparison:
     pooled = np.concatenate([points for found in fronts for points in found.points.values()])
     reference = HypervolumeReference.from_front(pooled, columns)
     volumes = {
-        name: np.array([reference.hypervolume(found.points[name]) for found in fronts]) for name in CONTENDERS
+        name: np.array([reference.hypervolume(found.points[name]) for found in fronts])
+        for name in fronts[0].points
     }
-    others = CONTENDERS[1:]
+    others = [name for name in volumes if name != JOINT]
 
     def median(figure: object) -> float:
         return float(np.median(np.asarray(figure)))

@@ -10,7 +10,6 @@ import matplotlib
 import numpy as np
 from _contenders import (
     BACKBONE_FIRST,
-    CONTENDERS,
     CONTROLLER,
     JOINT,
     ORACLE,
@@ -68,7 +67,7 @@ def figure_5(outer: Sequence[OuterFronts], fronts: Sequence[Fronts]) -> Any:
         for name, (accuracy, energy_mj) in one.presets.items():
             top.scatter([energy_mj], [100 * accuracy], s=25, c=COLOURS[PRESETS], marker="^")
             top.annotate(name, (energy_mj, 100 * accuracy), fontsize=7)
-        for name in CONTENDERS:
+        for name in found.points:
             _steps(bottom, found.points[name], COLOURS[name], name)
         for axis in (top, bottom):
             axis.set_xscale("log")
@@ -85,7 +84,7 @@ def figure_6(comparisons: Sequence[Comparison]) -> Any:
     for row, goal in enumerate((CONTROLLER, ORACLE)):
         some = [one for one in comparisons if one.goal == goal]
         at = np.arange(len(some))
-        for i, name in enumerate(CONTENDERS):
+        for i, name in enumerate(some[0].hypervolume):
             relative = [one.hypervolume[name] / one.hypervolume[JOINT] for one in some]
             axes[row, 0].bar(at + 0.2 * i, relative, 0.18, color=COLOURS[name], label=name)
         for i, name in enumerate(RIVALS):

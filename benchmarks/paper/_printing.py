@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import _published as paper
 import numpy as np
-from _contenders import CONTENDERS, CONTROLLER, GOALS, ORACLE, PAPER_AXES, PRESETS, Comparison
+from _contenders import CONTROLLER, GOALS, ORACLE, PAPER_AXES, PRESETS, Comparison
 from _dissimilarity import Ablation
 from _networks_table import Line
 from _outer_fronts import OuterFronts
@@ -48,7 +48,7 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
         )
         for one in comparisons:
             if one.goal == goal:
-                for name in CONTENDERS[1:]:
+                for name in one.gain:
                     print(_comparison(one, name))
     mean = {
         goal: float(np.mean([one.dominates[PRESETS] for one in comparisons if one.goal == goal]))

@@ -40,7 +40,6 @@ from _checkout import ROOT, make_importable
 make_importable()
 
 from _contenders import (  # noqa: E402
-    CONTENDERS,
     CONTROLLER,
     GOALS,
     ORACLE,
@@ -208,7 +207,9 @@ def broken(
         where = f"{found.job.setting}, {found.job.goal}, seed {found.job.seed}"
         if len(set(found.spent.values())) > 1:
             wrong.append(f"{where}: inner evaluations differ: {dict(found.spent)}")
-        wrong += [f"{where}: {name} found nothing" for name in CONTENDERS if not len(found.points[name])]
+        wrong += [
+            f"{where}: {name} found nothing" for name, points in found.points.items() if not len(points)
+        ]
     for one in comparisons:
         numbers = [*one.hypervolume.values(), *one.gain.values(), *one.dominates.values()]
         if not np.isfinite(numbers).all():
