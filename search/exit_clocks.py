@@ -240,7 +240,7 @@ class _Stretches:
         chosen[-1] = now
         for g in range(n_stretches - 1, 0, -1):
             chosen[g - 1] = came_from[g - 1][np.arange(q), first, chosen[g]]
-        return self._settings[chosen[passed, np.arange(q)[:, None]]]
+        return np.asarray(self._settings[chosen[passed, np.arange(q)[:, None]]])
 
     def _stretch_costs(
         self, masks: BoolArray, terms: MaskTerms, weights: dict[CostKind, float], passed: IntArray
