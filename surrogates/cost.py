@@ -61,9 +61,15 @@ class CostRows:
         """(n,) parts of each value."""
         return np.asarray(np.bincount(self.row, minlength=len(self.log_latency)), dtype=np.int64)
 
+    @cached_property
+    def records(self) -> IntArray:
+        """(n,) index of the network under one setting that each value is of."""
+        networks = np.column_stack([self.groups, self.clocks_ghz])
+        return np.asarray(np.unique(networks, axis=0, return_inverse=True)[1].reshape(-1), dtype=np.int64)
+
     def n_records(self, among: NDArray[np.bool_]) -> int:
         """How many networks under how many clocks some of the values (n,) are of."""
-        return len(np.unique(np.column_stack([self.groups, self.clocks_ghz])[among], axis=0))
+        return len(np.unique(self.records[among]))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,11 +23,13 @@ from .features import (
     stage_work,
 )
 from .fitting import FittedQuantity, Fitter
+from .gp import GaussianProcess, GaussianProcessPaths
 from .models import Design, IntArray, KernelPart, Model
 from .physics import BaselineDoubt, LatencyBaseline, Physics, PowerBaseline, baseline_terms, power_terms
 from .prediction import FloatArray, Paths
 from .random_features import row_noise
 from .selection import TrainingRows
+from .sum_process import SumPaths, SumProcess
 from .sums import SumRows, sums_of
 
 MAX_CACHED_STAGES = 20_000
@@ -80,12 +82,37 @@ def _fit_quantity(
     Args:
         x: (m, d) features of the parts; offset: (m,) what is known of their logs.
     """
-    data = SumRows(x, offset, rows.row, y, noise, rows.fused, design).take(measured)
+    data = SumRows(x, offset, rows.row, y, noise, rows.fused, rows.groups, rows.records, design).take(
+        measured
+    )
     groups = rows.groups[measured]
     if len(data.row) > len(data.y):
         return fitter.fit_sums(quantity, unit, data, n_groups=len(np.unique(groups)), seed=seed)
     single = TrainingRows(data.x, data.y - data.offset, data.noise_variance, groups, data.offset, design)
     return fitter.fit(quantity, unit, single, seed=seed)
+
+
+def _joint(
+    fitted: FittedQuantity, doubt: BaselineDoubt, rows: CostRows, measured: NDArray[np.bool_], x: FloatArray,
+    terms: FloatArray, log_value: FloatArray,
+) -> tuple[FittedQuantity, BaselineDoubt]:  # fmt: skip
+    """A model and the doubt about the baseline under it as one posterior, if the model is a Gaussian process.
+
+    Args:
+        x: (m, d) features of all parts; terms: (m, k) of the baseline.
+        measured: (n,) which values the model was fitted to; log_value: (n,).
+    """
+    model = fitted.model
+    if not isinstance(model, GaussianProcess | SumProcess):
+        return fitted, doubt
+    parts = measured[rows.row]
+    model = model.with_slopes(x[parts], doubt.slopes(terms[parts]))
+    if isinstance(model, SumProcess):
+        spread = model.left_out_spread
+    else:
+        size = np.exp(log_value[measured])
+        spread = model.left_out_spread(size, rows.groups[measured], rows.records[measured])
+    return replace(fitted, model=model), doubt.joint(model.told, spread, rows.n_records(measured))
 
 
 class Rows(NamedTuple):
@@ -144,6 +171,7 @@ class CostModel:
             fitter, "log_latency", "log ms", rows, timed, rows.log_latency, rows.latency_noise, x, log_baseline,
             Design(), seed,
         )  # fmt: skip
+        latency, doubt = _joint(latency, doubt, rows, timed, x, parts.terms, rows.log_latency)
         counted = np.isfinite(rows.log_power)
         if not counted.any():
             return cls(table, Physics(baseline, doubt), latency.model, None), (latency,)
@@ -155,12 +183,7 @@ class CostModel:
         mean_terms = sums_of(share[:, None] * terms, parts.starts)
         told = mean_terms[counted], rows.log_power[counted], rows.power_noise[counted]
         power_baseline = PowerBaseline.fit(*told)
-        physics = Physics(
-            baseline,
-            doubt,
-            power_baseline,
-            BaselineDoubt.of(power_baseline, *told, n_records=rows.n_records(counted)),
-        )
+        of_power = BaselineDoubt.of(power_baseline, *told, n_records=rows.n_records(counted))
         offset = np.log(share) + np.log(power_baseline(terms))
         # Clocks and what bounds a stage set most of its power: a function of its own beside the rest.
         n_clocks = 2 * len(parts.roles.domains)
@@ -170,6 +193,8 @@ class CostModel:
             fitter, "log_power", "log W", rows, counted, rows.log_power, rows.power_noise, x, offset,
             design, seed + 1,
         )  # fmt: skip
+        power, of_power = _joint(power, of_power, rows, counted, x, terms, rows.log_power)
+        physics = Physics(baseline, doubt, power_baseline, of_power)
         return cls(table, physics, latency.model, power.model), (latency, power)
 
     def register(self, stages: Sequence[Stage]) -> IntArray:
@@ -322,11 +347,17 @@ class CostDraws:
         self, paths: Paths, model: Model, x: FloatArray, doubt: BaselineDoubt, terms: FloatArray, seed: int
     ) -> FloatArray:
         """(s, u) what lies between the baseline and draws: of its coefficients, and of what it misses."""
-        draw = paths(x)[:, :, 0]
-        if doubt.widening > 1.0:
-            mean = model.mean(x)[:, 0]
-            draw = mean + doubt.widening * (draw - mean)
-        return np.asarray(draw + doubt.moved(terms, self.n_draws, seed))
+        absorbed = None
+        if isinstance(paths, GaussianProcessPaths | SumPaths):
+            draw, mean, absorbed = paths.beside_mean(x)
+        else:
+            draw, mean = paths(x)[:, :, 0], model.mean(x)[:, 0]
+        # In place: these arrays are the largest of a draw.
+        draw -= mean
+        draw *= doubt.widening
+        draw += mean
+        draw += doubt.moved(terms, self.n_draws, seed, absorbed)
+        return draw
 
 
 def noise_of(model: Model, x: FloatArray, n_draws: int, seed: int) -> FloatArray:

@@ -11,7 +11,8 @@ import numpy as np
 from .features import FEATURE_VERSION
 from .models import Model
 from .selection import ModelSummary, TrainingRows, select_model
-from .sums import SumProcess, SumRows, fit_sums
+from .sum_process import SumProcess
+from .sums import SumRows, fit_sums
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ past :data:`MAX_EXACT_ROWS` rows all of them speak through inducing ones (``gp_s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Self, get_args
 
 import numpy as np
@@ -18,8 +19,10 @@ from .gp_fit import fit_hyper_parameters
 from .gp_posterior import Posterior, condition
 from .gp_sparse import condition_on_inducing, inducing_rows
 from .kernels import HyperParameters
+from .left_out import left_out_spread
 from .models import Design, IntArray, KernelKind, KernelPart, ModelState
-from .prediction import FloatArray, Prediction
+from .prediction import DrawsBesideMean, FloatArray, Prediction
+from .slopes import at_own_rows
 from .threads import single_thread
 
 MAX_EXACT_ROWS = 2000
@@ -100,6 +103,35 @@ class GaussianProcess:
     def _subset(self, n_rows: int, limit: int) -> IntArray:
         return np.sort(np.random.default_rng(self.seed).permutation(n_rows)[:limit])
 
+    def with_slopes(self, x: FloatArray, slopes: FloatArray) -> GaussianProcess:
+        """The same process of one output, with slopes (n, k) at the rows (n, d) that it was fitted to."""
+        (output,) = self._outputs
+        found = GaussianProcess(self.names, self.units, seed=self.seed, design=self.design)
+        found._scaling = self._scaling
+        found._outputs = (replace(output, slopes=at_own_rows(output.x, self._scaled(x), slopes)),)
+        return found
+
+    @property
+    def told(self) -> FloatArray:
+        """(k, k) what the rows tell of deviations along the slopes, beside the prior's I."""
+        (output,) = self._outputs
+        with single_thread():
+            return output.told
+
+    def left_out_spread(self, size: FloatArray, groups: IntArray, records: IntArray) -> float:
+        """Errors of totals of networks left out, in standard deviations (see :mod:`.left_out`).
+
+        Args:
+            size, groups, records: (n,) of the rows that it was fitted to.  Past :data:`MAX_EXACT_ROWS` rows none can
+                be left out of what speaks for all, and 1 is returned.
+        """
+        (output,) = self._outputs
+        if output.inducing:
+            return 1.0
+        with single_thread():
+            inverse = output.whitening.T @ output.whitening
+            return left_out_spread(inverse, output.alpha, size, groups, records)
+
     @property
     def _fitted_scaling(self) -> Scaling:
         if self._scaling is None:
@@ -144,6 +176,7 @@ class GaussianProcess:
                 f"{i}.scalars": np.array([
                     hyper.noise_variance, hyper.constant, output.y_mean, output.y_scale, output.typical_noise,
                 ]),
+                f"{i}.slopes": output.slopes,
             }  # fmt: skip
         values = {
             "kind": self.kind, "names": list(self.names), "units": list(self.units), "seed": self.seed,
@@ -177,13 +210,16 @@ class GaussianProcess:
                 raise ValueError(
                     f"'{i}.whitening' has shape {arrays[f'{i}.whitening'].shape}; {k} rows need ({k}, {k})"
                 )
+            slopes = arrays[f"{i}.slopes"]
+            if len(slopes) != k or slopes.ndim != 2:
+                raise ValueError(f"'{i}.slopes' has shape {slopes.shape}; {k} rows need as many")
             hyper = HyperParameters(
                 names_of_kernels, arrays[f"{i}.length_scale"], arrays[f"{i}.signal_variance"], noise, constant
             )
             outputs.append(
                 Posterior(
                     arrays[f"{i}.x"], arrays[f"{i}.alpha"], arrays[f"{i}.whitening"],
-                    arrays[f"{i}.left_over"], is_inducing, hyper, y_mean, y_scale, typical,
+                    arrays[f"{i}.left_over"], is_inducing, hyper, y_mean, y_scale, typical, slopes,
                 )
             )  # fmt: skip
         model._outputs = tuple(outputs)
@@ -211,6 +247,12 @@ class GaussianProcessPaths:
                 output.draws(self.N_FEATURES, n_draws, np.random.default_rng([seed, column]))
                 for column, output in enumerate(outputs)
             ]
+
+    def beside_mean(self, x: FloatArray) -> DrawsBesideMean:
+        """Of one output: every draw, the mean, and what the rows take up of the slopes, at rows ``x`` (n, d)."""
+        (draw,) = self._draws
+        with single_thread():
+            return draw.beside_mean(self._scaling(checked_rows(x, len(self._scaling.mean))))
 
     def __call__(self, x: FloatArray) -> FloatArray:
         """Evaluate every draw at rows ``x`` (n, d); returns (s, n, m)."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
 from .gp_fit import MIN_NOISE
 from .kernels import HyperParameters, PriorDraws, covariance, prior_variance
-from .prediction import FloatArray
+from .prediction import DrawsBesideMean, FloatArray
 
 CHUNK_ROWS = 512
 """Rows per block of a prediction: large enough for BLAS, small enough for the cache."""
@@ -38,6 +39,7 @@ class Posterior:
         hyper: of the prior.
         y_mean, y_scale: of the target.
         typical_noise: variance of a new measurement's noise, in the target's units.
+        slopes: (k, p) of what else moves the target at ``x``, in its units (see :mod:`.slopes`); p may be 0.
     """
 
     x: FloatArray
@@ -49,6 +51,18 @@ class Posterior:
     y_mean: float
     y_scale: float
     typical_noise: float
+    slopes: FloatArray
+
+    @cached_property
+    def told(self) -> FloatArray:
+        """(p, p) S' C^-1 S: what the data tell of deviations along the slopes."""
+        white = self.whitening @ self.slopes
+        return np.asarray(white.T @ white) / self.y_scale**2
+
+    @cached_property
+    def absorbing(self) -> FloatArray:
+        """(k, p) weights of what the data take up of the slopes."""
+        return np.asarray(self.whitening.T @ (self.whitening @ self.slopes))
 
     def moments(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Mean and variance (n,), in the target's units, at standardised rows (n, d)."""
@@ -107,13 +121,21 @@ class PosteriorDraws:
 
     def __call__(self, x: FloatArray) -> FloatArray:
         """All draws (n, s), in the target's units, at standardised rows (n, d)."""
+        return self.beside_mean(x).draws.T
+
+    def beside_mean(self, x: FloatArray) -> DrawsBesideMean:
+        """All draws, the mean, and what the data take up of the slopes, at standardised rows (n, d)."""
         posterior = self._posterior
-        values = np.empty((len(x), self._update.shape[1]))
+        draws, mean = np.empty((self._update.shape[1], len(x))), np.empty(len(x))
+        absorbed = np.empty((len(x), posterior.slopes.shape[1]))
         for rows in chunks(len(x)):
+            cross = covariance(posterior.hyper, x[rows], posterior.x)
             draw = self._prior(x[rows])
-            draw += covariance(posterior.hyper, x[rows], posterior.x) @ self._update
-            values[rows] = posterior._in_units(draw)
-        return values
+            draw += cross @ self._update
+            draws[:, rows] = posterior._in_units(draw).T
+            mean[rows] = posterior._in_units(cross @ posterior.alpha)
+            absorbed[rows] = cross @ posterior.absorbing
+        return DrawsBesideMean(draws, mean, absorbed)
 
 
 def chunks(n_rows: int) -> Iterator[slice]:
@@ -144,7 +166,10 @@ def condition(
     )
     alpha = whitening.T @ (whitening @ (target - hyper.constant))
     typical = y_scale**2 * (learned_noise(hyper) + float(np.median(known)))
-    return Posterior(np.ascontiguousarray(x), alpha, whitening, noise, False, hyper, y_mean, y_scale, typical)
+    return Posterior(
+        np.ascontiguousarray(x), alpha, whitening, noise, False, hyper, y_mean, y_scale, typical,
+        np.empty((len(x), 0)),
+    )  # fmt: skip
 
 
 def learned_noise(hyper: HyperParameters) -> float:

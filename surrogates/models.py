@@ -158,7 +158,7 @@ def model_from_state(state: ModelState) -> Model:
 
         return Average.from_state(state)
     if kind == "gp-sum":
-        from .sums import SumProcess
+        from .sum_process import SumProcess
 
         return SumProcess.from_state(state)
     raise ModelError(f"no predictor '{kind}'; known: {list(KINDS)}")

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .prediction import FloatArray
     from .predictor_set import PredictorSet, Provenance
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 RELEASE = f"{FORMAT_VERSION}.{FEATURE_VERSION}"
 """Sets of another release cannot be read."""
 

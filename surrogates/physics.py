@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .features import ClockRoles, StageWork
+from .few_rows import widening_of_few
 from .prediction import FloatArray
 from .roofline import Roofline, fit_roofline
 from .threads import single_thread
-from .trend import MISFIT, widening_of_few
+from .trend import MISFIT
 from .trend_doubt import CoefficientDoubt
 
 N_TERMS = 7
@@ -147,16 +148,40 @@ class BaselineDoubt:
             misfit = max(0.0, float(np.average(squares - noise_variance, weights=weight)))
             misfit += (MISFIT / n_records) ** 2
             doubt = CoefficientDoubt.of(roofline, terms, log_value, misfit + noise_variance)
-        # Student's t of the records: under one setting nothing tells apart what clocks govern.
-        of_records = widening_of_few(n_records, n_records)
-        return cls(roofline, replace(doubt, root=of_records * doubt.root), widening)
+        return cls(roofline, _of_records(doubt, n_records), widening)
 
-    def moved(self, terms: FloatArray, n_draws: int, seed: int) -> FloatArray:
-        """(s, n) by how much joint draws of the coefficients move the logarithm at terms (n, k)."""
+    def slopes(self, terms: FloatArray) -> FloatArray:
+        """(n, k) what one prior standard deviation of each coefficient adds to the logarithm at terms (n, k)."""
+        return self.coefficients.slopes(self.roofline, terms)
+
+    def joint(self, told: FloatArray, left_out_spread: float, n_records: int) -> BaselineDoubt:
+        """Of a baseline whose residuals a Gaussian process learned: one posterior of both (see :mod:`.slopes`).
+
+        Args:
+            told: (k, k) what the rows tell of deviations along :meth:`slopes`, with the process among them.
+            left_out_spread: errors of networks left out, in standard deviations (see :mod:`.left_out`).
+        """
+        with single_thread():
+            doubt = self.coefficients.joint(told)
+        return BaselineDoubt(self.roofline, _of_records(doubt, n_records), self.widening * left_out_spread)
+
+    def moved(
+        self, terms: FloatArray, n_draws: int, seed: int, absorbed: FloatArray | None = None
+    ) -> FloatArray:
+        """(s, n) by how much joint draws of the coefficients move the logarithm at terms (n, k).
+
+        Args:
+            absorbed: (n, k) what the process of :meth:`joint` takes up of the slopes there.
+        """
         with single_thread():
             drawn = self.coefficients.draws(n_draws, seed)
-            moved = self.coefficients.moved(self.roofline, terms, drawn)
+            moved = self.coefficients.moved(self.roofline, terms, drawn, absorbed)
         return np.asarray(MOST_DOUBT * np.tanh(moved / MOST_DOUBT))
+
+
+def _of_records(doubt: CoefficientDoubt, n_records: int) -> CoefficientDoubt:
+    """Student's t of the records: under one setting nothing tells apart what clocks govern."""
+    return replace(doubt, root=widening_of_few(n_records, n_records) * doubt.root)
 
 
 def as_roofline(baseline: LatencyBaseline | PowerBaseline) -> Roofline:

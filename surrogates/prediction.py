@@ -6,7 +6,7 @@ Shapes: n rows, m outputs, s draws, d features.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,20 @@ class Paths(Protocol):
     def __call__(self, x: FloatArray) -> FloatArray:
         """Evaluate every draw at rows ``x`` (n, d); returns (s, n, m)."""
         ...
+
+
+class DrawsBesideMean(NamedTuple):
+    """What a Gaussian process says of n rows, from one look at their covariances.
+
+    Attributes:
+        draws: (s, n) joint draws.
+        mean: (n,) of the posterior.
+        absorbed: (n, k) what its rows take up of the slopes they were given (see :mod:`.slopes`).
+    """
+
+    draws: FloatArray
+    mean: FloatArray
+    absorbed: FloatArray
 
 
 class Predictor(Protocol):

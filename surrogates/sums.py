@@ -9,22 +9,23 @@ turns (Gauss-Newton); hyper-parameters are fitted to the parts as attributed so 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg import cho_solve, cholesky
 from scipy.sparse import csr_array
 
 from ..errors import ModelError
-from .checks import FEW_ROWS_SCALE, Scaling, checked_rows
+from .checks import FEW_ROWS_SCALE, Scaling
 from .gp_fit import MIN_NOISE, fit_hyper_parameters
-from .kernels import HyperParameters, PriorDraws, covariance, prior_variance
-from .models import Design, IntArray, KernelKind, KernelPart, ModelState
-from .prediction import FloatArray, Prediction
+from .kernels import HyperParameters, covariance
+from .left_out import left_out_spread
+from .models import Design, IntArray, KernelPart
+from .prediction import FloatArray
+from .sum_process import SumPosterior, SumProcess
 from .threads import single_thread
 
 MAX_PARTS = 1500
@@ -35,9 +36,6 @@ MAX_VALUES = 2000
 
 FIT_PARTS = 400
 """Parts that hyper-parameters are fitted to."""
-
-CHUNK_ROWS = 1024
-"""Rows per block of a prediction."""
 
 N_ROUNDS = 8
 """Gauss-Newton steps at most; three or four are enough where the known part is good."""
@@ -54,6 +52,7 @@ class SumRows:
         y: (n,) logs of the values.
         noise_variance: (n,) known variances of them.
         fused: (n,) z.
+        groups: (n,) index of the network of each value; records: (n,) of the network under one setting.
         design: what is known of the feature columns.
     """
 
@@ -63,6 +62,8 @@ class SumRows:
     y: FloatArray
     noise_variance: FloatArray
     fused: NDArray[np.bool_]
+    groups: IntArray
+    records: IntArray
     design: Design
 
     @cached_property
@@ -76,7 +77,8 @@ class SumRows:
         kept = np.cumsum(rows) - 1
         return replace(
             self, x=self.x[parts], offset=self.offset[parts], row=kept[self.row[parts]], y=self.y[rows],
-            noise_variance=self.noise_variance[rows], fused=self.fused[rows],
+            noise_variance=self.noise_variance[rows], fused=self.fused[rows], groups=self.groups[rows],
+            records=self.records[rows],
         )  # fmt: skip
 
     def log_sums(self, f: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -86,190 +88,6 @@ class SumRows:
         part = np.exp(log_part - top[self.row])
         total = np.add.reduceat(part, self.starts)
         return top + np.log(total), part / total[self.row]
-
-
-@dataclass(frozen=True)
-class _Posterior:
-    """Of f given the sums: distinct parts (u, d) standardised, weights of n values as (value, part, weight) lists.
-
-    ``scale``: of f, by which everything else here is divided.
-    """
-
-    hyper: HyperParameters
-    x: FloatArray
-    value: IntArray
-    part: IntArray
-    weight: FloatArray
-    noise: FloatArray
-    cholesky: FloatArray
-    alpha: FloatArray
-    scale: float
-    typical_noise: float
-
-    @cached_property
-    def weights(self) -> FloatArray:
-        """(n, u) weights of the parts in the values."""
-        matrix = np.zeros((len(self.noise), len(self.x)))
-        np.add.at(matrix, (self.value, self.part), self.weight)
-        return matrix
-
-    @cached_property
-    def explained(self) -> FloatArray:
-        """(n, u): of the prior covariance with the parts, what the values explain, as a factor."""
-        return np.asarray(solve_triangular(self.cholesky, self.weights, lower=True))
-
-    def mean(self, x: FloatArray) -> FloatArray:
-        """(k,) at standardised rows (k, d)."""
-        spread = self.alpha @ self.weights
-        return np.asarray(self.scale * (self.hyper.constant + covariance(self.hyper, x, self.x) @ spread))
-
-    def variance(self, x: FloatArray) -> FloatArray:
-        """(k,) at standardised rows (k, d)."""
-        prior = prior_variance(self.hyper, x)
-        known = self.explained @ covariance(self.hyper, self.x, x)
-        left = np.maximum(prior - np.einsum("ij,ij->j", known, known), 1e-12 * prior)
-        return np.asarray(self.scale**2 * left)
-
-
-class SumProcess:
-    """A single-output :class:`hadas.surrogates.models.Model` of parts; it is fitted by :func:`fit_sums`.
-
-    Attributes:
-        log_factor: c; 0 where the values do not tell.
-    """
-
-    kind = "gp-sum"
-
-    def __init__(
-        self, name: str, unit: str, seed: int, scaling: Scaling, posterior: _Posterior, log_factor: float
-    ) -> None:
-        self.name, self.unit, self.seed, self.log_factor = name, unit, seed, log_factor
-        self._scaling, self._posterior = scaling, posterior
-
-    def fit(
-        self, x: FloatArray, y: FloatArray, noise_variance: FloatArray | None = None,
-        *, groups: IntArray | None = None,
-    ) -> Self:  # fmt: skip
-        """Not for single rows.
-
-        Raises:
-            ModelError: always; :func:`fit_sums` fits to sums, of which a single row is one.
-        """
-        raise ModelError(f"'{self.name}': a '{self.kind}' model is fitted to sums of rows by fit_sums")
-
-    def _blocks(self, x: FloatArray) -> list[FloatArray]:
-        scaled = self._scaling(checked_rows(x, len(self._scaling.mean)))
-        return [scaled[start : start + CHUNK_ROWS] for start in range(0, len(scaled), CHUNK_ROWS)]
-
-    def predict(self, x: FloatArray) -> Prediction:
-        """Posterior of parts at rows ``x`` (n, d): means and variances (n, 1)."""
-        posterior, blocks = self._posterior, self._blocks(x)
-        with single_thread():
-            mean = np.concatenate([np.empty(0), *map(posterior.mean, blocks)])[:, None]
-            variance = np.concatenate([np.empty(0), *map(posterior.variance, blocks)])[:, None]
-        noise = np.full_like(mean, posterior.typical_noise)
-        return Prediction(mean, variance, noise, (self.name,), (self.unit,))
-
-    def mean(self, x: FloatArray) -> FloatArray:
-        """Posterior means (n, 1)."""
-        with single_thread():
-            return np.concatenate([np.empty(0), *map(self._posterior.mean, self._blocks(x))])[:, None]
-
-    def paths(self, n_draws: int, seed: int) -> SumPaths:
-        """Joint draws of the noise-free function of a part."""
-        return SumPaths(self._posterior, self._scaling, n_draws, seed)
-
-    def state(self) -> ModelState:
-        """Everything needed to predict, bit for bit."""
-        p = self._posterior
-        arrays = {
-            "input_mean": self._scaling.mean, "input_scale": self._scaling.scale, "x": p.x,
-            "value": p.value.astype(np.float64), "part": p.part.astype(np.float64), "weight": p.weight,
-            "noise": p.noise, "cholesky": p.cholesky, "alpha": p.alpha,
-            "length_scale": p.hyper.length_scale, "signal_variance": p.hyper.signal_variance,
-            "scalars": np.array([
-                p.hyper.noise_variance, p.hyper.constant, p.scale, p.typical_noise, self.log_factor,
-            ]),
-        }  # fmt: skip
-        values = {
-            "kind": self.kind, "name": self.name, "unit": self.unit, "seed": self.seed,
-            "kernels": list(p.hyper.kernels),
-        }  # fmt: skip
-        return ModelState(values, arrays)
-
-    @classmethod
-    def from_state(cls, state: ModelState) -> Self:
-        """The inverse of :meth:`state`.
-
-        Raises:
-            KeyError, ValueError, TypeError: the state is not one (the persistence layer says which file).
-        """
-        values, arrays = state.values, state.arrays
-        name, unit, seed = values["name"], values["unit"], values["seed"]
-        if not isinstance(name, str) or not isinstance(unit, str) or not isinstance(seed, int):
-            raise TypeError("'name' and 'unit' must be texts, 'seed' an integer")
-        learned, constant, scale, typical, log_factor = (float(v) for v in arrays["scalars"])
-        hyper = HyperParameters(
-            _kernels(values), arrays["length_scale"], arrays["signal_variance"], learned, constant
-        )
-        value, part = arrays["value"].astype(np.int64), arrays["part"].astype(np.int64)
-        n, u, d = len(arrays["noise"]), len(arrays["x"]), len(arrays["input_mean"])
-        shapes = {
-            "x": (u, d), "input_scale": (d,), "cholesky": (n, n), "alpha": (n,), "noise": (n,),
-            "part": value.shape, "weight": value.shape, "length_scale": (len(hyper.kernels), d),
-            "signal_variance": (len(hyper.kernels),),
-        }  # fmt: skip
-        for field, shape in shapes.items():
-            if arrays[field].shape != shape:
-                raise ValueError(f"'{field}' has shape {arrays[field].shape}; the others make it {shape}")
-        # Every value has a part, and every part belongs to a value.
-        if not np.array_equal(np.unique(value), np.arange(n)) or not np.array_equal(
-            np.unique(part), np.arange(u)
-        ):
-            raise ValueError("'value' or 'part' does not fit the arrays that it points to")
-        posterior = _Posterior(
-            hyper, arrays["x"], value, part, arrays["weight"], arrays["noise"], arrays["cholesky"],
-            arrays["alpha"], scale, typical,
-        )  # fmt: skip
-        scaling = Scaling(arrays["input_mean"], arrays["input_scale"])
-        return cls(name, unit, seed, scaling, posterior, log_factor)
-
-
-def _kernels(values: Mapping[str, object]) -> tuple[KernelKind, ...]:
-    known: dict[str, KernelKind] = {"matern": "matern", "categorical": "categorical", "linear": "linear"}
-    names = values["kernels"]
-    if not isinstance(names, list):
-        raise TypeError("'kernels' must be a list of names")
-    return tuple(known[name] for name in names)
-
-
-class SumPaths:
-    """Draws by pathwise conditioning on sums (see :class:`.gp.GaussianProcessPaths`)."""
-
-    N_FEATURES = 1024
-
-    def __init__(self, posterior: _Posterior, scaling: Scaling, n_draws: int, seed: int) -> None:
-        self._posterior, self._scaling, self.n_draws = posterior, scaling, n_draws
-        rng = np.random.default_rng([seed, 0])
-        with single_thread():
-            self._prior = PriorDraws(posterior.hyper, self.N_FEATURES, n_draws, rng)
-            noise = rng.standard_normal((len(posterior.noise), n_draws)) * np.sqrt(posterior.noise)[:, None]
-            missed = posterior.weights @ self._prior(posterior.x) + noise
-            update = posterior.alpha[:, None] - cho_solve((posterior.cholesky, True), missed)
-            self._update = posterior.weights.T @ update
-
-    def __call__(self, x: FloatArray) -> FloatArray:
-        """Evaluate every draw at rows ``x`` (n, d); returns (s, n, 1)."""
-        scaled = self._scaling(checked_rows(x, len(self._scaling.mean)))
-        values = np.empty((self.n_draws, len(scaled), 1))
-        hyper = self._posterior.hyper
-        with single_thread():
-            for start in range(0, len(scaled), CHUNK_ROWS):
-                rows = slice(start, start + CHUNK_ROWS)
-                draw = self._prior(scaled[rows])
-                draw += covariance(hyper, scaled[rows], self._posterior.x) @ self._update
-                values[:, rows, 0] = (self._posterior.scale * (hyper.constant + draw)).T
-        return values
 
 
 def fit_sums(name: str, unit: str, rows: SumRows, *, seed: int) -> SumProcess:
@@ -293,7 +111,9 @@ def fit_sums(name: str, unit: str, rows: SumRows, *, seed: int) -> SumProcess:
         for _ in range(2):
             scale, hyper = _fit_hyper(rows, distinct, part, f, factor, hyper, seed)
             posterior, f, factor = _solve(rows, single, distinct, part, hyper, scale)
-    return SumProcess(name, unit, seed, scaling, posterior, factor)
+        inverse = cho_solve((posterior.cholesky, True), np.eye(len(rows.y)))
+        spread = left_out_spread(inverse, posterior.alpha, np.exp(rows.y), rows.groups, rows.records)
+    return SumProcess(name, unit, seed, scaling, posterior, factor, spread)
 
 
 def _pooled(rows: SumRows) -> tuple[SumRows, FloatArray]:
@@ -377,7 +197,7 @@ def _solve(
     part: IntArray,
     hyper: HyperParameters,
     scale: float,
-) -> tuple[_Posterior, FloatArray, float]:
+) -> tuple[SumPosterior, FloatArray, float]:
     """Posterior, residuals (m,) of the parts, and c, by Gauss-Newton from f = 0 on.
 
     Args:
@@ -393,9 +213,10 @@ def _solve(
         # Relative errors of independent parts cancel in a sum, so a single part's is the larger.
         of_part = single / np.add.reduceat(share**2, rows.starts)
         typical = scale**2 * max(hyper.noise_variance, MIN_NOISE) + float(np.median(of_part))
-        posterior = _Posterior(
-            hyper, distinct, rows.row, part, share, noise, np.empty((0, 0)), np.empty(0), scale, typical
-        )
+        posterior = SumPosterior(
+            hyper, distinct, rows.row, part, share, noise, np.empty((0, 0)), np.empty(0), scale, typical,
+            np.empty((len(distinct), 0)),
+        )  # fmt: skip
         weights = csr_array((share, (rows.row, part)), shape=(len(z), len(distinct)))
         # To first order log_sum(f + d) = log_sum(f) + weights . d.
         observed = (rows.y - log_sum + np.add.reduceat(share * f, rows.starts)) / scale - hyper.constant

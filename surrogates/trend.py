@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
-from scipy.stats import norm
-from scipy.stats import t as student
 
 from ..errors import ModelError
 from .checks import checked_data, checked_rows
+from .few_rows import widening_of_few
 from .models import Design, IntArray, KernelPart, Model, ModelState, make_model, model_from_state
 from .prediction import FloatArray, Paths, Prediction
 from .roofline import Roofline, fit_roofline, row_weights
@@ -247,19 +246,6 @@ class TrendedModel:
         arrays = {k.removeprefix(prefix): a for k, a in state.arrays.items() if k.startswith(prefix)}
         model._residual = model_from_state(ModelState(inner, arrays, state.boosters))
         return model
-
-
-def widening_of_few(n_rows: int, freedom: int) -> float:
-    """Factor on standard deviations of residuals from a fit that left ``freedom`` of ``n_rows`` squares free.
-
-    sqrt(n / freedom) for the squares that the fit took, and for what is not known of the rest the ratio of
-    Student's t to the normal at their 95 % points.  Where no square was left free there is no residual to
-    widen: what is said then comes from priors, which are wide as they are.
-    """
-    if freedom < 1:
-        return 1.0
-    ratio = np.sqrt(n_rows / freedom) * student.ppf(0.95, freedom) / norm.ppf(0.95)
-    return float(f"{ratio:.4g}")
 
 
 def _integers(value: object, what: str) -> tuple[int, ...]:

@@ -43,14 +43,26 @@ class CoefficientDoubt:
         """
         unit = PRIOR_SHARE / term_sizes(terms, np.exp(log_value))
         slopes = _slopes(roofline, terms, unit)
-        precision = (slopes / variance[:, None]).T @ slopes
-        precision[np.diag_indices(len(precision))] += 1.0
-        factor = cholesky(precision, lower=True)
-        return cls(unit, solve_triangular(factor, np.eye(len(factor)), lower=True).T)
+        return cls(unit, _root((slopes / variance[:, None]).T @ slopes))
 
-    def variance(self, roofline: Roofline, terms: FloatArray) -> FloatArray:
-        """(n,) of the trend's logarithm at terms (n, k)."""
-        spread = _slopes(roofline, terms, self.unit) @ self.root
+    def joint(self, told: FloatArray) -> CoefficientDoubt:
+        """What rows leave open that also a Gaussian process of the residuals was conditioned on.
+
+        Args:
+            told: (k, k) what they tell of deviations along :meth:`slopes` (see :mod:`.slopes`).
+        """
+        return CoefficientDoubt(self.unit, _root(told))
+
+    def slopes(self, roofline: Roofline, terms: FloatArray) -> FloatArray:
+        """(n, k) what one prior standard deviation of each coefficient adds to the logarithm at terms (n, k)."""
+        return _slopes(roofline, terms, self.unit)
+
+    def variance(
+        self, roofline: Roofline, terms: FloatArray, absorbed: FloatArray | None = None
+    ) -> FloatArray:
+        """(n,) of the trend's logarithm at terms (n, k), as far as (n, k) a Gaussian process does not absorb it."""
+        left = _slopes(roofline, terms, self.unit) - (0.0 if absorbed is None else absorbed)
+        spread = left @ self.root
         return np.asarray(np.einsum("ij,ij->i", spread, spread))
 
     def draws(self, n_draws: int, seed: int) -> FloatArray:
@@ -58,9 +70,27 @@ class CoefficientDoubt:
         rng = np.random.default_rng([seed, 7])
         return np.asarray(self.root @ rng.standard_normal((len(self.root), n_draws)))
 
-    def moved(self, roofline: Roofline, terms: FloatArray, deviations: FloatArray) -> FloatArray:
-        """(s, n) by how much the trend's logarithm at terms (n, k) moves with drawn deviations (k, s)."""
-        return np.asarray((_slopes(roofline, terms, self.unit) @ deviations).T)
+    def moved(
+        self,
+        roofline: Roofline,
+        terms: FloatArray,
+        deviations: FloatArray,
+        absorbed: FloatArray | None = None,
+    ) -> FloatArray:
+        """(s, n) by how much the trend's logarithm at terms (n, k) moves with drawn deviations (k, s).
+
+        Args:
+            absorbed: (n, k) what a Gaussian process of the residuals takes up of the slopes there.
+        """
+        left = _slopes(roofline, terms, self.unit) - (0.0 if absorbed is None else absorbed)
+        return np.asarray((left @ deviations).T)
+
+
+def _root(told: FloatArray) -> FloatArray:
+    """(k, k) root of the covariance (I + told)^-1."""
+    precision = told + np.eye(len(told))
+    factor = cholesky(precision, lower=True)
+    return np.asarray(solve_triangular(factor, np.eye(len(factor)), lower=True).T)
 
 
 def _slopes(roofline: Roofline, terms: FloatArray, unit: FloatArray) -> FloatArray:

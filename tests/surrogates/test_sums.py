@@ -13,7 +13,8 @@ from hadas.surrogates.cost_model import CostDraws, CostModel
 from hadas.surrogates.fitting import Fitter
 from hadas.surrogates.models import Design
 from hadas.surrogates.predictor_set import PredictorSet
-from hadas.surrogates.sums import SumProcess, SumRows, fit_sums
+from hadas.surrogates.sum_process import SumProcess
+from hadas.surrogates.sums import SumRows, fit_sums
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,8 @@ def sum_rows(sizes, seed, noise=1e-6):
     row = np.repeat(np.arange(len(sizes)), sizes)
     y = np.log(np.bincount(row, weights=np.exp(offset + 0.3 * np.sin(2 * x[:, 0]))))
     fused = np.zeros(len(sizes), dtype=bool)
-    return SumRows(x, offset, row, y, np.full(len(sizes), noise), fused, Design())
+    own = np.arange(len(sizes))
+    return SumRows(x, offset, row, y, np.full(len(sizes), noise), fused, own, own, Design())
 
 
 def test_a_function_is_found_from_sums_of_its_exponentials():
@@ -184,6 +186,8 @@ def test_the_caps_count_distinct_parts_and_values_and_leave_no_cliff(monkeypatch
         y,
         np.full(200, 1e-6),
         np.zeros(200, dtype=bool),
+        np.arange(200),
+        np.arange(200),
         Design(),
     )
     monkeypatch.setattr(sums, "MAX_PARTS", 59)
@@ -207,7 +211,8 @@ def test_repeats_are_one_value_by_their_precision_and_in_any_order():
         rows = SumRows(
             np.concatenate([one.x.reshape(12, 2, 1)[i % 12] for i in order]),
             np.concatenate([one.offset.reshape(12, 2)[i % 12] for i in order]),
-            np.repeat(np.arange(12 * times), 2), y[order], variance[order], np.zeros(12 * times, dtype=bool), Design(),
+            np.repeat(np.arange(12 * times), 2), y[order], variance[order], np.zeros(12 * times, dtype=bool), order % 12,
+            order % 12, Design(),
         )  # fmt: skip
         return fit_sums("q", "", rows, seed=0)
 
