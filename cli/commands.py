@@ -72,7 +72,10 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (accuracy.plan, "Example:  hadas plan my.yaml --budget 24h"),
     (steps.fit, "Examples:  hadas fit my.yaml;  hadas fit my.yaml --new-only      (after hadas logs import)"),
     (steps.search, "Example:  hadas search my.yaml"),
-    (steps.suggest, "Example:  hadas suggest my.yaml -n 8"),
+    (
+        steps.suggest,
+        "Examples:  hadas suggest my.yaml -n 8 --explain;  hadas suggest my.yaml --design examples/designs.yaml",
+    ),
     (
         predicting.predict,
         "Examples:  hadas predict my.yaml --networks m2,largest --exits 5,8 --clocks 'gpu=854250000 emc=1600000000'\n\n"

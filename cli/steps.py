@@ -274,10 +274,31 @@ def suggest(
         Path | None,
         typer.Option(help="Plan the designs of this YAML file instead (preset or genes, exits, clocks_hz)."),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Say for each point why it was chosen and what it is expected to bring."
+        ),
+    ] = False,
+    more: Annotated[
+        bool,
+        typer.Option(
+            "--more", help="Plan besides open plans, whose points count as if they had come out as predicted."
+        ),
+    ] = False,
     adopt: Adopt = False,
 ) -> None:
-    """Pick the points most worth measuring next, and say why."""
-    from ..study.tables import design_columns, suggestion_rows
+    """Pick the points most worth measuring next, and say why.
+
+    Candidates come from nested searches on what the predictors expect and on joint draws of what may be. Chosen are
+    those that together add most to the hypervolume of the measured front per second of measuring, an accuracy job
+    of a new backbone included (`learning.strategy: hvi`); a share of them (`learning.information_share`) for what
+    their measurement tells the predictors.
+
+    The plan is written down with what is predicted of it, and checked against what is then measured. While a plan
+    is open, the command shows it again, with `--explain` in words.
+    """
+    from ..study.tables import design_columns, explanation_lines, suggestion_rows
     from ..study.wishes import read_designs
 
     if n is not None and design is not None:
@@ -285,11 +306,14 @@ def suggest(
     opened = open_study(study, adopt)
     with showing_progress() as progress:
         if design is None:
-            opened.suggest(n, progress)
+            opened.suggest(n, progress, more=more)
         else:
             opened.plan(read_designs(design, opened.parts.space, opened.parts.table), progress)
     columns = (*design_columns(opened), "expected gain", "cost, s", "why")
     print_table(f"measure next{cost_mark(opened)}", columns, suggestion_rows(opened))
+    if explain:
+        for line in explanation_lines(opened):
+            _say(line)
     console.print(escape(f"Next: hadas measure {study}"), soft_wrap=True)
 
 
@@ -325,6 +349,7 @@ def run(
 def run_whole_loop(study: Study, budget: Budget | None = None) -> None:
     """Run or continue the loop; print every round, what was found, and where the report is."""
     from ..study.reporting import statements, write_study_report
+    from ..study.stopping import stop_reason
 
     if budget is not None:
         _say(f"budget: {budget.standing()}")
@@ -333,6 +358,8 @@ def run_whole_loop(study: Study, budget: Budget | None = None) -> None:
             _print_round(study, summary)
             if budget is not None:
                 _say(f"budget: {budget.standing()}")
+        if reason := stop_reason(study):
+            _say(f"stopped: {reason} (learning.stop_gain)")
         if budget is not None and budget.stopped is not None:
             _say(budget.verdict())
         page = write_study_report(study, progress)

@@ -32,6 +32,7 @@ from .designs import Design
 from .metrics import HypervolumeReference
 from .outer import Candidate, SearchResult
 from .ranking import best_first
+from .strategies import BatchProblem, strategy_by_name
 from .tables import FloatArray
 
 SMALLEST_COST_S = 1e-6
@@ -153,6 +154,8 @@ def suggest(
     measured_designs: Sequence[Design] = (),
     measured_errors: FloatArray | None = None,
     lookahead: int = LOOKAHEAD,
+    strategy: str = "hvi",
+    seed: int = 0,
 ) -> tuple[Suggestion, ...]:
     """Choose a batch from the pool.
 
@@ -174,6 +177,9 @@ def suggest(
             that a repeat reduces (:func:`.repeating.repeatable_errors`); given, a design whose place
             on the front is open may be suggested again, within the share for information.
         lookahead: designs that may share the accuracy job of a new backbone in a comparison.
+        strategy: another way to choose, to compare with (:data:`.strategies.STRATEGIES`); none of them spends a
+            share on information, or measures anything again.
+        seed: of a strategy that draws.
 
     Returns:
         At most ``batch`` suggestions, improvements first; fewer only if the pool is smaller.
@@ -184,11 +190,16 @@ def suggest(
     errors = None
     if measured_errors is not None:
         errors = MeasuredErrors(measured_errors, np.full(len(measured), max(costs.device_s, SMALLEST_COST_S)))
-    choices = choose_batch(
-        pool_draws, measured, reference, batch=batch, prices=prices_of(pool, measured_backbones, costs),
-        information_share=information_share, pending_draws=pending_draws, feasible=feasible,
-        pending_feasible=pending_feasible, errors=errors, lookahead=lookahead,
-    )  # fmt: skip
+    prices = prices_of(pool, measured_backbones, costs)
+    if strategy == "hvi":
+        choices = choose_batch(
+            pool_draws, measured, reference, batch=batch, prices=prices,
+            information_share=information_share, pending_draws=pending_draws, feasible=feasible,
+            pending_feasible=pending_feasible, errors=errors, lookahead=lookahead,
+        )  # fmt: skip
+    else:
+        problem = BatchProblem(pool_draws, measured, reference, prices, pending_draws, feasible)
+        choices = strategy_by_name(strategy)(problem, batch, seed)
     expected = pool_draws.mean(axis=0)
 
     def suggestion(choice: Choice) -> Suggestion:

@@ -11,7 +11,8 @@ budget took beside rows and plans),
 ``search:r`` (on the rows of rounds 0..r), ``calibration:r`` (how held-out predictions of the same rows err, and what
 intervals are corrected by), ``plan:NAME`` and ``measured:NAME`` of each baseline,
 ``logs:k`` (rows from elsewhere that are trained on after some round, or left out), ``drift:k`` (what they changed)
-and ``forgotten:j`` (an adoption taken back); what is fitted and searched after the n-th such change that followed
+and ``forgotten:j`` (an adoption taken back); ``stop:r`` (a best batch that
+was not worth measuring); what is fitted and searched after the n-th such change that followed
 round r is ``fit:r+n``, ``calibration:r+n``, ``search:r+n``.
 """
 

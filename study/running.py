@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from .baselines import measure_baselines
 from .budget import Budget, BudgetSpent
-from .suggesting import plan_round
+from .stopping import stop_reason
+from .suggesting import plan_suggestions
 
 if TYPE_CHECKING:
     from .assembly import ProgressCallback
@@ -27,11 +28,11 @@ def whole_loop(study: Study, progress: ProgressCallback, budget: Budget | None) 
             if budget is not None:
                 budget.note()
             if study.findings.n_planned_rounds == study.findings.n_measured_rounds:
-                if _enough_rounds(study, budget):
+                if _enough_rounds(study, budget) or stop_reason(study):
                     break
                 if budget is not None:
                     budget.check_round()
-                if not plan_round(study, progress):
+                if not plan_suggestions(study, study.config.learning.batch, progress, may_stop=True):
                     break
             study.measure(progress, budget)
         if budget is not None:

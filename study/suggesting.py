@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InfeasibleError
+from .stopping import stop_reason
 
 if TYPE_CHECKING:
     from ..search.acquisition import Suggestion
     from ..search.designs import Design
+    from ..search.explaining import Explanation
     from ..search.outer import SearchResult
     from ..surrogates.predictor_set import PredictorDraws
     from .assembly import ProgressCallback
@@ -22,26 +24,47 @@ if TYPE_CHECKING:
     from .loop import Study
 
 
-def plan_suggestions(study: Study, n: int, progress: ProgressCallback) -> None:
-    """Choose ``n`` points and plan them as the next round."""
+def plan_suggestions(study: Study, n: int, progress: ProgressCallback, *, may_stop: bool = False) -> bool:
+    """Choose ``n`` points and plan them as the next round.
+
+    Args:
+        may_stop: ask first whether their measurement is worth it (see :mod:`.stopping`).
+
+    Returns:
+        Whether they are planned.
+    """
     began = time.monotonic()
-    suggestions = suggestions_of(study, n, progress)
-    why = [{"expected_gain": s.expected_gain, "cost_s": s.cost_s, "why": s.why} for s in suggestions]
-    study.journal_plan([s.design for s in suggestions], why, seconds=time.monotonic() - began)
-
-
-def plan_round(study: Study, progress: ProgressCallback) -> bool:
-    """Plan the next round of the loop."""
-    plan_suggestions(study, study.config.learning.batch, progress)
+    chosen = suggestions_of(study, n, progress)
+    gain = sum(suggestion.expected_gain for suggestion, _ in chosen)
+    if may_stop and stop_reason(study, gain):
+        return False
+    why = [
+        {
+            "expected_gain": suggestion.expected_gain,
+            "cost_s": suggestion.cost_s,
+            "why": suggestion.why,
+            "explanation": explanation.to_json(),
+        }
+        for suggestion, explanation in chosen
+    ]
+    measured = study.findings.hypervolume(study.findings.loop_points())
+    study.journal_plan(
+        [suggestion.design for suggestion, _ in chosen], why, expected_gain=gain, hypervolume=measured,
+        seconds=time.monotonic() - began,
+    )  # fmt: skip
     return True
 
 
-def suggestions_of(study: Study, n: int, progress: ProgressCallback) -> Sequence[Suggestion]:
+def suggestions_of(
+    study: Study, n: int, progress: ProgressCallback
+) -> Sequence[tuple[Suggestion, Explanation]]:
     """The ``n`` points whose measurement is worth most per second, from searches on the mean and on joint draws.
 
     Measured points that miss a constraint do not count, and neither do draws in which a candidate misses one.
     """
     from ..search.acquisition import candidate_pool, suggest
+    from ..search.explaining import explain, proposers
+    from ..search.repeating import repeatable_errors
 
     r, learning, findings = study.latest_round(), study.config.learning, study.findings
     worlds = study.worlds(progress)
@@ -49,21 +72,21 @@ def suggestions_of(study: Study, n: int, progress: ProgressCallback) -> Sequence
     results = _searches(study, draws, progress)
     points = findings.loop_points()
     standing = findings.comparable(points)
-    measured, errors = findings.objectives(standing)
+    columns = [column.name for column in findings.columns]
+    measured, _ = findings.objectives(standing)
     pending = study.pending_designs()
-    pool = candidate_pool(results, exclude={point.design for point in points} | set(pending))
+    excluded = {point.design for point in points} | set(pending)
+    pool = candidate_pool(list(results.values()), exclude=excluded)
     pool_draws, feasible = _drawn(study, pool, draws)
     pending_draws, pending_feasible = _drawn(study, pending, draws) if pending else (None, None)
     # Never a question of a budget, so that what is chosen does not depend on how long it lasts.
     is_last = findings.n_suggested_rounds() + 1 == learning.rounds
-    return suggest(
+    suggestions = suggest(
         pool,
         pool_draws,
         measured=measured,
         reference=findings.reference,
-        measured_backbones={
-            item.backbone.arch_id for item in (*pending, *(point.design for point in points))
-        },
+        measured_backbones={item.backbone.arch_id for item in excluded},
         costs=findings.unit_costs(),
         batch=n,
         pending_draws=pending_draws,
@@ -72,20 +95,33 @@ def suggestions_of(study: Study, n: int, progress: ProgressCallback) -> Sequence
         feasible=feasible,
         pending_feasible=pending_feasible,
         measured_designs=[point.design for point in standing],
-        measured_errors=errors,
+        measured_errors=repeatable_errors(
+            [point.outcome for point in standing], [point.cost for point in standing], columns
+        ),
+        strategy=learning.strategy,
+        seed=study.seed_for(10, r),
     )
+    explanations = explain(
+        suggestions,
+        measured=measured,
+        reference=findings.reference,
+        proposed_by=proposers(results),
+        name=lambda design: f"{findings.name(design.backbone)} with exits {design.exits} at {design.setting}",
+    )
+    return list(zip(suggestions, explanations, strict=True))
 
 
-def _searches(study: Study, draws: PredictorDraws, progress: ProgressCallback) -> list[SearchResult]:
-    """What searches on the mean and on some joint draws find; one in which nothing is feasible finds nothing."""
+def _searches(study: Study, draws: PredictorDraws, progress: ProgressCallback) -> dict[str, SearchResult]:
+    """What searches on the mean and on some joint draws find, by their names; nothing where nothing is feasible."""
     r, worlds = study.latest_round(), study.worlds(progress)
     found = study.search(progress)
-    results = [found]
+    results = {"the search on the mean": found}
     for i in range(study.config.learning.searches_on_draws):
         phase, seed = f"nested search on draw {i + 1}", study.seed_for(6, r, i)
         # A draw may be a world in which nothing meets the constraints, although the mean is none.
         with suppress(InfeasibleError):
-            results.append(study.search_in(worlds.drawn(draws, i), seed, phase, progress, found.population))
+            result = study.search_in(worlds.drawn(draws, i), seed, phase, progress, found.population)
+            results[f"the search on draw {i + 1}"] = result
     return results
 
 

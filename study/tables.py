@@ -10,9 +10,11 @@ from ..datasets.records import Truth
 from .baselines import BASELINES
 from .budget import Budget, standing
 from .calibration_view import correction_rows
+from .findings import ASKED_FOR
 from .journal import RoundSummary, design_from_json
 from .ledger import duration
 from .loop import Study
+from .stopping import stop_reason
 
 if TYPE_CHECKING:
     from ..search.designs import Design
@@ -223,6 +225,24 @@ def suggestion_rows(study: Study) -> list[list[str]]:
     return rows
 
 
+def explanation_lines(study: Study) -> list[str]:
+    """For each design of the latest plan, why it was chosen and what it is expected to bring."""
+    from ..search.explaining import Explanation
+
+    plan = study.findings.event(f"plan:{study.findings.n_planned_rounds - 1}") or {}
+    lines = []
+    for i, (document, why) in enumerate(
+        zip(plan.get("designs", []), plan.get("suggestions", []), strict=False), start=1
+    ):
+        name = " | ".join(design_cells(study, design_from_json(document)))
+        if "explanation" in why:
+            told: Sequence[str] = Explanation.from_json(why["explanation"]).sentences
+        else:
+            told = ["You named it." if why["why"] == ASKED_FOR else f"Chosen for {why['why']}."]
+        lines += [f"{i}. {name}", *(f"   {sentence}" for sentence in told)]
+    return lines
+
+
 def unit_cost_rows(ledger: Ledger) -> list[list[str]]:
     """What one of everything took: its name, hardware, count, median and range, and whose it was."""
     costs = [ledger.training_cost(), *ledger.backbone_costs(), ledger.point_cost()]
@@ -276,6 +296,8 @@ def status_rows(study: Study) -> list[tuple[str, str]]:
     if measured and (kept := constraints_line(study)):
         rows.append(("constraints", kept))
     rows += correction_rows(study)
+    if measured and (reason := stop_reason(study)):
+        rows.append(("stopped", reason))
     budget_s = Budget.journalled(study)
     if budget_s is not None:
         rows.append(("budget", standing(study, budget_s)))
@@ -293,7 +315,7 @@ def _next_step(study: Study) -> str:
         return "hadas fit"
     if findings.event(f"search:{label}") is None:
         return "hadas search"
-    if findings.n_suggested_rounds() < study.config.learning.rounds:
+    if findings.n_suggested_rounds() < study.config.learning.rounds and not stop_reason(study):
         return "hadas suggest"
     if study.config.baselines and any(findings.event(f"measured:{name}") is None for name in BASELINES):
         return "hadas run (measures the baselines and reports)"

@@ -25,6 +25,8 @@ from .journal import design_to_json
 if TYPE_CHECKING:
     from ..search.designs import Design
     from ..search.outcomes import OutcomeLibrary
+    from ..search.settings import SearchSettings
+    from ..search.tables import SupportsTables
     from ..search.world import DesignDraws, PredictedWorld
     from ..surrogates.conformal import Correction
     from ..surrogates.predictor_set import PredictorDraws, PredictorSet
@@ -71,6 +73,24 @@ class Worlds:
         factors = {quantity: found.factor for quantity, found in self.corrections.items()}
         view = DrawView(self.parts.space, WidenedDraws(draws, factors), index, n_classes=n_classes)
         return PredictedWorld(self.parts.space, self.parts.table, view, self.library, n_classes=n_classes)
+
+    def searched(self, settings: SearchSettings, seed: int) -> SupportsTables:
+        """What a search looks at: the world of means, or those of joint draws, of which it takes a quantile.
+
+        Args:
+            seed: of the draws.
+        """
+        from ..search.robust import EnsembleWorld
+        from ..surrogates.widened import WidenedDraws
+
+        if settings.statistic == "mean":
+            return self.mean
+        factors = {quantity: found.factor for quantity, found in self.corrections.items()}
+        draws = WidenedDraws(self.predictors.draws(settings.draws, seed), factors)
+        return EnsembleWorld.of_draws(
+            self.parts.space, self.parts.table, draws, self.library, n_classes=self.parts.data.n_classes,
+            statistic=settings.statistic, quantile=settings.quantile,
+        )  # fmt: skip
 
     def design_draws(self, designs: Sequence[Design], draws: PredictorDraws) -> DesignDraws:
         """What every joint draw says about designs."""

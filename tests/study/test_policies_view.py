@@ -34,12 +34,8 @@ POLICIES = [
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    path = tmp_path_factory.mktemp("policies") / "study.yaml"
-    path.write_text(template("study.yaml", "smoke"))
-    measured = Study.open(path)
-    measured.measure()
-    return measured
+def study(own_seeds):
+    return Study.open(own_seeds)
 
 
 @pytest.fixture(scope="module")

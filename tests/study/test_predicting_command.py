@@ -24,15 +24,9 @@ LOW_CLOCKS = "gpu=114750000 emc=40800000"
 
 
 @pytest.fixture(scope="module")
-def study_file(tmp_path_factory):
+def study_file(own_seeds):
     """A small study whose seeds are measured."""
-    document = yaml.safe_load(template("study.yaml", "smoke"))
-    document["accuracy"]["supernet"] = {"steps": 4}
-    document["surrogates"] = {"candidates": ["gp"]}
-    path = tmp_path_factory.mktemp("predict") / "study.yaml"
-    path.write_text(yaml.safe_dump(document))
-    assert hadas("measure", path).returncode == 0
-    return path
+    return own_seeds
 
 
 def predicted(study_file, *arguments):

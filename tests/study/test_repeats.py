@@ -8,26 +8,15 @@ import yaml
 
 from hadas.datasets.records import Statistic
 from hadas.study import Study
-from hadas.study.config import template
 from hadas.study.repeats import mean_of, once_each
 from hadas.study.reporting import report_content
 from hadas.study.tables import constraints_line, front_rows, status_rows
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    path = tmp_path_factory.mktemp("repeats") / "study.yaml"
-    document = yaml.safe_load(template("study.yaml", "smoke"))
-    document["accuracy"]["supernet"] = {"steps": 4}
-    path.write_text(yaml.safe_dump(document))
-    Study.open(path).measure()
-    return path
-
-
-def constrained(measured, directory, **constraints):
+def constrained(smoke_seeds, directory, **constraints):
     """The same rows in a study that had these constraints from the beginning."""
-    shutil.copytree(measured.parent, directory)
-    document = yaml.safe_load(measured.read_text())
+    shutil.copytree(smoke_seeds, directory)
+    document = yaml.safe_load((smoke_seeds / "study.yaml").read_text())
     document["search"]["constraints"] |= constraints
     path = directory / "study.yaml"
     path.write_text(yaml.safe_dump(document))
@@ -41,8 +30,8 @@ def test_the_error_of_a_mean_is_that_of_its_parts_or_of_their_scatter():
     assert apart.standard_error == pytest.approx(0.5)
 
 
-def test_a_design_measured_again_counts_once_at_its_mean(measured, tmp_path):
-    shutil.copytree(measured.parent, tmp_path / "copy")
+def test_a_design_measured_again_counts_once_at_its_mean(smoke_seeds, tmp_path):
+    shutil.copytree(smoke_seeds, tmp_path / "copy")
     study = Study.open(tmp_path / "copy" / "study.yaml")
     again = study.findings.points(0)[1].design
     study.journal_plan([again], [{"expected_gain": 0.0, "cost_s": 1.0, "why": "repeat"}])
@@ -64,15 +53,15 @@ def test_a_design_measured_again_counts_once_at_its_mean(measured, tmp_path):
                for row in study.findings.cost_records(2)) == 2  # fmt: skip
 
 
-def test_a_constraint_keeps_points_off_the_front_and_is_said(measured, tmp_path):
-    latencies = sorted(p.outcome.controller.latency_ms for p in Study.open(measured).findings.loop_points())
+def test_a_constraint_keeps_points_off_the_front_and_is_said(smoke_seeds, tmp_path):
+    latencies = sorted(
+        p.outcome.controller.latency_ms for p in Study.open(smoke_seeds / "study.yaml").findings.loop_points()
+    )
     limit = float(np.mean(latencies[3:5]))
-    study = constrained(measured, tmp_path / "study", max_latency_ms=limit)
+    study = constrained(smoke_seeds, tmp_path / "study", max_latency_ms=limit)
     points = study.findings.loop_points()
     kept = study.findings.comparable(points)
-    assert {p.design for p in kept} == {
-        p.design for p in points if p.outcome.controller.latency_ms <= limit
-    }
+    assert {p.design for p in kept} == {p.design for p in points if p.outcome.controller.latency_ms <= limit}
     assert len(kept) == 4
     assert all(p.outcome.controller.latency_ms <= limit for p in study.findings.front(points))
     assert study.findings.hypervolume(points) == study.findings.hypervolume(kept)
@@ -83,8 +72,8 @@ def test_a_constraint_keeps_points_off_the_front_and_is_said(measured, tmp_path)
     assert any("are met by 4 of" in line for line in content.statements)
 
 
-def test_where_nothing_is_feasible_the_constraint_and_the_best_are_named(measured, tmp_path):
-    study = constrained(measured, tmp_path / "study", max_latency_ms=1e-3)
+def test_where_nothing_is_feasible_the_constraint_and_the_best_are_named(smoke_seeds, tmp_path):
+    study = constrained(smoke_seeds, tmp_path / "study", max_latency_ms=1e-3)
     points = study.findings.loop_points()
     best = min(p.outcome.controller.latency_ms for p in points)
     assert study.findings.front(points) == []

@@ -21,13 +21,9 @@ from .running import hadas
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory) -> tuple[CostRecord, ...]:
+def rows(smoke_seeds) -> tuple[CostRecord, ...]:
     """What the simulator says of a smoke study's seeds."""
-    path = tmp_path_factory.mktemp("recorded") / "study.yaml"
-    path.write_text(template("study.yaml", "smoke"))
-    study = Study.open(path)
-    study.measure()
-    return study.findings.loop_rows(1)
+    return Study.open(smoke_seeds / "study.yaml").findings.loop_rows(1)
 
 
 def replay(directory: Path, rows: Sequence[CostRecord]) -> Path:

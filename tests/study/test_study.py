@@ -25,12 +25,9 @@ def study_file(tmp_path):
     return path
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    path = tmp_path_factory.mktemp("study") / "study.yaml"
-    path.write_text(template("study.yaml", "smoke").replace("baselines: true", "baselines: false"))
-    Study.open(path).measure()
-    return path
+@pytest.fixture
+def measured(own_seeds):
+    return own_seeds
 
 
 def virtual_device(study, anchor_every=0, **faults):
