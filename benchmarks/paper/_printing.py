@@ -11,6 +11,7 @@ from _dissimilarity import Ablation
 from _networks_table import Line
 from _outer_fronts import OuterFronts
 from _paper_world import SETTINGS
+from _published_exits import PublishedExits
 
 
 def percent(share: float, sign: str = "+") -> str:
@@ -139,3 +140,25 @@ def _line(one: Line, gain: float) -> str:
         f"{one.exits_and_clocks_mj[CONTROLLER]:8.2f} {one.exits_mj[ORACLE]:7.2f} {one.exits_and_clocks_mj[ORACLE]:7.2f}   "
         + ("" if np.isnan(gain) else f"{percent(gain)} under the {goal}")
     )
+
+
+def print_published(found: Sequence[PublishedExits]) -> None:
+    print(
+        "\na0..a5 on CIFAR-100, TX2 Pascal GPU [accuracies published by the authors; energies in mJ, modelled; exits nested, "
+        "ideal mapping, no accuracy lost]"
+    )
+    print(
+        f"{'network':8} {'alone, %':>9} {'best exit, %':>13} {'alone':>7} {'+exits':>7} {'+clocks':>8}   saved by exits, and clocks"
+    )
+    for one in found:
+        saved = [1.0 - mj / one.energy_alone_mj for mj in (one.exits_mj, one.exits_and_clocks_mj)]
+        print(
+            f"{one.name:8} {100 * one.alone:9.2f} {100 * one.best_exit:13.2f} {one.energy_alone_mj:7.1f} {one.exits_mj:7.1f} "
+            f"{one.exits_and_clocks_mj:8.1f}   {percent(saved[0])} % {percent(saved[1])} %"
+        )
+    for row in paper.TABLE_3[:2]:
+        saved = [1.0 - mj / row.energy_alone_mj for mj in (row.exits_mj, row.exits_and_clocks_mj)]
+        print(
+            f"the paper, {row.name}: {row.alone:.2f} % alone, {row.with_exits:.2f} % with exits, {row.energy_alone_mj:.1f} mJ alone; "
+            f"saved {percent(saved[0])} % by exits, {percent(saved[1])} % with clocks"
+        )

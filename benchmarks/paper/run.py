@@ -68,7 +68,9 @@ from _networks_table import (  # noqa: E402
 from _outer_fronts import OuterFronts, outer_fronts  # noqa: E402
 from _paper_plots import draw_all  # noqa: E402
 from _paper_world import SETTINGS, Accuracies  # noqa: E402
-from _printing import print_ablation, print_comparisons, print_outer, print_table  # noqa: E402
+from _printing import print_ablation, print_comparisons, print_outer, print_published, print_table  # noqa: E402
+from _published_exits import FILE as PUBLISHED_FILE  # noqa: E402
+from _published_exits import published_exits  # noqa: E402
 
 from hadas.datasets.records import AccuracyRecord  # noqa: E402
 from hadas.search.outer import SEARCH_PRESETS, SearchSettings  # noqa: E402
@@ -237,6 +239,11 @@ def judgement(
     print_comparisons(comparisons)
     print_ablation(ablation)
     print_table(table.presets, table.ours, table.saved)
+    published = published_exits() if PUBLISHED_FILE.exists() else []
+    if published:
+        print_published(published)
+    else:
+        print(f"\na0..a5 with published accuracies: left out, {PUBLISHED_FILE} is not there")
     missed, wrong = misses(comparisons), broken(plan, fronts, comparisons, table)
     print("\njoint search at least as good as both rivals: " + ("; ".join(missed) or "everywhere"))
     if plan.quick:
@@ -265,6 +272,7 @@ def judgement(
             }
             for goal in table.ours
         },
+        "published_exits": [asdict(one) for one in published],
         "inner_evaluations": sorted({n for found in fronts for n in found.spent.values()}),
         "seeds": list(plan.seeds),
         "reach": {

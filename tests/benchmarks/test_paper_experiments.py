@@ -34,6 +34,8 @@ from _dissimilarity import effect
 from _networks_table import chosen_presets, line, preset_designs, saved_against
 from _outer_fronts import against_preset
 from _paper_world import Accuracies, IdealMapping, objectives_of
+from _published_exits import FILE as PUBLISHED_FILE
+from _published_exits import published_exits
 
 from hadas.datasets.records import AccuracyRecord, OutcomeMatrix
 from hadas.search.metrics import HypervolumeReference
@@ -196,3 +198,11 @@ def test_savings_in_the_table_are_against_the_cheapest_that_is_as_accurate(accur
     assert saved_against(lines, half, ORACLE) == pytest.approx(0.5)
     better = replace(best, accuracy=dict.fromkeys(best.accuracy, (1.01, 0.0)))
     assert np.isnan(saved_against(lines, better, ORACLE))
+
+
+@pytest.mark.skipif(not PUBLISHED_FILE.exists(), reason=f"{PUBLISHED_FILE} is not there")
+def test_published_exits_save_energy_without_losing_accuracy():
+    (a0,) = published_exits(names=["a0"])
+    assert a0.alone == a0.best_exit == pytest.approx(0.860271)
+    # The early exits of a0 are right on most images: leaving there must save, and clocks once more.
+    assert a0.exits_and_clocks_mj < 0.9 * a0.exits_mj < 0.8 * a0.energy_alone_mj
