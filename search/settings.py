@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..errors import ConfigError
 from .constraints import NO_CONSTRAINTS, Constraints
+from .ensemble import Statistic
 from .inner import ArrayNSGA2, Hybrid, InnerEngine, PymooNSGA2
-from .objectives import Objective, objective_by_name
+from .objectives import Dissimilarity, Objective, Ratio, objective_by_name
 
 InnerEngineName = Literal["array", "pymoo"]
 INNER_ENGINES: dict[InnerEngineName, type[ArrayNSGA2] | type[PymooNSGA2]] = {
     "array": ArrayNSGA2, "pymoo": PymooNSGA2,
 }  # fmt: skip
 
-Statistic = Literal["mean", "quantile"]
-STATISTICS: tuple[Statistic, ...] = ("mean", "quantile")
+STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,13 @@ class SearchSettings:
         objective: ``expected``, ``hadas-2d``, ``hadas-eq6`` or ``hadas-code``.
         with_latency: minimise expected latency besides expected energy (``expected`` only).
         gamma: exponent of dissim (``hadas-2d`` and ``hadas-eq6`` only).
+        ratio: ``gain``, ``inverse`` or ``literal`` (``hadas-eq6`` only).
+        dissimilarity: ``marginal`` or ``joint`` (``hadas-2d`` and ``hadas-eq6`` only).
         constraints: what designs have to meet, under the controller.
         stagnation: stop after so many generations without a gain in hypervolume; 0 = never.
         statistic: search the predictive means, or a quantile of each objective over joint draws.
         quantile: that quantile; above 0.5 is cautious, as all objectives are minimised.
+        draws: joint draws that a quantile is taken over.
     """
 
     population: int = 64
@@ -52,13 +55,16 @@ class SearchSettings:
     objective: str = "expected"
     with_latency: bool = False
     gamma: float = 1.0
+    ratio: Ratio = "gain"
+    dissimilarity: Dissimilarity = "marginal"
     constraints: Constraints = NO_CONSTRAINTS
     stagnation: int = 0
     statistic: Statistic = "mean"
     quantile: float = 0.8
+    draws: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("population", "generations", "survivors", "inner_population", "inner_generations"):
+        for name in ("population", "generations", "survivors", "inner_population", "inner_generations", "draws"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"search setting '{name}' = {getattr(self, name)}: must be at least 1")
         if self.survivors > self.population:
@@ -81,7 +87,10 @@ class SearchSettings:
 
     def make_objective(self) -> Objective:
         """The objective that the settings name."""
-        return objective_by_name(self.objective, with_latency=self.with_latency, gamma=self.gamma)
+        return objective_by_name(
+            self.objective, with_latency=self.with_latency, gamma=self.gamma, ratio=self.ratio,
+            dissimilarity=self.dissimilarity,
+        )  # fmt: skip
 
     def make_inner(self) -> InnerEngine:
         """The inner engine that the settings describe."""
