@@ -1,9 +1,17 @@
+import dataclasses
+from typing import NamedTuple
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hadas.errors import ConfigError
+from hadas.errors import ConfigError, InfeasibleError
+from hadas.search.constraints import Constraints
+from hadas.search.ensemble import TablesEnsemble
+from hadas.search.evaluation import CodeIndex, Evaluator, choice_codes
 from hadas.search.exhaustive import undominated_settings
-from hadas.search.hadas_objectives import Hadas2D
+from hadas.search.hadas_objectives import Hadas2D, HadasCode, HadasEq6
 from hadas.search.inner import (
     ArrayNSGA2,
     Exhaustive,
@@ -12,18 +20,30 @@ from hadas.search.inner import (
     n_choices,
 )
 from hadas.search.metrics import HypervolumeReference
-from hadas.search.objectives import Expected, all_masks, evaluate
+from hadas.search.objectives import Column, Expected, all_masks, evaluate
 
-OBJECTIVES = [Expected(), Expected(with_latency=True), Hadas2D()]
+from .conftest import make_random_tables
+
+OBJECTIVES = [
+    Expected(),
+    Expected(with_latency=True),
+    Hadas2D(),
+    HadasCode(),
+    HadasEq6(ratio="gain"),
+    HadasEq6(ratio="literal", dissimilarity="joint"),
+]
 
 
-def every_point(objective, tables, backbone):
+def every_choice(objective, tables, backbone):
     p, F = int(tables.n_positions[backbone]), tables.n_settings
     masks = np.zeros((1 << p, tables.max_positions), dtype=bool)
     masks[:, :p] = all_masks(p)
     masks = np.repeat(masks[int(objective.needs_exit) :], F, axis=0)
-    settings = np.tile(np.arange(F), len(masks) // F)
-    return evaluate(objective, tables, np.full(len(masks), backbone), masks, settings)
+    return np.full(len(masks), backbone), masks, np.tile(np.arange(F), len(masks) // F)
+
+
+def every_point(objective, tables, backbone):
+    return evaluate(objective, tables, *every_choice(objective, tables, backbone))
 
 
 def naive_front(points):
@@ -86,14 +106,30 @@ def test_nsga2_is_fixed_by_the_seed_and_blind_to_its_neighbours(random_tables, e
     assert any(not np.array_equal(a.objectives, b.objectives) for a, b in zip(together, other, strict=True))
 
 
-def test_nsga2_never_evaluates_a_candidate_twice_and_can_exhaust_a_small_space(random_tables):
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+def test_nsga2_enumerates_what_its_budget_covers(random_tables, objective):
     tables = random_tables(2, n_settings=2, n_positions=(3, 2))
-    for objective, n_exits_choices in ((Expected(), (8, 4)), (Hadas2D(), (7, 3))):
-        fronts = ArrayNSGA2(10, 9).run(tables, objective, 0)
-        exact = Exhaustive().run(tables, objective)
-        for front, truth, n in zip(fronts, exact, n_exits_choices, strict=True):
-            assert front.n_evaluated == 2 * n
-            assert naive_front(front.objectives) == naive_front(truth.objectives)
+    for b, front in enumerate(ArrayNSGA2(10, 9).run(tables, objective, 0)):
+        assert front.n_evaluated == n_choices(tables, b, objective)
+        assert naive_front(front.objectives) == naive_front(every_point(objective, tables, b))
+
+
+def test_nsga2_evaluates_its_budget_and_nothing_twice(random_tables, monkeypatch):
+    """Just below the number of choices, so that variation has to look for what is new."""
+    judged = []
+    judge = Evaluator.judge
+
+    def watching(self, backbone, masks, settings):
+        judged.extend(zip(backbone.tolist(), map(bytes, masks), settings.tolist(), strict=True))
+        return judge(self, backbone, masks, settings)
+
+    monkeypatch.setattr(Evaluator, "judge", watching)
+    tables = random_tables(2, n_settings=5, n_positions=(5, 5))
+    for objective in (Expected(with_latency=True), HadasEq6(ratio="literal")):
+        judged.clear()
+        fronts = ArrayNSGA2(15, 10).run(tables, objective, 3)
+        assert [front.n_evaluated for front in fronts] == [150, 150]
+        assert len(judged) == len(set(judged)) == 300
 
 
 @pytest.mark.parametrize("objective", [Expected(), Hadas2D()])
@@ -125,3 +161,158 @@ def test_a_setting_is_left_out_only_if_another_is_no_dearer_everywhere():
     costs = np.array([[1.0, 2.0, 1.0, 3.0, 0.5], [2.0, 1.0, 2.0, 3.0, 9.0]])
     # Column 2 repeats column 0; column 3 is dearer than 0 at both stages.
     assert undominated_settings(costs).tolist() == [0, 1, 4]
+
+
+# Constraints
+
+
+class Limited(NamedTuple):
+    """A limit that some share of all choices keeps to."""
+
+    constraints: Constraints
+    expected: np.ndarray  # (q, 3) error, energy, latency of every choice
+    n_exits: np.ndarray
+
+
+def limited(tables, objective, backbone, shares):
+    """Constraints at quantiles of what all choices on a backbone are worth; ``None`` = no such limit."""
+    rows, masks, settings = every_choice(objective, tables, backbone)
+    expected = evaluate(Expected(with_latency=True), tables, rows, masks, settings)
+    n_exits = masks.sum(axis=1)
+    columns = (expected[:, 2], expected[:, 1], -expected[:, 0], n_exits)
+    # Limits are values of designs, so that designs exactly at their limit are common.
+    found = [
+        None if q is None else float(np.quantile(c, q, method="nearest"))
+        for c, q in zip(columns, shares, strict=True)
+    ]
+    return Limited(
+        Constraints(found[0], found[1], None if found[2] is None else 1.0 + found[2],
+                    None if found[3] is None else int(found[3])),
+        expected, n_exits,
+    )  # fmt: skip
+
+
+@given(
+    seed=st.integers(0, 50),
+    which=st.sampled_from(OBJECTIVES),
+    shares=st.tuples(*[st.one_of(st.none(), st.floats(0.0, 1.0))] * 4),
+)
+@settings(max_examples=60, deadline=None)
+def test_constrained_fronts_equal_brute_force(seed, which, shares):
+    tables = make_random_tables(seed, n_backbones=1, n_positions=(3,), n_settings=4, n_samples=30)
+    limit = limited(tables, which, 0, shares)
+    violation = np.zeros(len(limit.n_exits))
+    for value, bound, sign in (
+        (limit.expected[:, 2], limit.constraints.max_latency_ms, 1),
+        (limit.expected[:, 1], limit.constraints.max_energy_mj, 1),
+        (1 - limit.expected[:, 0], limit.constraints.min_accuracy, -1),
+        (limit.n_exits, limit.constraints.max_exits, 1),
+    ):
+        if bound is not None:
+            violation += np.maximum(0.0, sign * (value - bound)) / (bound or 1.0)
+    points = every_point(which, tables, 0)
+    best = points[violation == violation.min()]
+    for engine in (Exhaustive(), ArrayNSGA2(4, 20), Hybrid(10**6, ArrayNSGA2(2, 2))):
+        front = engine.run(tables, which, 0, limit.constraints)[0]
+        assert naive_front(front.objectives) == naive_front(best)
+        assert front.violation == pytest.approx(violation.min())
+        assert (front.violation == 0).all() == (violation == 0).any()
+
+
+@pytest.mark.parametrize("engine", [ArrayNSGA2(20, 12), PymooNSGA2(20, 12)])
+@pytest.mark.parametrize("objective", [Expected(), HadasEq6()])
+def test_nsga2_finds_the_feasible_corner(random_tables, engine, objective):
+    """A fiftieth of all choices is feasible; the front found keeps to it and is near the exact one."""
+    tables = random_tables(3, n_backbones=1, n_positions=(8,), n_settings=6)
+    limit = limited(tables, objective, 0, (0.1, None, 0.3, 0.4)).constraints
+    exact = Exhaustive().run(tables, objective, 0, limit)[0]
+    found = engine.run(tables, objective, 1, limit)[0]
+    assert (exact.violation == 0).all()
+    assert (found.violation == 0).all()
+    both = np.concatenate([exact.objectives, found.objectives])
+    reference = HypervolumeReference.from_front(
+        both, [Column(c.name, False) for c in objective.columns(True)]
+    )
+    share = reference.hypervolume(found.objectives) / reference.hypervolume(exact.objectives)
+    assert 0.9 <= share <= 1.0 + 1e-9
+
+
+def test_what_cannot_be_met_is_named_with_the_best_that_was_found(random_tables):
+    tables = random_tables(1)
+    limit = Constraints(max_latency_ms=0.5, min_accuracy=0.2, max_exits=3)
+    front = Exhaustive().run(tables, Expected(), 0, limit)[1]
+    least = min(evaluate(Expected(True), tables, *every_choice(Expected(), tables, 1))[:, 2])
+    assert front.extremes.latency_ms == pytest.approx(least)
+    with pytest.raises(InfeasibleError) as caught:
+        raise limit.infeasible(front.extremes)
+    assert caught.value.constraints == ("latency at most 0.5 ms",)
+    assert f"latency at most 0.5 ms (best found: {least:.4g} ms)" in str(caught.value)
+    assert "accuracy" not in str(caught.value)
+
+
+def test_an_energy_limit_without_an_energy_counter_is_refused(random_tables):
+    tables = random_tables(0, energy=False)
+    for engine in (Exhaustive(), ArrayNSGA2(4, 2), PymooNSGA2(4, 2), Hybrid(10, ArrayNSGA2(4, 2))):
+        with pytest.raises(ConfigError, match="counts no energy"):
+            engine.run(tables, Expected(), 0, Constraints(max_energy_mj=5.0))
+
+
+# Ensembles
+
+
+@pytest.mark.parametrize("objective", [Expected(with_latency=True), HadasEq6(), Hadas2D()])
+@pytest.mark.parametrize("kwargs", [{}, {"statistic": "quantile", "quantile": 0.8}])
+def test_an_ensemble_is_judged_by_the_statistic_of_its_members(random_tables, objective, kwargs):
+    first = random_tables(0, n_positions=(4, 3))
+    members = tuple(dataclasses.replace(random_tables(seed), backbones=first.backbones) for seed in range(4))
+    ensemble = TablesEnsemble(members, **kwargs)
+    limit = Constraints(max_latency_ms=9.0)
+
+    def summary(values):
+        return np.mean(values, axis=0) if not kwargs else np.quantile(values, 0.8, axis=0)
+
+    for b, front in enumerate(Exhaustive().run(ensemble, objective, 0, limit)):
+        choices = every_choice(objective, first, b)
+        points = summary([evaluate(objective, member, *choices) for member in members])
+        latency = summary([evaluate(Expected(True), member, *choices)[:, 2] for member in members])
+        assert (latency <= 9.0).any()
+        assert naive_front(front.objectives) == naive_front(points[latency <= 9.0])
+        judged = Evaluator(ensemble, objective, limit).judge(*choices)
+        assert judged.points == pytest.approx(points)
+        assert np.array_equal(judged.violation == 0, latency <= 9.0)
+
+
+def test_an_ensemble_of_one_is_its_member_and_odd_members_are_refused(random_tables):
+    tables = random_tables(5, n_positions=(6, 5))
+    alone = ArrayNSGA2(8, 4).run(tables, Expected(), 2)
+    for front, same in zip(
+        alone, ArrayNSGA2(8, 4).run(TablesEnsemble((tables,)), Expected(), 2), strict=True
+    ):
+        assert np.array_equal(front.objectives, same.objectives)
+    with pytest.raises(ConfigError, match="same backbones"):
+        TablesEnsemble((tables, random_tables(6, n_positions=(6, 5))))
+    with pytest.raises(ConfigError, match="must lie between 0 and 1"):
+        TablesEnsemble((tables,), "quantile", 1.2)
+
+
+# Hashing
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2**60), st.integers(0, 40)), max_size=80))
+@settings(max_examples=60, deadline=None)
+def test_a_code_index_knows_what_was_added_and_nothing_else(rows):
+    """Against a dict, with exits that fill one word and, padded to 70 positions, two."""
+    for n_positions in (20, 70):
+        masks = np.array([[(m >> j % 60) & 1 for j in range(n_positions)] for _, m, _ in rows], dtype=bool)
+        masks = masks.reshape(len(rows), n_positions)
+        group, setting = (np.array([row[i] for row in rows], dtype=np.int64) for i in (0, 2))
+        codes = choice_codes(group, masks, setting, 4, 41)
+        names = [(g, mask.tobytes(), s) for g, mask, s in zip(group, masks, setting, strict=True)]
+        assert len(set(codes.tolist())) == len(set(names))
+        index, half = CodeIndex(), len(rows) // 2
+        index.add(np.unique(codes[:half]))
+        found = index.find(codes)
+        known = set(names[:half])
+        assert [number >= 0 for number in found] == [name in known for name in names]
+        numbers = {name: number for name, number in zip(names, found.tolist(), strict=True) if number >= 0}
+        assert len(set(numbers.values())) == len(known) == len(index)
