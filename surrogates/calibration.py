@@ -1,6 +1,6 @@
 """Do predictive distributions hold what they promise?  Pure functions of predictions and what was then measured.
 
-Shapes: n predictions, s draws.  A prediction is a normal (mean, standard deviation), or a set of draws.
+Shapes: n predictions, each a normal (mean, standard deviation).
 """
 
 from __future__ import annotations
@@ -49,27 +49,9 @@ def crps_normal(mean: FloatArray, sd: FloatArray, measured: FloatArray) -> Float
     return np.where(np.asarray(sd) > 0, score, np.abs(error))
 
 
-def crps_draws(draws: FloatArray, measured: FloatArray) -> FloatArray:
-    """The same (n,) of predictions by draws (s, n), s >= 2: E|X - y| - E|X - X'| / 2.
-
-    The second mean is over pairs of different draws, which makes the score right on average for any s.
-    """
-    s = len(draws)
-    rank = np.arange(1, s + 1)[:, None]
-    # Sum over pairs of |x_i - x_j| from sorted values: each enters 2 rank - s - 1 times.
-    pairs = 2.0 * ((2 * rank - s - 1) * np.sort(draws, axis=0)).sum(axis=0)
-    return np.asarray(np.abs(draws - measured).mean(axis=0) - pairs / (2.0 * s * (s - 1)))
-
-
 def pit_normal(mean: FloatArray, sd: FloatArray, measured: FloatArray) -> FloatArray:
     """Probability integral transform (n,): what share of a normal prediction lies below the measurement."""
     return np.asarray(norm.cdf(measured, loc=mean, scale=sd))
-
-
-def pit_draws(draws: FloatArray, measured: FloatArray) -> FloatArray:
-    """The same (n,) of predictions by draws (s, n); between two draws halfway, so that it is never 0 or 1."""
-    below = (draws < measured).sum(axis=0) + 0.5 * (draws == measured).sum(axis=0)
-    return np.asarray((below + 0.5) / (len(draws) + 1.0))
 
 
 @dataclass(frozen=True)
@@ -113,36 +95,18 @@ class CalibrationSummary:
         Args:
             groups: (n,) rows of one group err alike; ``None`` = each by itself.
         """
+        n, nan = len(measured), math.nan
         inside = {level: coverage(*central_interval(mean, sd, level), measured) for level in LEVELS}
-        low, high = central_interval(mean, sd, 0.9)
-        pit = pit_normal(mean, sd, measured)
-        return cls._of(
-            inside, high - low, sd, crps_normal(mean, sd, measured), (measured - mean) / sd, pit, groups
-        )
-
-    @classmethod
-    def of_draws(cls, draws: FloatArray, measured: FloatArray) -> Self:
-        """Judge predictions by draws (s, n), noise of a measurement included, by what was measured (n,)."""
-        ends = {level: np.quantile(draws, (0.5 - level / 2, 0.5 + level / 2), axis=0) for level in LEVELS}
-        inside = {level: coverage(low, high, measured) for level, (low, high) in ends.items()}
-        sd = draws.std(axis=0, ddof=1)
-        z = (measured - draws.mean(axis=0)) / sd
-        width = ends[0.9][1] - ends[0.9][0]
-        return cls._of(inside, width, sd, crps_draws(draws, measured), z, pit_draws(draws, measured))
-
-    @classmethod
-    def _of(
-        cls, inside: Mapping[float, float], width: FloatArray, sd: FloatArray, crps: FloatArray,
-        z: FloatArray, pit: FloatArray, groups: NDArray[np.int64] | None = None,
-    ) -> Self:  # fmt: skip
-        n, nan = len(z), math.nan
         if n == 0:
-            return cls(0, 0, dict(inside), nan, nan, nan, nan, nan, (nan,) * N_PIT_BINS, nan, nan)
+            return cls(0, 0, inside, nan, nan, nan, nan, nan, (nan,) * N_PIT_BINS, nan, nan)
+        low, high = central_interval(mean, sd, 0.9)
+        z, pit = (measured - mean) / sd, pit_normal(mean, sd, measured)
         counts, _ = np.histogram(pit, bins=N_PIT_BINS, range=(0.0, 1.0))
         n_groups = n if groups is None else len(np.unique(groups))
         distance = float(kstest(pit, "uniform").statistic)
         return cls(
-            n, n_groups, dict(inside), float(width.mean()), float(sd.mean()), float(crps.mean()), float(z.mean()),
+            n, n_groups, inside, float((high - low).mean()), float(sd.mean()),
+            float(crps_normal(mean, sd, measured).mean()), float(z.mean()),
             float(z.std(ddof=1)) if n > 1 else nan, tuple(float(c) / n for c in counts),
             distance, float(kstwo.sf(distance, n_groups)),
         )  # fmt: skip

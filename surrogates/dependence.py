@@ -122,12 +122,6 @@ class ExitDependence:
             ease = _draw(correct, normal, correlation, np.random.default_rng(seed))
         return cls(correlation, ease)
 
-    @property
-    def between_exits(self) -> FloatArray:
-        """(e, e) correlation of the eases."""
-        e = self.ease.shape[1]
-        return self.correlation[:e, :e]
-
 
 def _correlation(correct: BoolArray, normal: FloatArray) -> FloatArray:
     """Positive definite correlation (2 e, 2 e) of eases and normal scores."""

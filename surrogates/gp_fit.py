@@ -194,20 +194,20 @@ class PosteriorDensity:
         weight = np.multiply.outer(solved, solved)
         weight -= _inverse(factor)
         weight *= 0.5
-        prior, slope = _log_normal(noise, *NOISE_PRIOR)
-        log_density += prior
-        gradient = [np.array([(np.trace(weight) + slope) * (noise - MIN_NOISE), solved.sum()])]
+        of_noise, slopes = _log_normal(np.array([noise]), *NOISE_PRIOR)
+        log_density += of_noise
+        gradient = [(np.trace(weight) + slopes) * (noise - MIN_NOISE), solved.sum(keepdims=True)]
         for term, variance, own, (correlation, beside) in zip(
             self.terms, variances, scales, found, strict=True
         ):
-            prior, slope = _log_gamma(variance, *VARIANCE_PRIOR)
-            log_density += prior
+            of_variance, slope = _log_gamma(float(variance), *VARIANCE_PRIOR)
+            log_density += of_variance
             by_variance = float(np.einsum("ij,ij->", weight, correlation)) + slope
             gradient.append(np.array([by_variance * (variance - MIN_VARIANCE)]))
             if len(term.lower):
                 center = float(np.log(typical_length_scale(term.part.kernel, len(own))))
-                prior, slopes = _log_normal(own, center, SCALE_SPREAD)
-                log_density += float(prior.sum())
+                of_scales, slopes = _log_normal(own, center, SCALE_SPREAD)
+                log_density += of_scales
                 by_scales = variance * term.by_scales(own, correlation, beside, weight) + slopes
                 gradient.append(by_scales * (own - term.lower))
         return -log_density / len(off), -np.concatenate(gradient) / len(off)
@@ -233,14 +233,14 @@ def _factor(covariance: FloatArray) -> FloatArray:
 def _inverse(factor: FloatArray) -> FloatArray:
     """(n, n) inverse of a matrix from its lower Cholesky factor."""
     lower, _ = lapack.dpotri(factor, lower=1)
-    return np.tril(lower) + np.tril(lower, -1).T
+    return np.asarray(np.tril(lower) + np.tril(lower, -1).T)
 
 
-def _log_normal(value: FloatArray | float, center: float, spread: float) -> tuple[FloatArray, FloatArray]:
-    """Log density of a log-normal distribution, and its slope."""
+def _log_normal(value: FloatArray, center: float, spread: float) -> tuple[float, FloatArray]:
+    """Log density of independent log-normal values (k,), and its slopes (k,)."""
     z = (np.log(value) - center) / spread
     log_density = -0.5 * z**2 - np.log(value) - np.log(spread * np.sqrt(2 * np.pi))
-    return np.asarray(log_density), np.asarray(-(z / spread + 1.0) / value)
+    return float(log_density.sum()), np.asarray(-(z / spread + 1.0) / value)
 
 
 def _log_gamma(value: float, shape: float, rate: float) -> tuple[float, float]:

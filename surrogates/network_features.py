@@ -1,4 +1,4 @@
-"""Features of whole networks from totals, the same for networks known by layers and by a log's columns.
+"""Features of whole networks from totals, as the columns of a log give them.
 
 A total that a source does not know is NaN in all its rows and leaves out what needs it; totals that follow
 from others are derived.  Features are logarithms, as costs are products of powers of work to first order;
@@ -8,13 +8,12 @@ and activations each pass through something of a certain speed, and every layer 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import ModelError
-from ..spaces import Layer, Workload
 from .prediction import FloatArray
 
 NETWORK_FEATURE_VERSION = 1
@@ -74,35 +73,6 @@ class NetworkFeatures:
     totals: Mapping[str, FloatArray]
     shape: Mapping[str, FloatArray]
     terms: Mapping[str, FloatArray]
-
-
-def totals_of_layers(layers: Sequence[Layer], dtype_bytes: int = 4) -> dict[str, float]:
-    """Totals of a network that is known by its layers."""
-    outputs = sum(int(np.prod(layer.out_shape)) for layer in layers)
-    params = sum(layer.params for layer in layers)
-    fc_params = sum(layer.params for layer in layers if layer.kind == "linear")
-    return {
-        "input_px": float(layers[0].in_shape[1]),
-        "macs": float(sum(layer.macs for layer in layers)),
-        "dense_macs": float(
-            sum(layer.macs * (layer.in_shape[0] if layer.kind == "depthwise" else 1) for layer in layers)
-        ),
-        "params": float(params),
-        "conv_params": float(params - fc_params),
-        "fc_params": float(fc_params),
-        "activations": float(outputs),
-        "activation_bytes": float(outputs * dtype_bytes),
-        "weight_bytes": float(params * dtype_bytes),
-        "n_layers": float(len(layers)),
-        "n_convs": float(sum(layer.kind in ("conv", "depthwise") for layer in layers)),
-        "n_fcs": float(sum(layer.kind == "linear" for layer in layers)),
-    }
-
-
-def totals_of(workload: Workload, dtype_bytes: int = 4) -> dict[str, float]:
-    """Totals of a backbone with its final classifier, without exit heads."""
-    units = (workload.stem, *workload.blocks, workload.tail)
-    return totals_of_layers([layer for unit in units for layer in unit.layers], dtype_bytes)
 
 
 def standard_totals(columns: Mapping[str, float]) -> dict[str, float]:

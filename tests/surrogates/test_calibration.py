@@ -4,17 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hadas.surrogates.calibration import (
     CalibrationSummary,
     central_interval,
     coverage,
-    crps_draws,
     crps_normal,
-    pit_draws,
-    pit_normal,
 )
 
 
@@ -36,30 +31,6 @@ def test_crps_of_a_normal_golden_values():
     mean, sd = np.array([0.0, 0.0, 5.0, 5.0]), np.array([1.0, 1.0, 2.0, 0.0])
     found = crps_normal(mean, sd, np.array([0.0, 1.0, 5.0, 3.5]))
     np.testing.assert_allclose(found, [0.2336950, 0.6024414, 0.4673900, 1.5], atol=1e-6)
-
-
-@given(st.lists(st.floats(-5, 5), min_size=2, max_size=12), st.floats(-6, 6))
-def test_crps_of_draws_is_the_brute_force_over_pairs(values, measured):
-    draws = np.array(values)[:, None]
-    s = len(values)
-    pairs = [abs(a - b) for i, a in enumerate(values) for j, b in enumerate(values) if i != j]
-    expected = np.mean(np.abs(draws - measured)) - 0.5 * sum(pairs) / (s * (s - 1))
-    assert crps_draws(draws, np.array([measured]))[0] == pytest.approx(expected, abs=1e-9)
-
-
-def test_draws_and_the_normal_they_come_from_are_judged_alike():
-    rng = np.random.default_rng(3)
-    mean, sd = rng.normal(size=60), rng.uniform(0.5, 2.0, 60)
-    measured = mean + sd * rng.standard_normal(60)
-    draws = mean + sd * rng.standard_normal((4000, 60))
-    np.testing.assert_allclose(crps_draws(draws, measured), crps_normal(mean, sd, measured), atol=0.06)
-    np.testing.assert_allclose(pit_draws(draws, measured), pit_normal(mean, sd, measured), atol=0.04)
-    exact, drawn = (
-        CalibrationSummary.of_normal(mean, sd, measured),
-        CalibrationSummary.of_draws(draws, measured),
-    )
-    assert drawn.bias_sd == pytest.approx(exact.bias_sd, abs=0.02)
-    assert drawn.mean_width_90 == pytest.approx(exact.mean_width_90, rel=0.02)
 
 
 def test_right_predictions_pass_in_every_respect():

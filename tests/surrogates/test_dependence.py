@@ -48,8 +48,8 @@ def test_an_exit_that_is_always_right_or_always_wrong_depends_on_nothing(constan
     found = tetrachoric(bits)
     assert found[1].tolist() == [0.0, 1.0, 0.0]
     assert found[0, 2] == pytest.approx(0.64, abs=0.2)
-    between = ExitDependence.fit(bits, scores, seed=0).between_exits
-    assert abs(between[1, [0, 2]]).max() < 1e-9
+    correlation = ExitDependence.fit(bits, scores, seed=0).correlation
+    assert abs(correlation[1, [0, 2]]).max() < 1e-9
 
 
 def test_an_empty_corner_of_a_small_table_is_not_taken_for_certainty():
@@ -83,7 +83,7 @@ def test_eases_have_the_dependence_they_were_drawn_by():
     bits, scores = network(3, (0.3, 0.5, 0.7, 0.9))
     found = ExitDependence.fit(bits, scores, seed=0)
     lag = np.abs(np.subtract.outer(np.arange(4), np.arange(4)))
-    assert found.between_exits == pytest.approx(0.8**lag, abs=0.06)
+    assert found.correlation[:4, :4] == pytest.approx(0.8**lag, abs=0.06)
     drawn = np.corrcoef(np.hstack([found.ease, normal_scores(scores)]).T)
     assert drawn == pytest.approx(found.correlation, abs=0.05)
 

@@ -1,15 +1,12 @@
-"""One featurizer for networks known by their layers and for those known by a log's columns."""
+"""Features of whole networks from a log's columns."""
 
 import numpy as np
 import pytest
 
 from hadas.errors import ModelError
-from hadas.spaces import mini_space
 from hadas.surrogates.network_features import (
     network_features,
     standard_totals,
-    totals_of,
-    totals_of_layers,
 )
 
 LOGGED = {
@@ -21,57 +18,6 @@ LOGGED = {
 
 def columns(*networks):
     return {name: np.array([network[name] for network in networks]) for name in networks[0]}
-
-
-def member(seed):
-    space = mini_space()
-    (genome,) = space.sample(1, np.random.default_rng(seed))
-    return space.workload(space.decode(genome), n_classes=10)
-
-
-def test_member_of_a_space_is_the_same_by_its_layers_and_by_a_logs_columns():
-    workload = member(1)
-    units = (workload.stem, *workload.blocks, workload.tail)
-    layers = [layer for unit in units for layer in unit.layers]
-    flops = conv_params = fc_params = activations = dense_flops = n_convs = n_fcs = 0
-    for layer in layers:
-        channels, height, width = layer.out_shape
-        flops += 2 * layer.macs
-        dense_flops += 2 * layer.macs * (layer.in_shape[0] if layer.kind == "depthwise" else 1)
-        activations += channels * height * width
-        n_convs += layer.kind in {"conv", "depthwise"}
-        n_fcs += layer.kind == "linear"
-        if layer.kind == "linear":
-            fc_params += layer.params
-        else:
-            conv_params += layer.params
-    logged = {
-        "input_px": layers[0].in_shape[1], "flops": flops, "params_conv": conv_params, "params_fc": fc_params,
-        "sum_activations": activations, "n_layers": len(layers), "n_conv": n_convs, "n_fc": n_fcs,
-        "weighted_sum_neurons": dense_flops / 2,
-    }  # fmt: skip
-    from_layers = totals_of(workload)
-    from_log = standard_totals(logged)
-    assert from_log == {name: from_layers[name] for name in from_log}
-    by_layers = network_features(columns({name: from_layers[name] for name in from_log}))
-    by_columns = network_features(columns(from_log))
-    for kind in ("totals", "shape", "terms"):
-        ours, theirs = getattr(by_layers, kind), getattr(by_columns, kind)
-        assert ours.keys() == theirs.keys()
-        for name, column in ours.items():
-            np.testing.assert_array_equal(column, theirs[name])
-    assert from_layers["macs"] == workload.macs
-    assert from_layers["params"] == workload.params == from_layers["weight_bytes"] / 4
-
-
-def test_depthwise_layers_count_as_dense_ones_of_all_channels():
-    workload = member(2)
-    depthwise = [layer for block in workload.blocks for layer in block.layers if layer.kind == "depthwise"]
-    totals = totals_of_layers(depthwise)
-    assert totals["dense_macs"] == sum(layer.macs * layer.in_shape[0] for layer in depthwise)
-    dense = [layer for block in workload.blocks for layer in block.layers if layer.kind == "conv"]
-    totals = totals_of_layers(dense)
-    assert totals["dense_macs"] == totals["macs"]
 
 
 def test_flops_are_twice_macs_and_columns_that_are_no_totals_are_left_out():
