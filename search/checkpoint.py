@@ -20,6 +20,7 @@ from ..errors import StudyError
 from ..spaces import Backbone, BackboneSpace, ClockTable, Exits
 from .constraints import Extremes
 from .designs import Design
+from .ensemble import members_of
 from .inner import InnerFront
 from .metrics import HypervolumeReference
 from .objectives import Column
@@ -47,7 +48,7 @@ def search_digest(
     }
     digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode())
     probes = [space.decode(genome) for genome in space.sample(_N_PROBES, np.random.default_rng(0))]
-    for answer in (world.static(probes), world.tables(probes)):
+    for answer in (world.static(probes), *members_of(world.tables(probes))):
         for field in fields(answer):
             value = getattr(answer, field.name)
             if isinstance(value, np.ndarray):

@@ -27,7 +27,7 @@ from ..spaces import Backbone, BackboneSpace, IntArray
 from .checkpoint import Checkpoint, search_digest
 from .constraints import Constraints, Extremes
 from .metrics import HypervolumeReference
-from .objectives import Column, Expected, evaluate
+from .objectives import Column
 from .operators import GenomeNSGA2, found_of
 from .ranking import best_first, front_indices, pareto_ranks
 from .settings import (
@@ -39,7 +39,7 @@ from .settings import (
     search_settings,
 )
 from .state import Candidate, Member, Reach, SearchState, front_designs, member_designs
-from .tables import FloatArray, StaticFitness, SupportsTables, Tables
+from .tables import FloatArray, StaticFitness, SupportsTables
 
 __all__ = [
     "INNER_ENGINES", "SEARCH_PRESETS", "STAGNATION_TOLERANCE", "Candidate", "GenerationSummary", "InnerEngineName",
@@ -205,7 +205,7 @@ class _Nested:
         ]
         reach = state.reach
         if settings.constraints.any:
-            reach = _further(reach, tables, members)
+            reach = _further(reach, members)
         self.state = replace(
             state,
             n_generations=state.n_generations + 1,
@@ -270,23 +270,22 @@ class _Nested:
         )
 
 
-def _further(reach: Reach, tables: Tables, members: Sequence[Member]) -> Reach:
-    """What constraints are judged by, after some more backbones; ``tables`` are theirs."""
-    best = [reach.best]
-    ratios = [[reach.energy_ratio or np.inf], [reach.latency_ratio or np.inf]]
-    for i, member in enumerate(members):
-        front = member.inner
-        expected = evaluate(
-            Expected(with_latency=True), tables, np.full(len(front.settings), i), front.masks, front.settings
-        )
-        energy = expected[:, 1] if tables.has_energy else np.full(len(expected), np.nan)
-        n_exits = front.masks.sum(axis=1)
-        best.append(Extremes.of(1.0 - expected[:, 0], energy, expected[:, -1], n_exits))
-        ratios[0].append(float(np.min(energy)) / float(member.static[1]))
-        ratios[1].append(float(np.min(expected[:, -1])) / float(member.static[-1]))
-    least = [float(np.nanmin(ratio)) for ratio in ratios]
-    energy_ratio, latency_ratio = (ratio if np.isfinite(ratio) else 0.0 for ratio in least)
-    return Reach(Extremes.merged(best), energy_ratio, latency_ratio)
+def _further(reach: Reach, members: Sequence[Member]) -> Reach:
+    """What constraints are judged by, after some more backbones."""
+    found = [(member.inner.extremes, member.static) for member in members]
+    energy = [best.energy_mj / float(static[1]) for best, static in found]
+    latency = [best.latency_ms / float(static[-1]) for best, static in found]
+    return Reach(
+        Extremes.merged([reach.best, *(best for best, _ in found)]),
+        _least_known(reach.energy_ratio, energy),
+        _least_known(reach.latency_ratio, latency),
+    )
+
+
+def _least_known(known: float, ratios: Sequence[float]) -> float:
+    """The least of what is known; 0, which says nothing, where nothing is."""
+    least = min((ratio for ratio in (known or np.nan, *ratios) if not np.isnan(ratio)), default=0.0)
+    return float(least)
 
 
 def nested_search(

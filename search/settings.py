@@ -64,7 +64,14 @@ class SearchSettings:
     draws: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("population", "generations", "survivors", "inner_population", "inner_generations", "draws"):
+        for name in (
+            "population",
+            "generations",
+            "survivors",
+            "inner_population",
+            "inner_generations",
+            "draws",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"search setting '{name}' = {getattr(self, name)}: must be at least 1")
         if self.survivors > self.population:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..spaces import Backbone, ClockTable
+
+if TYPE_CHECKING:
+    from .ensemble import AnyTables
 
 FloatArray = NDArray[np.float64]
 
@@ -173,6 +176,6 @@ class SupportsTables(Protocol):
         """Static fitness; must be cheap, the outer search asks it of every genome."""
         ...
 
-    def tables(self, backbones: Sequence[Backbone]) -> Tables:
+    def tables(self, backbones: Sequence[Backbone]) -> AnyTables:
         """Full tables; asked of the backbones that survive the first selection."""
         ...

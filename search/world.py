@@ -132,15 +132,11 @@ class DrawView:
         asked = tuple(settings)
         keys = [(stage.kind, stage.layers, asked) for stage in stages]
         fresh = {key: stage for key, stage in zip(keys, stages, strict=True) if key not in self._rows}
-        if fresh:
-            latency, energy = self._draws.stage_costs(
-                [stage for stage in fresh.values() for _ in asked], asked * len(fresh)
-            )
-            shape = (len(fresh), len(asked))
-            for key, *row in zip(
-                fresh, latency[self._index].reshape(shape), energy[self._index].reshape(shape), strict=True
-            ):
-                self._rows[key] = (row[0], row[1])
+        for key, stage in fresh.items():
+            # Stage by stage: the last bit of a product depends on what else is in it, and a draw must not
+            # depend on what was asked before.
+            latency, energy = self._draws.stage_costs([stage] * len(asked), asked)
+            self._rows[key] = (latency[self._index], energy[self._index])
         return np.stack([self._rows[k][0] for k in keys]), np.stack([self._rows[k][1] for k in keys])
 
     def network_cost(self, backbones: Sequence[Backbone], setting: Setting) -> tuple[FloatArray, FloatArray]:

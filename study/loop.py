@@ -8,7 +8,7 @@ Journal keys: ``supernet`` (its weights, what training cost), ``device`` (whose 
 ``reference`` (of the hypervolume), ``budget:k`` (of time, whenever another one was given), ``time:k`` (what a run with a
 budget took beside rows and plans),
 ``plan:r`` (what round r measures, and why), ``measured:r`` (what round r found), ``fit:r`` and
-``search:r`` (on the rows of rounds 0..r), ``calibration:r`` (how held-out predictions of the same rows err, and what
+``search:r`` (on the rows of rounds 0..r), ``confidence:r`` (how sure the front of that search is), ``calibration:r`` (how held-out predictions of the same rows err, and what
 intervals are corrected by), ``plan:NAME`` and ``measured:NAME`` of each baseline,
 ``logs:k`` (rows from elsewhere that are trained on after some round, or left out), ``drift:k`` (what they changed)
 and ``forgotten:j`` (an adoption taken back); ``stop:r`` (a best batch that
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from ..measurement.accuracy.training import TrainedSupernet
     from ..search.designs import Design
     from ..search.outer import SearchResult
-    from ..search.world import PredictedWorld
+    from ..search.tables import SupportsTables
     from ..surrogates.predictor_set import PredictorSet
 
 N_CHECK_DRAWS = 256
@@ -321,16 +321,15 @@ class Study:
         if event is None:
             # Measured backbones are known exactly; the search starts from all of them.
             initial = [point.design.backbone for point in self.findings.loop_points()]
-            result = self.search_in(
-                self.worlds(progress).mean, self.seed_for(4, r), "nested search", progress, initial
-            )
+            world = self.worlds(progress).searched(self.parts.search_settings, self.seed_for(11, r))
+            result = self.search_in(world, self.seed_for(4, r), "nested search", progress, initial)
             event = search_to_json(result)
             self.journal(key, event)
         return search_from_json(event)
 
     def search_in(
         self,
-        world: PredictedWorld,
+        world: SupportsTables,
         seed: int,
         phase: str,
         progress: ProgressCallback,

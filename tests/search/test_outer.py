@@ -1,10 +1,21 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from hadas.errors import ConfigError
+from hadas.errors import ConfigError, InfeasibleError
+from hadas.search.constraints import Constraints
 from hadas.search.objectives import evaluate
 from hadas.search.operators import GenomeNSGA2, genome_key, stage_groups
-from hadas.search.outer import SEARCH_PRESETS, nested_search, search_settings
+from hadas.search.outer import (
+    SEARCH_PRESETS,
+    STAGNATION_TOLERANCE,
+    first_selection,
+    nested_search,
+    search_settings,
+)
+from hadas.search.state import Reach
+from hadas.search.tables import StaticFitness
 from hadas.spaces import mini_space
 
 SMALL = search_settings("smoke", {"population": 16, "generations": 4, "survivors": 4, "inner_population": 16})
@@ -69,6 +80,66 @@ def test_initial_backbones_are_looked_at_first_and_callbacks_see_each_generation
     assert len(seen[0].front) == len(found.front)
 
 
+def test_more_generations_never_lower_the_hypervolume(result, synthetic_world):
+    longer = dataclasses.replace(SMALL, generations=SMALL.generations + 2)
+    further = nested_search(synthetic_world.space, synthetic_world, longer, seed=1)
+    assert further.history[: SMALL.generations] == result.history
+    assert further.reference == result.reference
+    assert further.history[-1] >= result.history[-1]
+    for candidate in result.front:
+        # Nothing that was found is lost: it is still there, or something is at least as good.
+        assert any(np.all(np.array(c.objectives) <= candidate.objectives) for c in further.front)
+
+
+def test_a_search_that_stands_still_stops(synthetic_world):
+    space = synthetic_world.space
+    settings = search_settings("smoke", {"generations": 40, "stagnation": 2})
+    found = nested_search(space, synthetic_world, settings, seed=0)
+    assert 3 <= len(found.history) < 40
+    assert found.history[-1] - found.history[-3] < STAGNATION_TOLERANCE * found.history[-3]
+    before = np.array(found.history[2:-1])
+    assert (before - found.history[:-3] >= STAGNATION_TOLERANCE * np.array(found.history[:-3])).all()
+    as_long = dataclasses.replace(settings, generations=len(found.history), stagnation=0)
+    assert nested_search(space, synthetic_world, as_long, seed=0) == found
+
+
+def test_everything_found_meets_the_constraints(result, synthetic_world):
+    accuracy = np.median([1.0 - c.objectives[0] for c in result.front])
+    energy = np.quantile([c.objectives[1] for c in result.front], 0.9)
+    limits = Constraints(min_accuracy=float(accuracy), max_energy_mj=float(energy), max_exits=2)
+    constrained = dataclasses.replace(SMALL, constraints=limits)
+    found = nested_search(synthetic_world.space, synthetic_world, constrained, seed=1)
+    for candidate in found.front:
+        assert candidate.violation == 0.0
+        assert 1.0 - candidate.objectives[0] >= accuracy
+        assert candidate.objectives[1] <= energy
+        assert candidate.design.mask.sum() <= 2
+    assert list(found.history) == sorted(found.history)
+
+
+def test_what_cannot_be_met_is_named_with_the_best_found(synthetic_world):
+    space = synthetic_world.space
+    for limits, message in (
+        (Constraints(max_latency_ms=1e-3), r"latency at most 0.001 ms \(best found: [0-9.]+ ms"),
+        (Constraints(min_accuracy=0.9999), r"accuracy at least 0.9999 \(best found: 0\.[0-9]+"),
+        (Constraints(min_accuracy=0.7, max_energy_mj=1e-3, max_exits=3), "energy at most 0.001 mJ"),
+    ):
+        settings = search_settings("smoke", {"constraints": limits})
+        with pytest.raises(InfeasibleError, match=message):
+            nested_search(space, synthetic_world, settings, seed=0)
+
+
+def test_first_selection_puts_hope_before_fitness():
+    static = StaticFitness(np.array([0.9, 0.8, 0.7]), np.array([30.0, 20.0, 10.0]), np.array([9.0, 6.0, 3.0]))
+    limits = Constraints(max_latency_ms=8.0)
+    # Nothing is known of what exits save yet: nobody is judged by costs.
+    assert set(first_selection(static, limits, Reach(), 3)) == {0, 1, 2}
+    known = Reach(latency_ratio=0.5)
+    # 30 and 20 ms come down to 15 and 10, which is too much, 10 to 5.
+    assert first_selection(static, limits, known, 3).tolist() == [2, 1, 0]
+    assert first_selection(static, Constraints(min_accuracy=0.85), Reach(), 1).tolist() == [0]
+
+
 def test_the_inner_engine_is_the_one_asked_for(synthetic_world):
     small = {"population": 4, "survivors": 4, "generations": 1, "inner_population": 24}
     found = {
@@ -128,8 +199,16 @@ def test_settings_are_checked():
         ({"survivors": 1000}, "at most the population"),
         ({"objective": "speed"}, "no objective 'speed'"),
         ({"inner_engine": "numpy"}, "known are .'array', 'pymoo'"),
+        ({"stagnation": -1}, "must not be negative"),
+        ({"statistic": "median"}, "known are .'mean', 'quantile'"),
+        ({"quantile": 1.0}, "must be between 0 and 1"),
+        ({"constraints": {"max_latency": 3}}, "constraint 'max_latency' does not exist"),
+        ({"constraints": {"max_latency_ms": "3"}}, "must be a number"),
+        ({"constraints": {"max_exits": 1.5}}, "must be a whole number"),
     ):
         with pytest.raises(ConfigError, match=message):
             search_settings("demo", overrides)
+    limited = search_settings("demo", {"constraints": {"max_latency_ms": 20, "max_exits": None}})
+    assert limited.constraints == Constraints(max_latency_ms=20)
     with pytest.raises(ConfigError, match="no search preset 'fast'"):
         search_settings("fast")
