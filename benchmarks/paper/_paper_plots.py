@@ -13,6 +13,7 @@ from _contenders import (
     CONTROLLER,
     JOINT,
     ORACLE,
+    PAPER_AXES,
     PRESETS,
     RANDOM_START,
     RIVALS,
@@ -54,26 +55,31 @@ def draw_all(
 
 
 def figure_5(outer: Sequence[OuterFronts], fronts: Sequence[Fronts]) -> Any:
-    """Static backbones (top), dynamic networks (bottom): the first seed, on every setting."""
-    figure, axes = plt.subplots(2, len(outer), figsize=(4 * len(outer), 7), squeeze=False)
+    """The first seed on every setting: backbones alone (top), dynamic networks (middle), the paper's axes (bottom)."""
+    figure, axes = plt.subplots(3, len(outer), figsize=(4 * len(outer), 10), squeeze=False)
+    first = min(found.job.seed for found in fronts)
+    found = {(one.job.setting, one.job.goal): one for one in fronts if one.job.seed == first}
     for column, one in enumerate(outer):
-        of_setting = {
-            f.job.goal: f for f in fronts if f.job.setting == one.setting and f.job.seed == _first(fronts)
-        }
-        found = of_setting[CONTROLLER]
-        top, bottom = axes[:, column]
+        top, middle, bottom = axes[:, column]
         top.set_title(SETTINGS[one.setting], fontsize=10)
-        top.scatter(found.explored[:, 1], 100 * found.explored[:, 0], s=6, c=COLOURS[JOINT], alpha=0.35)
+        controlled, gains = found[one.setting, CONTROLLER], found.get((one.setting, PAPER_AXES))
+        top.scatter(
+            controlled.explored[:, 1], 100 * controlled.explored[:, 0], s=6, c=COLOURS[JOINT], alpha=0.35
+        )
         for name, (accuracy, energy_mj) in one.presets.items():
             top.scatter([energy_mj], [100 * accuracy], s=25, c=COLOURS[PRESETS], marker="^")
             top.annotate(name, (energy_mj, 100 * accuracy), fontsize=7)
-        for name in found.points:
-            _steps(bottom, found.points[name], COLOURS[name], name)
-        for axis in (top, bottom):
-            axis.set_xscale("log")
-            axis.set_xlabel("energy per inference, mJ", fontsize=8)
-        top.set_ylabel("accuracy alone, %", fontsize=8)
-        bottom.set_ylabel("accuracy under the controller, %", fontsize=8)
+        for name, points in controlled.points.items():
+            _steps(middle, points, COLOURS[name], name)
+        for name, points in ({} if gains is None else gains.points).items():
+            bottom.scatter(100 * (1 - points[:, 1]), -100 * points[:, 0], s=8, c=COLOURS[name], label=name)
+        for axis, x, y in (
+            (top, "energy per inference, mJ", "accuracy alone, %"),
+            (middle, "expected energy, mJ", "accuracy under the controller, %"),
+            (bottom, "mean energy gain of exits, %", "mean N_i, %"),
+        ):
+            axis.set_xlabel(x, fontsize=8)
+            axis.set_ylabel(y, fontsize=8)
     axes[1, 0].legend(fontsize=7)
     return figure
 
@@ -115,10 +121,6 @@ def figure_7(ablation: Ablation) -> Any:
             axis.set_ylabel("accuracy, %", fontsize=8)
             axis.legend(fontsize=7)
     return figure
-
-
-def _first(fronts: Sequence[Fronts]) -> int:
-    return min(found.job.seed for found in fronts)
 
 
 def _steps(axis: Any, points: FloatArray, colour: str, label: str) -> None:

@@ -40,7 +40,7 @@ class SimulatedView:
 
     def __init__(self, accuracies: MeanView, device: SimulatedDevice, space: MBConvSpace) -> None:
         self._accuracies, self._device, self._space = accuracies, device, space
-        self._rows: dict[tuple[object, ...], tuple[FloatArray, FloatArray]] = {}
+        self._rows: dict[tuple[Setting, ...], dict[tuple[object, ...], tuple[FloatArray, FloatArray]]] = {}
 
     def final_accuracy(self, backbones: Sequence[Backbone]) -> FloatArray:
         """(k,) fraction right at the end."""
@@ -54,14 +54,14 @@ class SimulatedView:
         self, stages: Sequence[Stage], settings: Sequence[Setting]
     ) -> tuple[FloatArray, FloatArray]:
         """(r, F) latency in ms and energy in mJ; a stage that runs the same layers is simulated once."""
-        asked = tuple(settings)
+        rows = self._rows.setdefault(tuple(settings), {})
         # The first segment carries the network's fixed offset.
-        keys = [(stage.kind, stage.layers, stage.units[0].stage == 0, asked) for stage in stages]
-        fresh = {key: stage for key, stage in zip(keys, stages, strict=True) if key not in self._rows}
+        keys = [(stage.kind, stage.layers, stage.units[0].stage == 0) for stage in stages]
+        fresh = {key: stage for key, stage in zip(keys, stages, strict=True) if key not in rows}
         if fresh:
-            latency_ms, energy_mj = self._device.true_costs(list(fresh.values()), asked)
-            self._rows |= dict(zip(fresh, zip(latency_ms, energy_mj, strict=True), strict=True))
-        return np.stack([self._rows[key][0] for key in keys]), np.stack([self._rows[key][1] for key in keys])
+            latency_ms, energy_mj = self._device.true_costs(list(fresh.values()), settings)
+            rows |= dict(zip(fresh, zip(latency_ms, energy_mj, strict=True), strict=True))
+        return np.stack([rows[key][0] for key in keys]), np.stack([rows[key][1] for key in keys])
 
     def network_cost(self, backbones: Sequence[Backbone], setting: Setting) -> tuple[FloatArray, FloatArray]:
         """(k,) latency in ms and energy in mJ of the backbones alone."""
