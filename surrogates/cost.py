@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..datasets.records import CostRecord, Statistic
 from ..errors import ModelError
-from ..spaces import BackboneSpace, ClockTable, Stage
+from ..spaces import Backbone, BackboneSpace, ClockTable, Stage, Workload
 from .features import ClockRoles, Signature, signature
 from .models import IntArray
 from .prediction import FloatArray
@@ -102,12 +102,17 @@ def cost_rows(space: BackboneSpace, table: ClockTable, records: Sequence[CostRec
     skipped: dict[str, int] = {}
     used: list[CostRecord] = []
     values: list[_Value] = []
+    workloads: dict[tuple[Backbone, int], Workload] = {}
     for record in records:
         reason = _skip_reason(record)
         if reason:
             skipped[reason] = skipped.get(reason, 0) + 1
             continue
-        values += _values(space, record, len(used))
+        _refuse_other_space(space, record)
+        key = record.backbone, record.n_classes
+        if key not in workloads:
+            workloads[key] = space.workload(record.backbone, n_classes=record.n_classes)
+        values += _values(workloads[key], record, len(used))
         used.append(record)
     _refuse_mixtures(used)
     if not values:
@@ -139,14 +144,19 @@ def _skip_reason(record: CostRecord) -> str:
     return ""
 
 
-def _values(space: BackboneSpace, record: CostRecord, i: int) -> list[_Value]:
-    """What the i-th record measured."""
-    where = f"cost record {record.session} row {record.row_no}"
+def _refuse_other_space(space: BackboneSpace, record: CostRecord) -> None:
     if record.backbone.space != space.name:
         raise ModelError(
-            f"{where}: backbone of space '{record.backbone.space}'; the predictors are for '{space.name}'"
+            f"{_where(record)}: backbone of space '{record.backbone.space}'; the predictors are for '{space.name}'"
         )
-    workload = space.workload(record.backbone, n_classes=record.n_classes)
+
+
+def _where(record: CostRecord) -> str:
+    return f"cost record {record.session} row {record.row_no}"
+
+
+def _values(workload: Workload, record: CostRecord, i: int) -> list[_Value]:
+    """What the i-th record, of a backbone of this workload, measured."""
     stages = workload.stages([position for position, _ in record.heads])
     is_prefix = record.program == "prefix"
     if not record.stages:
@@ -159,7 +169,7 @@ def _values(space: BackboneSpace, record: CostRecord, i: int) -> list[_Value]:
         expected = [("prefix", stages[end - 1].position) for end in ends]
     found = [(cost.kind, cost.position) for cost in record.stages]
     if expected != found:
-        raise ModelError(f"{where}: stages {found} do not fit its exits, which make {expected}")
+        raise ModelError(f"{_where(record)}: stages {found} do not fit its exits, which make {expected}")
     parts = [stages[:end] for end in ends] if is_prefix else [(stage,) for stage in stages]
     values = [
         _Value(i, own, cost.latency_ms, _mean_power(cost.energy_mj, cost.latency_ms), fused=len(own) > 1)

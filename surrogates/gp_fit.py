@@ -233,7 +233,9 @@ def _factor(covariance: FloatArray) -> FloatArray:
 def _inverse(factor: FloatArray) -> FloatArray:
     """(n, n) inverse of a matrix from its lower Cholesky factor."""
     lower, _ = lapack.dpotri(factor, lower=1)
-    return np.asarray(np.tril(lower) + np.tril(lower, -1).T)
+    inverse = lower + lower.T  # above the diagonal the factor has zeros, which stay
+    inverse[np.diag_indices(len(inverse))] /= 2.0
+    return np.asarray(inverse)
 
 
 def _log_normal(value: FloatArray, center: float, spread: float) -> tuple[float, FloatArray]:
