@@ -7,10 +7,11 @@ depend on its neighbours.
 
 Beyond textbook NSGA-II (Deb et al., 2002) it uses what is known of the problem:
 
-* settings at which every stage is dearer than at another are left out beforehand
-  (:func:`~.exhaustive.worthwhile_settings`); the others are ordered by the total cost of the backbone, so that a
-  step to the next one is a small change;
-* the first generation holds the design without exits and those with one exit;
+* settings at which every stage is dearer than at another are left out beforehand, the others are ordered and
+  the promising ones preferred (:mod:`.setting_choices`);
+* the first generation holds the design without exits and those with one exit, at promising settings;
+* of two possible mates the one of nearer objectives is taken, for what suits the one end of a front seldom suits
+  the other;
 * mutation flips exits, shifts one to a neighbouring position, or steps along the settings;
 * the front is that of everything evaluated, and nothing is evaluated twice.
 
@@ -25,24 +26,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from .constraints import NO_CONSTRAINTS, Constraints
-from .ensemble import AnyTables, members_of
+from .ensemble import AnyTables
 from .evaluation import CodeIndex, Evaluator, choice_codes
 from .exhaustive import MAX_EXHAUSTIVE_POSITIONS, Exhaustive, worthwhile_settings
 from .fronts import InnerFront, front_of, n_choices
 from .objectives import BoolArray, IntArray, Objective
 from .ranking import constrained_ranks, crowding_distances
+from .setting_choices import SettingChoices
 from .tables import FloatArray
 
-_CROSSOVER = 0.7
+_CROSSOVER = 0.5
 """Share of children that take each exit from either parent; the others start as a copy of one."""
 _SHIFT = 0.25
 """Share of children of which one exit in use moves to a neighbouring position."""
 _KEEP_EXITS = 0.2
 """Share of children whose exits are not mutated; these always change their setting."""
-_STEP, _RESET = 0.3, 0.1
-"""Shares of other children whose setting moves to a near one, or to any."""
-_MEAN_STEP = 2.0
-"""Mean number of settings that a step goes along."""
 _TRIES = 6
 """Rounds of variation per generation, before random draws fill up what is still missing."""
 _EXTRA = 10
@@ -110,10 +108,7 @@ class _Lockstep:
         self._needs_exit = evaluator.objective.needs_exit
         self._p = np.asarray(tables.n_positions, dtype=np.int64)
         B, P, capacity = len(tables.backbones), tables.max_positions, population * generations
-        self._n_settings = np.array([len(own) for own in settings])
-        self._settings = np.zeros((B, int(self._n_settings.max())), dtype=np.int64)
-        for b, own in enumerate(settings):
-            self._settings[b, : len(own)] = own[np.argsort(_totals(tables, b, own, evaluator), kind="stable")]
+        self._choices = SettingChoices(evaluator, settings)
         self._streams = [
             np.random.default_rng([seed, zlib.crc32(backbone.arch_id.encode())])
             for backbone in tables.backbones
@@ -134,13 +129,13 @@ class _Lockstep:
         for generation in range(self._generations):
             masks, steps = self._proposed(first=generation == 0)
             self._accept(masks, steps)
-        rows = np.arange(len(self._p))
+        settings = self._choices.settings(self._steps)
         return [
             front_of(
-                self._masks[b], self._settings[b, self._steps[b]], self._points[b], self._violation[b],
-                self._count, self._evaluator.extremes(int(b)),
+                self._masks[b], settings[b], self._points[b], self._violation[b],
+                self._count, self._evaluator.extremes(b),
             )
-            for b in rows
+            for b in range(len(settings))
         ]  # fmt: skip
 
     def _proposed(self, *, first: bool) -> tuple[BoolArray, IntArray]:
@@ -150,18 +145,16 @@ class _Lockstep:
         found, tries = np.zeros(B, dtype=np.int64), 0
         while (open_ := np.flatnonzero(found < n)).size:
             draws = self._draws(open_)
-            if first:
+            if first or tries >= _TRIES:
                 new_masks, new_steps = self._random(open_, draws)
-                if not tries:
-                    self._plant(open_, new_masks, new_steps)
-            elif tries < _TRIES:
-                new_masks, new_steps = self._varied(open_, draws)
             else:
-                new_masks, new_steps = self._random(open_, draws)
+                new_masks, new_steps = self._varied(open_, draws)
+            if first and not tries:
+                self._plant(open_, new_masks, new_steps)
             self._give_an_exit(open_, new_masks, draws)
             owner = np.repeat(open_, n)
             flat_masks, flat_steps = new_masks.reshape(-1, P), new_steps.ravel()
-            codes = choice_codes(owner, flat_masks, flat_steps, B, self._settings.shape[1])
+            codes = choice_codes(owner, flat_masks, flat_steps, B, self._choices.most)
             fresh = np.zeros(len(codes), dtype=bool)
             fresh[np.unique(codes, return_index=True)[1]] = True
             fresh &= self._seen.find(codes) < 0
@@ -178,7 +171,7 @@ class _Lockstep:
         """Evaluate candidates, and choose the next parents among parents and children."""
         B, n, P = masks.shape
         backbone = np.repeat(np.arange(B), n)
-        settings = np.take_along_axis(self._settings, steps, axis=1).ravel()
+        settings = self._choices.settings(steps).ravel()
         judged = self._evaluator.judge(backbone, masks.reshape(-1, P), settings)
         own = slice(self._count, self._count + n)
         self._masks[:, own], self._steps[:, own] = masks, steps
@@ -217,7 +210,7 @@ class _Lockstep:
         P = self._masks.shape[2]
         # A density per candidate, so that few and many exits are both common.  Padding has draws of 1.
         masks = draws[:, :, _EXTRA : _EXTRA + P] < draws[:, :, 0:1]
-        return masks, (draws[:, :, 1] * self._n_settings[open_, None]).astype(np.int64)
+        return masks, self._choices.drawn(open_, draws[:, :, 1], draws[:, :, 2])
 
     def _plant(self, open_: IntArray, masks: BoolArray, steps: IntArray) -> None:
         """Put the design without exits and those with one exit first, as far as a third of the population goes."""
@@ -229,6 +222,7 @@ class _Lockstep:
             if n_single > 0:
                 spread = np.linspace(0, p - 1, n_single).round().astype(np.int64)
                 masks[a, start + np.arange(n_single), spread] = True
+            steps[a, : start + n_single] = self._choices.spread(int(b), start + n_single)
 
     def _give_an_exit(self, open_: IntArray, masks: BoolArray, draws: FloatArray) -> None:
         if self._needs_exit:
@@ -236,24 +230,36 @@ class _Lockstep:
             masks[line, row, (draws[line, row, 9] * self._p[open_[line]]).astype(np.int64)] = True
 
     def _varied(self, open_: IntArray, draws: FloatArray) -> tuple[BoolArray, IntArray]:
-        """Binary tournaments, crossover, mutation of exits and settings."""
+        """Tournaments, crossover, mutation of exits and settings."""
         P = self._masks.shape[2]
         u, crossed, flipped = draws[:, :, :_EXTRA], *np.split(draws[:, :, _EXTRA : _EXTRA + 2 * P], 2, axis=2)
-        n_parents = self._parents.shape[1]
-        # Parents are in order of merit, so the smaller of two places wins a tournament.  The square of a uniform
-        # number is distributed like the smaller of two.
-        places = ((1.0 - np.sqrt(1.0 - u[:, :, :2])) * n_parents).astype(np.int64)
         line = open_[:, None]
-        mother, father = (self._parents[line, places[:, :, side]] for side in (0, 1))
-        swap = (crossed < 0.5) & (u[:, :, 2:3] < _CROSSOVER)
+        mother, father = self._mates(open_, u[:, :, :3])
+        swap = (crossed < 0.5) & (u[:, :, 3:4] < _CROSSOVER)
         masks = np.where(swap, self._masks[line, father], self._masks[line, mother])
-        steps = np.where(u[:, :, 3] < 0.5, self._steps[line, father], self._steps[line, mother])
-        kind = u[:, :, 4]
+        steps = np.where(u[:, :, 4] < 0.5, self._steps[line, father], self._steps[line, mother])
+        kind = u[:, :, 5]
+        shift = (kind >= _KEEP_EXITS) & (kind < _KEEP_EXITS + _SHIFT)
         flip = (flipped < 1.0 / self._p[open_][:, None, None]) & (kind >= _KEEP_EXITS + _SHIFT)[:, :, None]
         masks ^= flip
-        shift = (kind >= _KEEP_EXITS) & (kind < _KEEP_EXITS + _SHIFT)
-        self._shift(open_, masks, shift, draws[:, :, _EXTRA + 2 * P :], u[:, :, 8])
-        return masks, self._moved(open_, steps, kind < _KEEP_EXITS, u[:, :, 5], u[:, :, 6], u[:, :, 7])
+        self._shift(open_, masks, shift, draws[:, :, _EXTRA + 2 * P :], u[:, :, 6])
+        return masks, self._choices.moved(open_, steps, kind < _KEEP_EXITS, u[:, :, 7:10])
+
+    def _mates(self, open_: IntArray, u: FloatArray) -> tuple[IntArray, IntArray]:
+        """(A, n) twice: winners of binary tournaments, and for each the nearer of another winner and any parent."""
+        line, n_parents = open_[:, None], self._parents.shape[1]
+        # Parents are in order of merit, so the smaller of two places wins a tournament; 1 - sqrt(1 - u) is
+        # distributed like the smaller of two uniform numbers.
+        won = ((1.0 - np.sqrt(1.0 - u[:, :, :2])) * n_parents).astype(np.int64)
+        mother, first = (self._parents[line, won[:, :, side]] for side in (0, 1))
+        second = self._parents[line, (u[:, :, 2] * n_parents).astype(np.int64)]
+        points = self._points[line, self._parents[open_]]
+        spread = np.maximum(np.ptp(points, axis=1), np.finfo(np.float64).tiny)[:, None, :]
+        own = self._points[line, mother]
+        to_first, to_second = (
+            (((self._points[line, other] - own) / spread) ** 2).sum(axis=2) for other in (first, second)
+        )
+        return mother, np.where((to_second < to_first) | (first == mother), second, first)
 
     def _shift(
         self, open_: IntArray, masks: BoolArray, wanted: BoolArray, draws: FloatArray, side: FloatArray
@@ -266,28 +272,3 @@ class _Lockstep:
         line, row, at, to = line[inside], row[inside], at[inside], to[inside]
         masks[line, row, at] = False
         masks[line, row, to] = True
-
-    def _moved(
-        self,
-        open_: IntArray,
-        steps: IntArray,
-        always: BoolArray,
-        kind: FloatArray,
-        size: FloatArray,
-        side: FloatArray,
-    ) -> IntArray:
-        """Steps along the settings, or to any of them."""
-        count = self._n_settings[open_][:, None]
-        kind = np.where(always, kind * (_STEP + _RESET), kind)
-        # Geometric sizes from 1 on.
-        length = 1 + np.floor(np.log1p(-size) / np.log(1.0 - 1.0 / _MEAN_STEP)).astype(np.int64)
-        stepped = np.clip(steps + np.where(side < 0.5, -length, length), 0, count - 1)
-        anywhere = (size * count).astype(np.int64)
-        return np.where(kind < _STEP, stepped, np.where(kind < _STEP + _RESET, anywhere, steps))
-
-
-def _totals(tables: AnyTables, backbone: int, settings: IntArray, evaluator: Evaluator) -> FloatArray:
-    """(f,) cost of the whole backbone at each setting, to order them by: the last kind of cost that is judged."""
-    first = members_of(tables)[0]
-    table = first.by_setting(evaluator.kinds[-1])
-    return np.asarray(np.cumsum(table.segment[backbone][settings], axis=1)[:, -1])
