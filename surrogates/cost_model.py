@@ -197,6 +197,11 @@ class CostModel:
         physics = Physics(baseline, doubt, power_baseline, of_power)
         return cls(table, physics, latency.model, power.model), (latency, power)
 
+    @property
+    def n_registered(self) -> int:
+        """Distinct stages in the cache."""
+        return len(self._index)
+
     def register(self, stages: Sequence[Stage]) -> IntArray:
         """Row (r,) of each stage in the cache; equal stages share one."""
         signatures = [signature(stage) for stage in stages]
