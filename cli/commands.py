@@ -19,7 +19,7 @@ from rich.markup import escape
 
 from .. import __version__
 from ..errors import HadasError
-from . import accuracy, beginning, devices, logs, predicting, steps
+from . import accuracy, beginning, devices, logs, predicting, searching, steps
 from .printing import console
 
 app = typer.Typer(
@@ -71,9 +71,12 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (devices.devices, "Examples:  hadas devices;  hadas devices --devices lab.yaml --check"),
     (accuracy.plan, "Example:  hadas plan my.yaml --budget 24h"),
     (steps.fit, "Examples:  hadas fit my.yaml;  hadas fit my.yaml --new-only      (after hadas logs import)"),
-    (steps.search, "Example:  hadas search my.yaml"),
     (
-        steps.suggest,
+        searching.search,
+        "Examples:  hadas search my.yaml;  hadas search my.yaml --clocks-per-exit --switching-ms 0.8 --switching-mj 2",
+    ),
+    (
+        searching.suggest,
         "Examples:  hadas suggest my.yaml -n 8 --explain;  hadas suggest my.yaml --design examples/designs.yaml",
     ),
     (

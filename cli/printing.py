@@ -41,6 +41,11 @@ def showing_progress() -> Iterator[ProgressCallback]:
         yield advance
 
 
+def say(line: str) -> None:
+    """Print a line as it is, however long."""
+    console.print(escape(line), soft_wrap=True, highlight=False)
+
+
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows of text as they are, brackets too."""
     table = Table(*map(escape, columns), title=escape(title))

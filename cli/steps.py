@@ -1,4 +1,4 @@
-"""The loop, step by step or as a whole: measure, fit, search, suggest; run, status, report."""
+"""The loop, step by step or as a whole: measure, fit; run, status, report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from .devices import DevicesFile
 from .networks import NamedNetworks, measure_networks
 from .opening import Adopt, Cluster, NWorkers, StudyFile, Workers, named_places, open_study
-from .printing import console, cost_mark, print_table, showing_progress
+from .printing import console, cost_mark, print_table, say, showing_progress
 
 if TYPE_CHECKING:
     from ..study import Study
@@ -254,69 +254,6 @@ def _fit_new(study: Study, accept_drift: bool) -> None:
         console.print(escape(f"- {line}"), soft_wrap=True, highlight=False)
 
 
-def search(study: StudyFile, adopt: Adopt = False) -> None:
-    """Run the nested search on the predictors and show the predicted front."""
-    from ..study.tables import design_columns, predicted_columns, predicted_front_rows
-
-    opened = open_study(study, adopt)
-    with showing_progress() as progress:
-        opened.search(progress)
-    columns = (*design_columns(opened), *predicted_columns(opened))
-    print_table(f"predicted front{cost_mark(opened)}", columns, predicted_front_rows(opened))
-
-
-def suggest(
-    study: StudyFile,
-    n: Annotated[
-        int | None, typer.Option("-n", min=1, help="How many points; default: the study's batch.")
-    ] = None,
-    design: Annotated[
-        Path | None,
-        typer.Option(help="Plan the designs of this YAML file instead (preset or genes, exits, clocks_hz)."),
-    ] = None,
-    explain: Annotated[
-        bool,
-        typer.Option(
-            "--explain", help="Say for each point why it was chosen and what it is expected to bring."
-        ),
-    ] = False,
-    more: Annotated[
-        bool,
-        typer.Option(
-            "--more", help="Plan besides open plans, whose points count as if they had come out as predicted."
-        ),
-    ] = False,
-    adopt: Adopt = False,
-) -> None:
-    """Pick the points most worth measuring next, and say why.
-
-    Candidates come from nested searches on what the predictors expect and on joint draws of what may be. Chosen are
-    those that together add most to the hypervolume of the measured front per second of measuring, an accuracy job
-    of a new backbone included (`learning.strategy: hvi`); a share of them (`learning.information_share`) for what
-    their measurement tells the predictors.
-
-    The plan is written down with what is predicted of it, and checked against what is then measured. While a plan
-    is open, the command shows it again, with `--explain` in words.
-    """
-    from ..study.tables import design_columns, explanation_lines, suggestion_rows
-    from ..study.wishes import read_designs
-
-    if n is not None and design is not None:
-        raise ConfigError("-n and --design exclude each other: a file is planned whole; drop one of the two")
-    opened = open_study(study, adopt)
-    with showing_progress() as progress:
-        if design is None:
-            opened.suggest(n, progress, more=more)
-        else:
-            opened.plan(read_designs(design, opened.parts.space, opened.parts.table), progress)
-    columns = (*design_columns(opened), "expected gain", "cost, s", "why")
-    print_table(f"measure next{cost_mark(opened)}", columns, suggestion_rows(opened))
-    if explain:
-        for line in explanation_lines(opened):
-            _say(line)
-    console.print(escape(f"Next: hadas measure {study}"), soft_wrap=True)
-
-
 def run(
     study: StudyFile,
     budget: Annotated[
@@ -352,26 +289,22 @@ def run_whole_loop(study: Study, budget: Budget | None = None) -> None:
     from ..study.stopping import stop_reason
 
     if budget is not None:
-        _say(f"budget: {budget.standing()}")
+        say(f"budget: {budget.standing()}")
     with showing_progress() as progress:
         for summary in study.run(progress, budget):
             _print_round(study, summary)
             if budget is not None:
-                _say(f"budget: {budget.standing()}")
+                say(f"budget: {budget.standing()}")
         if reason := stop_reason(study):
-            _say(f"stopped: {reason} (learning.stop_gain)")
+            say(f"stopped: {reason} (learning.stop_gain)")
         if budget is not None and budget.stopped is not None:
-            _say(budget.verdict())
+            say(budget.verdict())
         page = write_study_report(study, progress)
     if budget is not None:
         budget.note()
     for line in statements(study):
-        _say(f"- {line}")
+        say(f"- {line}")
     console.print(escape(f"Report: {page}"), soft_wrap=True)
-
-
-def _say(line: str) -> None:
-    console.print(escape(line), soft_wrap=True, highlight=False)
 
 
 def _print_round(study: Study, summary: RoundSummary) -> None:
@@ -390,7 +323,7 @@ def _print_round(study: Study, summary: RoundSummary) -> None:
     console.print(escape(round_line(summary, truth=study.truth)), soft_wrap=True, highlight=False)
     for line in (failed_line(study, summary.round), constraints_line(study, summary.round + 1)):
         if line:
-            _say(line)
+            say(line)
 
 
 def status(study: StudyFile) -> None:

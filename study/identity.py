@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..datasets.records import Target, Truth
 from ..errors import StudyError
-from ..spaces import ClockDomain, ClockTable
+from ..spaces import ClockDomain, ClockTable, SwitchingCost
 
 if TYPE_CHECKING:
     from ..measurement.accuracy.training import TrainedSupernet
@@ -43,10 +43,15 @@ class DeviceIdentity:
     def to_json(self) -> dict[str, Any]:
         """For the journal."""
         domains = [[domain.name, list(domain.frequencies_hz)] for domain in self.table.domains]
+        switching = self.table.switching
         return {
             "target": asdict(self.target),
             "truth": str(self.truth),
-            "table": {"name": self.table.name, "domains": domains},
+            "table": {
+                "name": self.table.name,
+                "domains": domains,
+                "switching": None if switching is None else asdict(switching),
+            },
             "counts_energy": self.counts_energy,
         }
 
@@ -55,10 +60,11 @@ class DeviceIdentity:
         """The inverse of :meth:`to_json`."""
         pinned = tuple((name, value) for name, value in fields["target"]["pinned"])
         domains = tuple(ClockDomain(name, tuple(hz)) for name, hz in fields["table"]["domains"])
+        switching = fields["table"].get("switching")  # studies from before it could be said have none
         return cls(
             Target(**{**fields["target"], "pinned": pinned}),
             Truth(fields["truth"]),
-            ClockTable(fields["table"]["name"], domains),
+            ClockTable(fields["table"]["name"], domains, SwitchingCost(**switching) if switching else None),
             fields["counts_energy"],
         )
 

@@ -40,14 +40,13 @@ from .identity import DeviceIdentity, check_weights, device_now
 from .journal import (
     RoundSummary,
     design_from_json,
-    design_to_json,
     search_from_json,
     search_to_json,
 )
 from .measuring import measure_accuracies, measure_costs
 from .running import whole_loop
 from .seeds import lacking_seeds, pilot_backbones, seed_backbones, seed_designs
-from .suggesting import plan_suggestions
+from .suggesting import journal_plan, plan_suggestions
 from .worlds import Worlds
 
 if TYPE_CHECKING:
@@ -56,9 +55,6 @@ if TYPE_CHECKING:
     from ..search.outer import SearchResult
     from ..search.tables import SupportsTables
     from ..surrogates.predictor_set import PredictorSet
-
-N_CHECK_DRAWS = 256
-"""Joint draws behind the predicted intervals that a round is checked against."""
 
 
 def _silent(phase: str, done: int, total: int, note: str = "") -> None:
@@ -377,34 +373,6 @@ class Study:
             return
         plan_suggestions(self, n or self.config.learning.batch, progress)
 
-    def journal_plan(
-        self,
-        designs: Sequence[Design],
-        why: Sequence[dict[str, Any]],
-        *,
-        asked_for: bool = False,
-        **found: Any,
-    ) -> None:
-        """Write down what the next round measures, with what is predicted of it now.
-
-        Args:
-            why: per design, why it was chosen.
-            found: what else is to be remembered of the choice.
-        """
-        n_draws, seed = N_CHECK_DRAWS, self.seed_for(7, self.latest_round())
-        worlds = self.worlds().unshifted() if asked_for else self.worlds()
-        self.journal(
-            f"plan:{self.findings.n_planned_rounds}",
-            {
-                "asked_for": asked_for,
-                "designs": [design_to_json(d.backbone, d.exits, d.setting) for d in designs],
-                "suggestions": list(why),
-                "predictions": worlds.predictions(designs, n_draws=n_draws, seed=seed),
-                "corrections": {quantity: c.to_json() for quantity, c in worlds.corrections.items()},
-                **found,
-            },
-        )
-
     def plan(self, designs: Sequence[Design], progress: ProgressCallback = _silent) -> None:
         """Plan a round of one's own designs instead of suggested ones; predictions are checked likewise.
 
@@ -420,7 +388,7 @@ class Study:
                 raise StudyError(f"study '{self.config.study}': {design} is measured already")
         self.fit(progress)
         asked = {"expected_gain": None, "cost_s": None, "why": ASKED_FOR}
-        self.journal_plan(designs, [asked] * len(designs), asked_for=True)
+        journal_plan(self, designs, [asked] * len(designs), asked_for=True)
 
     def _refuse_second_plan(self) -> NoReturn:
         raise StudyError(

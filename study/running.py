@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .baselines import measure_baselines
 from .budget import Budget, BudgetSpent
+from .predicted_front import front_confidence
 from .stopping import stop_reason
 from .suggesting import plan_suggestions
 
@@ -38,6 +39,7 @@ def whole_loop(study: Study, progress: ProgressCallback, budget: Budget | None) 
         if budget is not None:
             budget.check("the last search")
         study.search(progress)
+        front_confidence(study, progress)
         if study.config.baselines:
             measure_baselines(study, progress, budget)
     except BudgetSpent as spent:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InfeasibleError
+from .journal import design_to_json
 from .stopping import stop_reason
 
 if TYPE_CHECKING:
@@ -22,6 +23,40 @@ if TYPE_CHECKING:
     from .assembly import ProgressCallback
     from .findings import FloatArray
     from .loop import Study
+
+
+N_CHECK_DRAWS = 256
+"""Joint draws behind the predicted intervals that a round is checked against."""
+
+
+def journal_plan(
+    study: Study,
+    designs: Sequence[Design],
+    why: Sequence[dict[str, Any]],
+    *,
+    asked_for: bool = False,
+    **found: Any,
+) -> None:
+    """Write down what the next round measures, with what is predicted of it now.
+
+    Args:
+        why: per design, why it was chosen.
+        asked_for: whether the user named the designs, so that nothing proposed them for what was predicted of them.
+        found: what else is to be remembered of the choice.
+    """
+    worlds = study.worlds().unshifted() if asked_for else study.worlds()
+    seed = study.seed_for(7, study.latest_round())
+    study.journal(
+        f"plan:{study.findings.n_planned_rounds}",
+        {
+            "asked_for": asked_for,
+            "designs": [design_to_json(d.backbone, d.exits, d.setting) for d in designs],
+            "suggestions": list(why),
+            "predictions": worlds.predictions(designs, n_draws=N_CHECK_DRAWS, seed=seed),
+            "corrections": {quantity: c.to_json() for quantity, c in worlds.corrections.items()},
+            **found,
+        },
+    )
 
 
 def plan_suggestions(study: Study, n: int, progress: ProgressCallback, *, may_stop: bool = False) -> bool:
@@ -48,8 +83,8 @@ def plan_suggestions(study: Study, n: int, progress: ProgressCallback, *, may_st
         for suggestion, explanation in chosen
     ]
     measured = study.findings.hypervolume(study.findings.loop_points())
-    study.journal_plan(
-        [suggestion.design for suggestion, _ in chosen], why, expected_gain=gain, hypervolume=measured,
+    journal_plan(
+        study, [suggestion.design for suggestion, _ in chosen], why, expected_gain=gain, hypervolume=measured,
         seconds=time.monotonic() - began,
     )  # fmt: skip
     return True
@@ -77,8 +112,8 @@ def suggestions_of(
     pending = study.pending_designs()
     excluded = {point.design for point in points} | set(pending)
     pool = candidate_pool(list(results.values()), exclude=excluded)
-    pool_draws, feasible = _drawn(study, pool, draws)
-    pending_draws, pending_feasible = _drawn(study, pending, draws) if pending else (None, None)
+    pool_draws, feasible = drawn_objectives(study, pool, draws)
+    pending_draws, pending_feasible = drawn_objectives(study, pending, draws) if pending else (None, None)
     # Never a question of a budget, so that what is chosen does not depend on how long it lasts.
     is_last = findings.n_suggested_rounds() + 1 == learning.rounds
     suggestions = suggest(
@@ -125,7 +160,7 @@ def _searches(study: Study, draws: PredictorDraws, progress: ProgressCallback) -
     return results
 
 
-def _drawn(
+def drawn_objectives(
     study: Study, designs: Sequence[Design], draws: PredictorDraws
 ) -> tuple[FloatArray, NDArray[np.bool_] | None]:
     """(s, n, m) objectives of designs in every draw, and (s, n) whether they meet the constraints there, if any."""

@@ -10,6 +10,7 @@ from hadas.datasets.records import Statistic
 from hadas.study import Study
 from hadas.study.repeats import mean_of, once_each
 from hadas.study.reporting import report_content
+from hadas.study.suggesting import journal_plan
 from hadas.study.tables import constraints_line, front_rows, status_rows
 
 
@@ -34,7 +35,7 @@ def test_a_design_measured_again_counts_once_at_its_mean(smoke_seeds, tmp_path):
     shutil.copytree(smoke_seeds, tmp_path / "copy")
     study = Study.open(tmp_path / "copy" / "study.yaml")
     again = study.findings.points(0)[1].design
-    study.journal_plan([again], [{"expected_gain": 0.0, "cost_s": 1.0, "why": "repeat"}])
+    journal_plan(study, [again], [{"expected_gain": 0.0, "cost_s": 1.0, "why": "repeat"}])
     study.measure()
     points = study.findings.loop_points()
     rows = [point for point in points if point.design == again]
