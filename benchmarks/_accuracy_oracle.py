@@ -30,6 +30,8 @@ from hadas.surrogates.dependence import ExitDependence
 N_TREES = 300
 N_FOLDS = 5
 SEED = 41
+MAX_KEPT = 200
+"""Modelled rows that are kept for the next time; one is most of a megabyte."""
 
 
 class AccuracyOracle:
@@ -70,6 +72,8 @@ class AccuracyOracle:
         if backbone.arch_id in self._known:
             return self._known[backbone.arch_id]
         if backbone not in self._made:
+            if len(self._made) >= MAX_KEPT:
+                self._made.clear()
             self._made[backbone] = self._modelled(backbone, self.fractions([backbone])[0])
         return self._made[backbone]
 

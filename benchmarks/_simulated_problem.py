@@ -60,7 +60,7 @@ class Plan:
 
     Attributes:
         seed_backbones: measured first: both ends of the space, some presets, then random ones.
-        seed_settings: clock settings of each, the highest and then random ones, all exits in use.
+        seed_settings: clock settings of each, all exits in use: random ones, at the ends of the space the highest too.
         rounds: of fitting, searching, choosing and measuring.
         batch: points per round.
         draws: joint draws that strategies weigh designs with.
@@ -142,6 +142,7 @@ class Learner:
         self.truth, self.plan, self.strategy, self.seed = truth, plan, strategy, seed
         self.measured = _Measured()
         self.reference: HypervolumeReference | None = None
+        self.last_pool: tuple[Design, ...] = ()
 
     def seed_for(self, *purpose: int) -> int:
         """A seed of its own for every purpose; those of strategies do not differ."""
@@ -170,10 +171,10 @@ class Learner:
         designs = []
         for backbone in backbones:
             exits = Exits.everywhere(first_exit=space.first_exit, n_blocks=backbone.n_blocks)
-            others = rng.permutation(len(table) - 1)[: plan.seed_settings - 1]
-            designs += [
-                Design(backbone, exits, s) for s in (table.default, *(table.settings[int(i)] for i in others))
-            ]
+            settings = [table.settings[int(i)] for i in rng.permutation(len(table))[: plan.seed_settings]]
+            if backbone in (space.smallest, space.largest):
+                settings[0] = table.default
+            designs += [Design(backbone, exits, setting) for setting in dict.fromkeys(settings)]
         return designs
 
     def _choose(self, r: int) -> list[Design]:
@@ -197,6 +198,7 @@ class Learner:
         pool = self._affordable_pool(
             candidate_pool(results, exclude=set(self.measured.designs), limit=plan.pool)
         )
+        self.last_pool = tuple(pool)
         drawn = design_draws(pool, draws, space, library, n_classes=truth.n_classes).objectives(COLUMNS)
         return self._of_strategy(r, pool, drawn)
 
@@ -295,17 +297,31 @@ class SimulatedTask:
         """One run of one strategy; ``instance`` is ignored, there is one."""
         found = problem()
         with single_thread():
-            return curve_of(found, Learner(found.truth, PLAN, strategy, seed).run())
+            learner = Learner(found.truth, PLAN, strategy, seed)
+            learner.run()
+            return curve_of(found, learner)
 
 
-def curve_of(found: Problem, measured: _Measured) -> Curve:
-    """Shares of the yardstick after every point."""
+def curve_of(found: Problem, learner: Learner) -> Curve:
+    """Shares of the yardstick after every point of a run; its notes say what limits them.
+
+    Had all of the last pool been measured, the share would be that of the note ``.. with_whole_last_pool``: what is
+    missing there no choice could have found.
+    """
+    measured, true_value = learner.measured, found.yardstick
     true, seen = np.array(measured.true), np.array(measured.seen)
-    shares = [found.yardstick.share(true[: i + 1]) for i in range(len(true))]
-    return Curve(
-        tuple(shares), {name: tuple(values) for name, values in measured.spent.items()},
-        {"share_of_measured_front": found.yardstick.share(true[front_indices(seen)])},
-    )  # fmt: skip
+    shares = [true_value.share(true[: i + 1]) for i in range(len(true))]
+    notes = {
+        "share_after_seeds": shares[learner.plan.seed_backbones * learner.plan.seed_settings - 1],
+        "share_of_measured_front": true_value.share(true[front_indices(seen)]),
+        "least_share_of_one_search_that_sees_the_truth": min(true_value.shares),
+        **{f"oracle_{name}": value for name, value in true_value.modelling.items()},
+    }
+    if learner.strategy == OURS:
+        everything = np.concatenate([true, found.truth.values(learner.last_pool)])
+        notes["share_with_whole_last_pool"] = true_value.share(everything)
+    spent = {name: tuple(values) for name, values in measured.spent.items()}
+    return Curve(tuple(shares), spent, notes)
 
 
 def tasks() -> tuple[SimulatedTask, ...]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -49,6 +49,15 @@ class Generosity:
 
     settings: SearchSettings
     seeds: tuple[int, ...]
+
+    def digest(self, truth: Truth) -> str:
+        """12 hex digits over all that the searches depend on, but for their code."""
+        changed = {
+            name: value for name, value in asdict(self.settings).items()
+            if value != getattr(SearchSettings(), name)
+        }  # fmt: skip
+        said = repr((truth.oracle.digest, truth.exact.target.target_id, sorted(changed.items()), self.seeds))
+        return hashlib.sha256(said.encode()).hexdigest()[:12]
 
 
 class Truth:
@@ -169,12 +178,14 @@ class Yardstick:
         reference: of hypervolumes, frozen from the front.
         shares: hypervolume of each single search, as a share of all together.
         n_evaluated: designs that they looked at.
+        modelling: errors of the oracle's model, cross-validated (see :meth:`.AccuracyOracle.cross_validated`).
     """
 
     front: FloatArray
     reference: HypervolumeReference
     shares: tuple[float, ...]
     n_evaluated: int
+    modelling: Mapping[str, float]
 
     @cached_property
     def hypervolume(self) -> float:
@@ -188,8 +199,7 @@ class Yardstick:
 
 def yardstick(truth: Truth, generosity: Generosity, directory: Path) -> Yardstick:
     """Search the truth, or find what an earlier call found; it is kept in ``directory``."""
-    key = hashlib.sha256(repr((truth.oracle.digest, truth.exact.target.target_id, generosity)).encode())
-    path = directory / f"yardstick-{key.hexdigest()[:12]}.json"
+    path = directory / f"yardstick-{generosity.digest(truth)}.json"
     if not path.exists():
         document = json.dumps(_searched(truth, generosity))
         # Whoever else works on it finds the same; the file is whole or not there.
@@ -203,9 +213,8 @@ def yardstick(truth: Truth, generosity: Generosity, directory: Path) -> Yardstic
     front = together[front_indices(together)]
     reference = HypervolumeReference.from_front(front, truth.columns)
     whole = reference.hypervolume(front)
-    return Yardstick(
-        front, reference, tuple(reference.hypervolume(own) / whole for own in fronts), found["n_evaluated"]
-    )
+    shares = tuple(reference.hypervolume(own) / whole for own in fronts)
+    return Yardstick(front, reference, shares, found["n_evaluated"], found["modelling"])
 
 
 def _searched(truth: Truth, generosity: Generosity) -> dict[str, object]:
@@ -216,4 +225,5 @@ def _searched(truth: Truth, generosity: Generosity) -> dict[str, object]:
         found = nested_search(space, world, generosity.settings, seed, initial=initial)
         fronts.append([list(candidate.objectives) for candidate in found.front])
         n_evaluated += found.n_inner
-    return {"fronts": fronts, "n_evaluated": n_evaluated}
+    modelling = truth.oracle.cross_validated()
+    return {"fronts": fronts, "n_evaluated": n_evaluated, "modelling": modelling}

@@ -120,8 +120,9 @@ def test_learner_keeps_to_its_budget(truth, tmp_path):
         search=SMALL_SEARCH,
         budget=budget,
     )
-    measured = Learner(truth, plan, OURS, 100).run()
-    curve = curve_of(Problem(truth, yardstick(truth, Generosity(SMALL_SEARCH, (1,)), tmp_path)), measured)
+    learner = Learner(truth, plan, OURS, 100)
+    measured = learner.run()
+    curve = curve_of(Problem(truth, yardstick(truth, Generosity(SMALL_SEARCH, (1,)), tmp_path)), learner)
     assert len(measured.designs) > 4
     assert len(set(measured.designs)) == len(measured.designs)
     for counter, limit in (("backbones", 5), ("device points", 9), ("device hours", 1.0)):
@@ -129,6 +130,8 @@ def test_learner_keeps_to_its_budget(truth, tmp_path):
         assert list(curve.spent[counter]) == sorted(curve.spent[counter])
     assert list(curve.share) == sorted(curve.share)
     assert curve.notes["share_of_measured_front"] <= curve.share[-1] + 1e-12
+    assert curve.notes["share_with_whole_last_pool"] >= curve.share[-1] - 1e-12
+    assert curve.notes["share_after_seeds"] == curve.share[3]
 
 
 def test_strategies_differ_in_the_choice_alone(truth):
