@@ -16,7 +16,7 @@ import numpy as np
 
 from .ensemble import members_of
 from .evaluation import Evaluator
-from .objectives import IntArray
+from .objectives import BoolArray, IntArray
 from .ranking import front_indices
 from .tables import FloatArray
 
@@ -73,7 +73,7 @@ class SettingChoices:
         place = (np.arange(n) * _GOLDEN) % 1.0 * self._n_promising[line]
         return np.asarray(self._promising[line, place.astype(np.int64)])
 
-    def moved(self, lines: IntArray, steps: IntArray, always: FloatArray, draws: FloatArray) -> IntArray:
+    def moved(self, lines: IntArray, steps: IntArray, always: BoolArray, draws: FloatArray) -> IntArray:
         """(A, n) steps after mutation.
 
         Args:

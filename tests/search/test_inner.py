@@ -21,6 +21,7 @@ from hadas.search.inner import (
 )
 from hadas.search.metrics import HypervolumeReference
 from hadas.search.objectives import Column, Expected, all_masks, evaluate
+from hadas.search.ranking import best_first
 
 from .conftest import make_random_tables
 
@@ -161,6 +162,56 @@ def test_a_setting_is_left_out_only_if_another_is_no_dearer_everywhere():
     costs = np.array([[1.0, 2.0, 1.0, 3.0, 0.5], [2.0, 1.0, 2.0, 3.0, 9.0]])
     # Column 2 repeats column 0; column 3 is dearer than 0 at both stages.
     assert undominated_settings(costs).tolist() == [0, 1, 4]
+
+
+@pytest.mark.parametrize("objective", [Expected(with_latency=True), HadasEq6()])
+def test_more_generations_of_the_same_run_never_lose_anything(random_tables, objective):
+    tables = random_tables(7, n_positions=(9, 7), n_settings=6)
+    few, more = (ArrayNSGA2(10, n).run(tables, objective, 4) for n in (3, 8))
+    for a, b in zip(few, more, strict=True):
+        for point in a.objectives:
+            assert (b.objectives <= point).all(axis=1).any()
+
+
+def naive_crowding(points):
+    """Deb et al., one objective after the other, one point after the other."""
+    distance = np.zeros(len(points))
+    for column in points.T:
+        order = np.argsort(column, kind="stable")
+        span = column[order[-1]] - column[order[0]]
+        for place, row in enumerate(order):
+            if place in (0, len(points) - 1):
+                distance[row] = np.inf
+            elif span > 0:
+                distance[row] += (column[order[place + 1]] - column[order[place - 1]]) / span
+    return distance
+
+
+@given(
+    st.lists(
+        st.tuples(*[st.integers(0, 4)] * 3, st.sampled_from([0.0, 0.0, 0.5, 1.0])), min_size=1, max_size=12
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_order_of_candidates_is_violation_then_rank_then_crowding(rows):
+    values = np.array(rows, dtype=float)
+    points, violation = values[:, :3], values[:, 3]
+    order = best_first(points, violation).tolist()
+    assert sorted(order) == list(range(len(rows)))
+    keys = {}
+    for feasible in (True, False):
+        group = np.flatnonzero((violation == 0) == feasible)
+        ranks, left, depth = {}, list(group), 0
+        while left:
+            front = [
+                i
+                for i in left
+                if not any((points[j] <= points[i]).all() and (points[j] < points[i]).any() for j in left)
+            ]
+            ranks |= {i: (depth, -c) for i, c in zip(front, naive_crowding(points[front]), strict=True)}
+            left, depth = [i for i in left if i not in front], depth + 1
+        keys |= {int(i): (violation[i], *ranks[i], i) for i in group}
+    assert order == sorted(order, key=keys.__getitem__)
 
 
 # Constraints
