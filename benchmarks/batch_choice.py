@@ -19,6 +19,7 @@ is on average at least qLogNEHVI's.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import multiprocessing
 import os
@@ -161,6 +162,7 @@ def qlognehvi(problem: Problem, batch: int = BATCH) -> Outcome:
 def warmed_up() -> None:
     """Pay what is imported and compiled on first use, in every process."""
     warnings.filterwarnings("ignore", module="torch")
+    importlib.import_module("hadas.search.botorch_batch")  # before its threads are limited
     toy = problem_of(0)
     with single_thread():
         qlognehvi(Problem(toy.measured[:5], toy.draws[:4, :6], toy.truths[:1, :6], toy.reference), batch=2)

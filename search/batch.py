@@ -114,7 +114,7 @@ def choose_batch(
     n_left = n_wanted - len(chosen)
     if n_left:
         scale = reference_scale(reference, measured)
-        knowledge = Knowledge(drawn / scale, greedy.probability_of_gain)
+        knowledge = Knowledge(drawn / scale, greedy.relevance())
         for one in [] if pending is None else np.moveaxis(pending, 1, 0):
             knowledge.learn_of(one / scale)
         for choice in chosen:

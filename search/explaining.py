@@ -155,8 +155,8 @@ def _gain(suggestion: Suggestion, share: float) -> str:
         return ""
     relative = "" if np.isnan(share) else f", {100 * share:+.2f} % of the measured hypervolume"
     return (
-        f"Probability {suggestion.probability_of_gain:.2f} to join the front; expected gain "
-        f"{suggestion.expected_gain:.4g} given those before it{relative}."
+        f"Probability {suggestion.probability_of_gain:.2f} to join the measured front; expected "
+        f"gain {suggestion.expected_gain:.4g} given those before it{relative}."
     )
 
 

@@ -151,6 +151,16 @@ class LazyGreedy:
         self._refresh(np.array([j]))
         return float(self.gains[j])
 
+    def relevance(self) -> FloatArray:
+        """(n,) share of draws in which each point would still improve the front, given what was chosen.
+
+        Where nothing would, the share in which it would have before anything was chosen.
+        """
+        free = np.flatnonzero(~self._taken)
+        still = np.zeros(len(self.gains))
+        still[free] = (self._gains_per_draw(self.sets, free) > SMALLEST_GAIN).mean(axis=0)
+        return still if still.any() else self.probability_of_gain
+
     def free(self) -> BoolArray:
         """(n,) points that were not chosen."""
         return ~self._taken

@@ -167,6 +167,20 @@ def test_information_is_what_tells_most_about_the_points_near_the_front():
     assert found[0].gain_per_s > found[1].gain_per_s > 0
 
 
+def test_information_is_sought_near_the_front_that_the_batch_makes():
+    rng = np.random.default_rng(6)
+    draws = np.empty((64, 5, 2))
+    draws[:, 0] = [0.2, 0.2]  # surely better than 1 to 3, whatever these come to
+    draws[:, 1:4] = 0.45 + 0.03 * rng.normal(size=(64, 1, 1)) + 0.01 * rng.normal(size=(64, 3, 2))
+    draws[:, 4] = [0.1, 0.6] + 0.005 * rng.normal(size=(64, 2))
+    measured = np.array([[0.5, 0.5]])
+    arguments = {"batch": 2, "prices": Prices.equal(5)}
+    alone = choose_batch(draws, measured, reference(2), information_share=1.0, **arguments)
+    assert alone[0].index in (1, 2, 3)
+    after = choose_batch(draws, measured, reference(2), information_share=0.5, **arguments)
+    assert [(choice.index, choice.why) for choice in after] == [(0, "improvement"), (4, "information")]
+
+
 def test_a_measured_point_is_repeated_only_if_its_place_is_open():
     measured = np.array([[0.2, 0.5], [0.5, 0.2], [0.21, 0.51], [0.9, 0.9]])
     draws = 0.95 + 0.001 * np.random.default_rng(0).normal(size=(16, 3, 2))
