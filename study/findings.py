@@ -74,7 +74,7 @@ class Findings:
     def other_seconds(self) -> float:
         """Seconds that runs with a budget took beside what rows and plans tell."""
         events = (self.event(f"time:{k}") for k in range(self.n_notes))
-        return sum(event["seconds"] for event in events if event is not None)
+        return float(sum(event["seconds"] for event in events if event is not None))
 
     def plans(self) -> list[dict[str, Any]]:
         """Plans of all rounds, the seeds' first."""

@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import ConfigError
-from ..spaces import Setting, SwitchingCost
+from ..spaces import Exits, Setting, SwitchingCost
 from .assembly import ProgressCallback
 
 if TYPE_CHECKING:
     from ..search.designs import Design
     from ..search.outer import SearchResult
+    from ..search.report import PredictedRow
     from ..surrogates.predictor_set import PredictorDraws
     from .findings import FloatArray
     from .loop import Study
 
 N_RIVALS = 200
 """Designs off the front, at most, that may turn out to dominate its members."""
+
+_PROHIBITIVE = SwitchingCost(1e12, 1e12)
 
 
 def front_confidence(study: Study, progress: ProgressCallback) -> list[float] | None:
@@ -49,6 +52,33 @@ def journalled_confidence(study: Study) -> list[float] | None:
     """What :func:`front_confidence` found, without any work; ``None`` if it was never asked."""
     event = study.findings.event(_confidence_key(study))
     return None if event is None else list(event["probabilities"])
+
+
+def predicted_rows(study: Study) -> list[PredictedRow]:
+    """The predicted front, if its confidence was worked out; a report never fits or searches."""
+    from ..search.report import PredictedRow
+
+    chances = journalled_confidence(study)
+    if chances is None:
+        return []
+    found = study.search()
+    names = [column.name for column in found.columns]
+    rows = []
+    for candidate, chance in zip(found.front, chances, strict=True):
+        values, design = dict(zip(names, candidate.objectives, strict=True)), candidate.design
+        rows.append(
+            PredictedRow(
+                name=study.findings.name(design.backbone),
+                arch_id=design.backbone.arch_id,
+                exits=design.exits.positions,
+                setting=design.setting,
+                accuracy=1.0 - values["error"],
+                energy_mj=values.get("energy_mj"),
+                latency_ms=values.get("latency_ms"),
+                probability_non_dominated=chance,
+            )
+        )
+    return rows
 
 
 def _confidence_key(study: Study) -> str:
@@ -124,43 +154,51 @@ def exit_clock_front(
     Raises:
         ConfigError: the cost of a change is not known, or the search did not look at expected costs.
     """
-    from ..search.designs import Design
-    from ..search.exit_clocks import ClocksPerExit
     from ..search.ranking import front_indices
-    from ..spaces import Exits
 
     switching = switching or switching_cost(study)
-    settings, found = study.parts.search_settings, study.search(progress)
-    backbones = list(dict.fromkeys(candidate.design.backbone for candidate in found.front))
-    world, table = study.worlds(progress).mean, study.parts.table
-    engine = ClocksPerExit(settings.make_inner(), switching)
-    fronts = engine.run(
-        world.tables(backbones), settings.make_objective(), study.seed_for(4, study.latest_round()),
-        settings.constraints,
-    )  # fmt: skip
-    single = np.concatenate([front.objectives[front.violation == 0] for front in fronts])
-    members = []
-    for backbone, front in zip(backbones, fronts, strict=True):
-        assert front.per_exit is not None
-        per_exit, p = front.per_exit, backbone.n_blocks - study.parts.space.first_exit
-        for mask, at, point, miss in zip(
-            per_exit.masks, per_exit.settings, per_exit.objectives, per_exit.violation, strict=True
-        ):
-            if miss > 0:
-                continue
-            ends = [*np.flatnonzero(mask[:p]).tolist(), mask.size]
-            stretches = tuple(table.settings[int(at[end])] for end in ends)
-            exits = Exits(study.parts.space.first_exit, tuple(int(bit) for bit in mask[:p]))
-            values = tuple(float(value) for value in point)
-            members.append(ExitClockMember(Design(backbone, exits, stretches[0]), stretches, values))
+    found = study.search(progress)
+    members = _exit_clock_members(study, found, switching, progress)
+    # The same exits are tried where no change of clocks is worth its cost, so that only the changes make a difference.
+    single = _exit_clock_members(study, found, _PROHIBITIVE, progress)
     points = np.array([member.objectives for member in members])
     chosen = sorted(
         (members[int(i)] for i in front_indices(points)), key=lambda member: -member.objectives[0]
     )
-    reference = found.reference
     return ExitClockComparison(
-        tuple(chosen), switching, reference.hypervolume(points), reference.hypervolume(single)
+        tuple(chosen),
+        switching,
+        found.reference.hypervolume(points),
+        found.reference.hypervolume(np.array([member.objectives for member in single])),
     )
+
+
+def _exit_clock_members(
+    study: Study, found: SearchResult, switching: SwitchingCost, progress: ProgressCallback
+) -> list[ExitClockMember]:
+    """The fronts with clocks per exit of all backbones of a front that meet the constraints."""
+    from ..search.designs import Design
+    from ..search.exit_clocks import ClocksPerExit
+
+    settings, first_exit = study.parts.search_settings, study.parts.space.first_exit
+    backbones = list(dict.fromkeys(candidate.design.backbone for candidate in found.front))
+    world, table = study.worlds(progress).mean, study.parts.table
+    fronts = ClocksPerExit(settings.make_inner(), switching).run(
+        world.tables(backbones), settings.make_objective(), study.seed_for(4, study.latest_round()),
+        settings.constraints,
+    )  # fmt: skip
+    members = []
+    for backbone, front in zip(backbones, fronts, strict=True):
+        assert front.per_exit is not None
+        own, p = front.per_exit, backbone.n_blocks - first_exit
+        for i in np.flatnonzero(own.violation == 0):
+            used = own.masks[i, :p]
+            ends = [*np.flatnonzero(used).tolist(), own.masks.shape[1]]
+            stretches = tuple(table.settings[int(own.settings[i, end])] for end in ends)
+            exits = Exits(first_exit, tuple(int(bit) for bit in used))
+            values = tuple(float(value) for value in own.objectives[i])
+            members.append(ExitClockMember(Design(backbone, exits, stretches[0]), stretches, values))
+    return members
 
 
 def switching_cost(study: Study) -> SwitchingCost:

@@ -20,6 +20,7 @@ from .findings import ASKED_FOR
 from .journal import MeasuredPoint, RoundSummary
 from .loop import Study
 from .policies_view import PolicyComparison, point_comparisons, policy_notes
+from .predicted_front import predicted_rows
 from .tables import constraints_line
 
 if TYPE_CHECKING:
@@ -234,6 +235,7 @@ def report_content(study: Study) -> ReportContent:
         policies=_policies(study, chosen),
         policy_notes=tuple(policy_notes(study)),
         controller=study.parts.controller.name,
+        predicted=tuple(predicted_rows(study)),
     )
 
 

@@ -12,6 +12,7 @@ from .content import (
     LedgerRow,
     PolicyNetwork,
     PolicyRow,
+    PredictedRow,
     PredictionCheck,
     ReportContent,
     RoundRow,
@@ -20,5 +21,5 @@ from .export import write_report
 
 __all__ = [
     "AccuracySpread", "CalibrationRow", "ChosenRow", "DesignRow", "HypervolumeTrace", "LedgerKind", "LedgerRow",
-    "PolicyNetwork", "PolicyRow", "PredictionCheck", "ReportContent", "RoundRow", "write_report",
+    "PolicyNetwork", "PolicyRow", "PredictedRow", "PredictionCheck", "ReportContent", "RoundRow", "write_report",
 ]  # fmt: skip

@@ -184,6 +184,26 @@ class ChosenRow:
     thresholds: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PredictedRow:
+    """One member of the front that the latest search predicts; nothing of it is measured.
+
+    Attributes:
+        accuracy: expected under the controller, 0..1.
+        energy_mj, latency_ms: expected; ``None`` for one that the search did not look at.
+        probability_non_dominated: share of the joint draws in which nothing dominates it.
+    """
+
+    name: str
+    arch_id: str
+    exits: tuple[int, ...]
+    setting: Setting
+    accuracy: float
+    energy_mj: float | None
+    latency_ms: float | None
+    probability_non_dominated: float
+
+
 @dataclass(frozen=True)
 class PolicyRow:
     """What one policy attains on the test split, thresholds from the calibration split.
@@ -255,6 +275,7 @@ class ReportContent:
         policy_notes: what a reader of the policies must know, in plain sentences.
         controller: the policy that the search counts on.
         calibration: how predictions erred, by quantity and place.
+        predicted: the predicted front, if it was asked how sure it is.
     """
 
     study_name: str
@@ -278,6 +299,7 @@ class ReportContent:
     policy_notes: tuple[str, ...] = ()
     controller: str = "max-softmax"
     calibration: tuple[CalibrationRow, ...] = ()
+    predicted: tuple[PredictedRow, ...] = ()
 
     @property
     def has_energy(self) -> bool:

@@ -14,6 +14,7 @@ from .charts import Axis, Chart, Interval, LegendEntry, Panel, Series
 from .content import CalibrationRow, PolicyNetwork, PolicyRow, ReportContent
 from .figures import all_charts
 from .page import render_page
+from .predicted import predicted_cells
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,6 +74,7 @@ def csv_tables(content: ReportContent) -> dict[str, list[dict[str, Cell]]]:
             for row in content.ledger
         ],
         "chosen": _chosen(content),
+        "predicted": [predicted_cells(row, content.mark) for row in content.predicted],
         "policies": [
             {"place": place, **policy_cells(network, row)}
             for place, network in content.policies.items()

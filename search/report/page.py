@@ -15,6 +15,7 @@ from .content import DesignRow, ReportContent
 from .gain import HypervolumeGain, hypervolume_gain
 from .markup import badge, escaped, figure, section, table
 from .policies import policies_section
+from .predicted import predicted_section
 from .wording import duration, percent, quantity_label, significant, with_error
 
 # The browser itself is told to load nothing, so the page cannot come to depend on a network.
@@ -53,6 +54,7 @@ def render_page(content: ReportContent, charts: Sequence[Chart]) -> str:
         *_figure(content, by_key, "predictions"),
         *_figure(content, by_key, "calibration"),
         calibration_section(content, by_key),
+        predicted_section(content),
         _rounds(content),
         *_figure(content, by_key, "ledger"),
         _ledger(content),

@@ -7,10 +7,16 @@ import yaml
 
 from hadas.errors import StudyError
 from hadas.search.strategies import STRATEGIES
+from hadas.spaces import SwitchingCost
 from hadas.study import Study
 from hadas.study.config import Strategy
+from hadas.study.predicted_front import exit_clock_front, journalled_confidence, predicted_rows
 
 from .running import hadas
+
+
+def silent(phase, done, total, note=""):
+    pass
 
 
 def test_open_plans_are_pending_and_each_round_is_closed(own_seeds):
@@ -54,3 +60,26 @@ def test_another_strategy_chooses_by_its_name(smoke_seeds, tmp_path):
 
 def test_the_configuration_knows_every_strategy():
     assert set(Strategy.__args__) == set(STRATEGIES)
+
+
+def test_the_predicted_front_says_how_sure_it_is_and_what_clocks_per_exit_bring(own_seeds):
+    done = hadas("search", own_seeds, "--clocks-per-exit", "--switching-ms", 0, "--switching-mj", 0)
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "a change costs 0 ms and 0 mJ" in said
+    study = Study.open(own_seeds)
+    found, chances = study.search(), journalled_confidence(study)
+    assert len(chances) == len(found.front)
+    assert all(0.0 <= chance <= 1.0 for chance in chances)
+    assert max(chances) > 0.5
+    assert [row.probability_non_dominated for row in predicted_rows(study)] == chances
+    assert [1 - row.accuracy for row in predicted_rows(study)] == [c.objectives[0] for c in found.front]
+    # Free changes of clocks can only help, and dear ones bring nothing.
+    free, dear = (exit_clock_front(study, silent, SwitchingCost(cost, cost)) for cost in (0.0, 1e9))
+    assert free.hypervolume >= free.single_hypervolume
+    assert dear.hypervolume == pytest.approx(dear.single_hypervolume)
+    refused = hadas("search", own_seeds, "--clocks-per-exit")
+    assert (refused.returncode, "--switching-ms and --switching-mj" in " ".join(refused.stderr.split())) == (
+        2,
+        True,
+    )
