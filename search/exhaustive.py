@@ -184,10 +184,14 @@ def undominated_settings(stage_costs: FloatArray) -> IntArray:
     Args:
         stage_costs: (rows, F), one row per stage and cost.
     """
-    n_settings = stage_costs.shape[1]
-    no_dearer = np.ones((n_settings, n_settings), dtype=bool)  # (f, g): g costs no more than f everywhere
-    for costs in stage_costs:
-        no_dearer &= costs[None, :] <= costs[:, None]
-    before = np.tri(n_settings, k=-1, dtype=bool)
-    dominated = np.any(no_dearer & (~no_dearer.T | before), axis=1)
-    return np.flatnonzero(~dominated).astype(np.int64)
+    # Whatever dominates a setting precedes it in this order, so that looking back is enough.
+    order = np.lexsort(stage_costs[::-1])
+    kept, n_kept = np.empty((len(order), len(stage_costs))), 0
+    chosen = []
+    for setting in order:
+        costs = stage_costs[:, setting]
+        if not (kept[:n_kept] <= costs).all(axis=1).any():
+            kept[n_kept] = costs
+            n_kept += 1
+            chosen.append(setting)
+    return np.sort(np.array(chosen, dtype=np.int64))
