@@ -54,7 +54,7 @@ def backbone_only(
         asked = genomes.ask(generation)
         if not len(asked):
             break
-        genomes.tell(asked, static_objectives(world.static([space.decode(genome) for genome in asked])))
+        genomes.tell(asked, list(static_objectives(world.static([space.decode(genome) for genome in asked]))))
     backbones = [space.decode(genome) for genome in genomes.parents[: settings.survivors].get("X")]
     return _with_exits_and_clocks(space, world, settings, backbones, n, seed)
 

@@ -26,7 +26,7 @@ from .metrics import HypervolumeReference
 from .objectives import Column
 from .settings import SearchSettings
 from .state import Candidate, Member, Reach, SearchState
-from .tables import SupportsTables
+from .tables import StaticFitness, SupportsTables, Tables
 
 _FORMAT = 1
 _N_PROBES = 2
@@ -48,7 +48,8 @@ def search_digest(
     }
     digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode())
     probes = [space.decode(genome) for genome in space.sample(_N_PROBES, np.random.default_rng(0))]
-    for answer in (world.static(probes), *members_of(world.tables(probes))):
+    answers: list[StaticFitness | Tables] = [world.static(probes), *members_of(world.tables(probes))]
+    for answer in answers:
         for field in fields(answer):
             value = getattr(answer, field.name)
             if isinstance(value, np.ndarray):

@@ -41,4 +41,5 @@ def probability_non_dominated(draws: FloatArray, others: FloatArray | None = Non
             )
         pool = np.concatenate([draws, others], axis=1)
     n = draws.shape[1]
-    return np.mean([pareto_ranks(points)[:n] == 0 for points in pool], axis=0).reshape(n)
+    belongs = np.stack([pareto_ranks(points)[:n] == 0 for points in pool])
+    return np.asarray(belongs.mean(axis=0), dtype=np.float64)

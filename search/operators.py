@@ -107,7 +107,7 @@ class StageCrossover(Crossover):  # type: ignore[misc]
     ) -> IntArray:
         n_genes = X.shape[2]
         from_second = (random_state.random((X.shape[1], n_genes)) < 0.5)[:, self._groups]
-        return np.where(from_second, X[1], X[0])[None]
+        return np.asarray(np.where(from_second, X[1], X[0])[None], dtype=np.int64)
 
 
 class NeighbourMutation(Mutation):  # type: ignore[misc]
@@ -143,7 +143,7 @@ class UnseenGenomes(DuplicateElimination):  # type: ignore[misc]
 
 def _better_placed(_: Population, pairs: IntArray, **__: Any) -> IntArray:
     """Binary tournament in a population that is in order of merit: the smaller place wins."""
-    return pairs.min(axis=1, keepdims=True)
+    return np.asarray(pairs.min(axis=1, keepdims=True), dtype=np.int64)
 
 
 class InOrder(Survival):  # type: ignore[misc]

@@ -237,4 +237,4 @@ def _comparable_scores(scores: FloatArray) -> NDArray[Any]:
     """Scores (n, e) of one donor by their ranks, on which donors compare; 16-bit codes, if there are enough."""
     if len(scores) > np.iinfo(np.uint16).max // 2:
         return normal_scores(scores)
-    return (2.0 * rankdata(scores, axis=0)).astype(np.uint16)  # shared ranks end in a half
+    return np.asarray(2.0 * rankdata(scores, axis=0), dtype=np.uint16)  # shared ranks end in a half
