@@ -61,8 +61,8 @@ def test_exhaustive_front_is_the_true_front(random_tables, objective, seed):
         assert front.n_evaluated == n_choices(tables, backbone, objective)
 
 
-@pytest.mark.parametrize("engine", [Exhaustive(), ArrayNSGA2(20, 6), PymooNSGA2(20, 6)])
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("engine", [Exhaustive(), ArrayNSGA2(20, 6), PymooNSGA2(8, 3)])
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
 def test_every_reported_point_is_what_its_design_costs(random_tables, engine, objective):
     tables = random_tables(11)
     for backbone, front in enumerate(engine.run(tables, objective, 3)):
