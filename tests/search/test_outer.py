@@ -5,6 +5,7 @@ import pytest
 
 from hadas.errors import ConfigError, InfeasibleError
 from hadas.search.constraints import Constraints
+from hadas.search.hadas_objectives import HadasEq6
 from hadas.search.objectives import evaluate
 from hadas.search.operators import GenomeNSGA2, genome_key, stage_groups
 from hadas.search.outer import (
@@ -199,6 +200,8 @@ def test_settings_are_checked():
         ({"survivors": 1000}, "at most the population"),
         ({"objective": "speed"}, "no objective 'speed'"),
         ({"inner_engine": "numpy"}, "known are .'array', 'pymoo'"),
+        ({"ratio": "best"}, "best"),
+        ({"dissimilarity": "odd"}, "odd"),
         ({"stagnation": -1}, "must not be negative"),
         ({"statistic": "median"}, "known are .'mean', 'quantile'"),
         ({"quantile": 1.0}, "must be between 0 and 1"),
@@ -208,6 +211,8 @@ def test_settings_are_checked():
     ):
         with pytest.raises(ConfigError, match=message):
             search_settings("demo", overrides)
+    literal = search_settings("demo", {"objective": "hadas-eq6", "ratio": "literal", "gamma": 2})
+    assert literal.make_objective() == HadasEq6(2.0, "literal", "marginal")
     limited = search_settings("demo", {"constraints": {"max_latency_ms": 20, "max_exits": None}})
     assert limited.constraints == Constraints(max_latency_ms=20)
     with pytest.raises(ConfigError, match="no search preset 'fast'"):
