@@ -106,13 +106,15 @@ def _joint(
     if not isinstance(model, GaussianProcess | SumProcess):
         return fitted, doubt
     parts = measured[rows.row]
-    model = model.with_slopes(x[parts], doubt.slopes(terms[parts]))
+    x, terms = x[parts], terms[parts]
+    model = model.with_slopes(x, doubt.slopes(terms))
     if isinstance(model, SumProcess):
         spread = model.left_out_spread
     else:
         size = np.exp(log_value[measured])
         spread = model.left_out_spread(size, rows.groups[measured], rows.records[measured])
-    return replace(fitted, model=model), doubt.joint(model.told, spread, rows.n_records(measured))
+    doubt = doubt.joint(model.told, model.pull, spread, rows.n_records(measured))
+    return replace(fitted, model=model.without(x, doubt.shifted(terms))), doubt
 
 
 class Rows(NamedTuple):
@@ -176,7 +178,7 @@ class CostModel:
         if not counted.any():
             return cls(table, Physics(baseline, doubt), latency.model, None), (latency,)
         # The power of a sum is the mean of its parts', weighted by their shares in its time.
-        log_ms = log_baseline + latency.model.mean(x)[:, 0]
+        log_ms = log_baseline + doubt.shifted(parts.terms) + latency.model.mean(x)[:, 0]
         time = np.exp(log_ms - np.maximum.reduceat(log_ms, parts.starts)[rows.row])
         share = time / np.add.reduceat(time, parts.starts)[rows.row]
         terms = power_terms(baseline.shares(parts.terms), parts.clocks_ghz, parts.roles)
@@ -250,7 +252,10 @@ class CostModel:
         log_power, of_power = np.full(len(x), np.nan), power_terms(shares, clocks_ghz, self.roles)
         if self.physics.power is not None:
             log_power = np.log(self.physics.power(of_power))
-        return Rows(x, np.log(self.physics.latency(terms)), log_power, terms, of_power)
+        if self.physics.power_doubt is not None:
+            log_power += self.physics.power_doubt.shifted(of_power)
+        log_latency = np.log(self.physics.latency(terms)) + self.physics.latency_doubt.shifted(terms)
+        return Rows(x, log_latency, log_power, terms, of_power)
 
     def _medians(self, rows: Rows) -> tuple[FloatArray, FloatArray]:
         latency_ms = np.exp(rows.log_latency + self.latency.mean(rows.x)[:, 0])

@@ -106,9 +106,16 @@ class GaussianProcess:
     def with_slopes(self, x: FloatArray, slopes: FloatArray) -> GaussianProcess:
         """The same process of one output, with slopes (n, k) at the rows (n, d) that it was fitted to."""
         (output,) = self._outputs
+        return self._with(replace(output, slopes=at_own_rows(output.x, self._scaled(x), slopes)))
+
+    def without(self, x: FloatArray, known: FloatArray) -> GaussianProcess:
+        """The same process of what is left when a known part (n,) is taken off its rows (n, d)."""
+        (output,) = self._outputs
+        return self._with(replace(output, taken_off=at_own_rows(output.x, self._scaled(x), known)))
+
+    def _with(self, output: Posterior) -> GaussianProcess:
         found = GaussianProcess(self.names, self.units, seed=self.seed, design=self.design)
-        found._scaling = self._scaling
-        found._outputs = (replace(output, slopes=at_own_rows(output.x, self._scaled(x), slopes)),)
+        found._scaling, found._outputs = self._scaling, (output,)
         return found
 
     @property
@@ -117,6 +124,12 @@ class GaussianProcess:
         (output,) = self._outputs
         with single_thread():
             return output.told
+
+    @property
+    def pull(self) -> FloatArray:
+        """(k,) where they pull these deviations."""
+        (output,) = self._outputs
+        return output.pull
 
     def left_out_spread(self, size: FloatArray, groups: IntArray, records: IntArray) -> float:
         """Errors of totals of networks left out, in standard deviations (see :mod:`.left_out`).
@@ -176,7 +189,7 @@ class GaussianProcess:
                 f"{i}.scalars": np.array([
                     hyper.noise_variance, hyper.constant, output.y_mean, output.y_scale, output.typical_noise,
                 ]),
-                f"{i}.slopes": output.slopes,
+                f"{i}.slopes": output.slopes, f"{i}.taken_off": output.taken_off,
             }  # fmt: skip
         values = {
             "kind": self.kind, "names": list(self.names), "units": list(self.units), "seed": self.seed,
@@ -210,9 +223,9 @@ class GaussianProcess:
                 raise ValueError(
                     f"'{i}.whitening' has shape {arrays[f'{i}.whitening'].shape}; {k} rows need ({k}, {k})"
                 )
-            slopes = arrays[f"{i}.slopes"]
-            if len(slopes) != k or slopes.ndim != 2:
-                raise ValueError(f"'{i}.slopes' has shape {slopes.shape}; {k} rows need as many")
+            slopes, taken_off = arrays[f"{i}.slopes"], arrays[f"{i}.taken_off"]
+            if len(slopes) != k or slopes.ndim != 2 or taken_off.shape != (k,):
+                raise ValueError(f"'{i}.slopes' and '{i}.taken_off' must be of {k} rows")
             hyper = HyperParameters(
                 names_of_kernels, arrays[f"{i}.length_scale"], arrays[f"{i}.signal_variance"], noise, constant
             )
@@ -220,6 +233,7 @@ class GaussianProcess:
                 Posterior(
                     arrays[f"{i}.x"], arrays[f"{i}.alpha"], arrays[f"{i}.whitening"],
                     arrays[f"{i}.left_over"], is_inducing, hyper, y_mean, y_scale, typical, slopes,
+                    taken_off,
                 )
             )  # fmt: skip
         model._outputs = tuple(outputs)

@@ -31,7 +31,7 @@ class Posterior:
 
     Attributes:
         x: (k, d) standardised rows that it is written in.
-        alpha: (k,) weights of the mean.
+        alpha: (k,) weights of the mean of the whole target.
         whitening: (k, k) W; lower triangular where ``x`` are the training rows.
         left_over: (k,) where ``x`` are the training rows, their noise variance; where they are
             inducing rows, the share of each direction's variance that the data leave open.
@@ -40,6 +40,7 @@ class Posterior:
         y_mean, y_scale: of the target.
         typical_noise: variance of a new measurement's noise, in the target's units.
         slopes: (k, p) of what else moves the target at ``x``, in its units (see :mod:`.slopes`); p may be 0.
+        taken_off: (k,) known part of the target at ``x``, in its units, that is no more the process's.
     """
 
     x: FloatArray
@@ -52,6 +53,18 @@ class Posterior:
     y_scale: float
     typical_noise: float
     slopes: FloatArray
+    taken_off: FloatArray
+
+    @cached_property
+    def weights(self) -> FloatArray:
+        """(k,) of the mean, of what is left of the target."""
+        off = self.whitening.T @ (self.whitening @ self.taken_off)
+        return np.asarray(self.alpha - off / self.y_scale)
+
+    @cached_property
+    def pull(self) -> FloatArray:
+        """(p,) S' C^-1 (y - mean): where the data pull deviations along the slopes."""
+        return np.asarray(self.slopes.T @ self.alpha) / self.y_scale
 
     @cached_property
     def told(self) -> FloatArray:
@@ -69,7 +82,7 @@ class Posterior:
         mean, explained = np.empty(len(x)), np.empty(len(x))
         for rows in chunks(len(x)):
             cross = covariance(self.hyper, x[rows], self.x)
-            mean[rows] = cross @ self.alpha
+            mean[rows] = cross @ self.weights
             explained[rows] = self._explained(cross)
         prior = prior_variance(self.hyper, x)
         # The floor keeps rounding from a negative variance, also where a linear prior has none.
@@ -78,7 +91,7 @@ class Posterior:
 
     def mean(self, x: FloatArray) -> FloatArray:
         """Mean (n,), in the target's units, at standardised rows (n, d)."""
-        parts = [covariance(self.hyper, x[rows], self.x) @ self.alpha for rows in chunks(len(x))]
+        parts = [covariance(self.hyper, x[rows], self.x) @ self.weights for rows in chunks(len(x))]
         return self._in_units(np.concatenate(parts) if parts else np.zeros(0))
 
     def _in_units(self, value: FloatArray) -> FloatArray:
@@ -117,7 +130,7 @@ class PosteriorDraws:
         normal = rng.standard_normal((len(posterior.x), n_draws)) * np.sqrt(posterior.left_over)[:, None]
         chance = normal if posterior.inducing else w @ normal
         update = w.T @ (chance - w @ self._prior(posterior.x))
-        self._update: FloatArray = np.ascontiguousarray(posterior.alpha[:, None] + update)
+        self._update: FloatArray = np.ascontiguousarray(posterior.weights[:, None] + update)
 
     def __call__(self, x: FloatArray) -> FloatArray:
         """All draws (n, s), in the target's units, at standardised rows (n, d)."""
@@ -133,7 +146,7 @@ class PosteriorDraws:
             draw = self._prior(x[rows])
             draw += cross @ self._update
             draws[:, rows] = posterior._in_units(draw).T
-            mean[rows] = posterior._in_units(cross @ posterior.alpha)
+            mean[rows] = posterior._in_units(cross @ posterior.weights)
             absorbed[rows] = cross @ posterior.absorbing
         return DrawsBesideMean(draws, mean, absorbed)
 
@@ -168,7 +181,7 @@ def condition(
     typical = y_scale**2 * (learned_noise(hyper) + float(np.median(known)))
     return Posterior(
         np.ascontiguousarray(x), alpha, whitening, noise, False, hyper, y_mean, y_scale, typical,
-        np.empty((len(x), 0)),
+        np.empty((len(x), 0)), np.zeros(len(x)),
     )  # fmt: skip
 
 

@@ -82,5 +82,5 @@ def condition_on_inducing(
     typical = y_scale**2 * (learned_noise(hyper) + float(np.median(known)))
     return Posterior(
         z, np.ascontiguousarray(alpha), whitening, 1.0 / (1.0 + eigenvalues), True,
-        hyper, y_mean, y_scale, typical, np.empty((len(z), 0)),
+        hyper, y_mean, y_scale, typical, np.empty((len(z), 0)), np.zeros(len(z)),
     )  # fmt: skip

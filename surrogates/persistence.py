@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .prediction import FloatArray
     from .predictor_set import PredictorSet, Provenance
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 RELEASE = f"{FORMAT_VERSION}.{FEATURE_VERSION}"
 """Sets of another release cannot be read."""
 
@@ -176,16 +176,24 @@ def _physics(document: Mapping[str, Any], *, has_power: bool) -> Physics:
 
 def _doubt_document(doubt: BaselineDoubt) -> dict[str, Any]:
     of = doubt.coefficients
-    return {"unit": of.unit.tolist(), "root": of.root.tolist(), "widening": doubt.widening}
+    return {
+        "unit": of.unit.tolist(), "root": of.root.tolist(), "widening": doubt.widening,
+        "shift": doubt.shift.tolist(),
+    }  # fmt: skip
 
 
 def _doubt(document: Mapping[str, Any], baseline: LatencyBaseline | PowerBaseline) -> BaselineDoubt:
-    unit, root = (np.array(document[name], dtype=np.float64) for name in ("unit", "root"))
+    unit, root, shift = (np.array(document[name], dtype=np.float64) for name in ("unit", "root", "shift"))
     n, widening = len(baseline.coefficients), float(document["widening"])
-    numbers = (unit, root, np.array(widening))
-    if unit.shape != (n,) or root.shape != (n, n) or not all(np.isfinite(one).all() for one in numbers):
+    numbers = (unit, root, shift, np.array(widening))
+    if (
+        unit.shape != (n,)
+        or shift.shape != (n,)
+        or root.shape != (n, n)
+        or not all(np.isfinite(one).all() for one in numbers)
+    ):
         raise ValueError(f"'physics' must give the doubt about {n} coefficients in finite numbers")
-    return BaselineDoubt(as_roofline(baseline), CoefficientDoubt(unit, root), widening)
+    return BaselineDoubt(as_roofline(baseline), CoefficientDoubt(unit, root), widening, shift)
 
 
 def _coefficients(numbers: Any, n: int) -> tuple[FloatArray, float]:

@@ -121,11 +121,13 @@ class BaselineDoubt:
         roofline: the baseline.
         coefficients: the doubt about its coefficients.
         widening: factor on deviations of draws of the residual from their mean: what the fit took of its scale.
+        shift: (k,) mean deviations of the coefficients, in prior standard deviations.
     """
 
     roofline: Roofline
     coefficients: CoefficientDoubt
     widening: float
+    shift: FloatArray
 
     @classmethod
     def of(
@@ -148,22 +150,33 @@ class BaselineDoubt:
             misfit = max(0.0, float(np.average(squares - noise_variance, weights=weight)))
             misfit += (MISFIT / n_records) ** 2
             doubt = CoefficientDoubt.of(roofline, terms, log_value, misfit + noise_variance)
-        return cls(roofline, _of_records(doubt, n_records), widening)
+        return cls(roofline, _of_records(doubt, n_records), widening, np.zeros(len(doubt.unit)))
 
     def slopes(self, terms: FloatArray) -> FloatArray:
         """(n, k) what one prior standard deviation of each coefficient adds to the logarithm at terms (n, k)."""
         return self.coefficients.slopes(self.roofline, terms)
 
-    def joint(self, told: FloatArray, left_out_spread: float, n_records: int) -> BaselineDoubt:
+    def joint(
+        self, told: FloatArray, pull: FloatArray, left_out_spread: float, n_records: int
+    ) -> BaselineDoubt:
         """Of a baseline whose residuals a Gaussian process learned: one posterior of both (see :mod:`.slopes`).
 
         Args:
             told: (k, k) what the rows tell of deviations along :meth:`slopes`, with the process among them.
+            pull: (k,) where they pull these deviations.
             left_out_spread: errors of networks left out, in standard deviations (see :mod:`.left_out`).
         """
         with single_thread():
-            doubt = self.coefficients.joint(told)
-        return BaselineDoubt(self.roofline, _of_records(doubt, n_records), self.widening * left_out_spread)
+            doubt, shift = self.coefficients.joint(told, pull)
+        doubt = _of_records(doubt, n_records)
+        # Rounded, as sums may differ in the last bits with memory alignment.
+        shift = np.array([float(f"{deviation:.6g}") for deviation in shift])
+        return BaselineDoubt(self.roofline, doubt, self.widening * left_out_spread, shift)
+
+    def shifted(self, terms: FloatArray) -> FloatArray:
+        """(n,) what the mean deviations of the coefficients add to the logarithm at terms (n, k)."""
+        with single_thread():
+            return _limited(self.slopes(terms) @ self.shift)
 
     def moved(
         self, terms: FloatArray, n_draws: int, seed: int, absorbed: FloatArray | None = None
@@ -176,7 +189,11 @@ class BaselineDoubt:
         with single_thread():
             drawn = self.coefficients.draws(n_draws, seed)
             moved = self.coefficients.moved(self.roofline, terms, drawn, absorbed)
-        return np.asarray(MOST_DOUBT * np.tanh(moved / MOST_DOUBT))
+        return _limited(moved)
+
+
+def _limited(moved: FloatArray) -> FloatArray:
+    return np.asarray(MOST_DOUBT * np.tanh(moved / MOST_DOUBT))
 
 
 def _of_records(doubt: CoefficientDoubt, n_records: int) -> CoefficientDoubt:

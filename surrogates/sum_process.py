@@ -26,7 +26,8 @@ CHUNK_ROWS = 1024
 class SumPosterior:
     """Of f given the sums: distinct parts (u, d) standardised, weights of n values as (value, part, weight) lists.
 
-    ``scale``: of f, by which everything else here is divided, but ``slopes`` (u, k).
+    ``scale``: of f, by which everything else here is divided, but ``slopes`` (u, k) and
+    what was ``taken_off`` (u,) the parts.
     """
 
     hyper: HyperParameters
@@ -40,6 +41,7 @@ class SumPosterior:
     scale: float
     typical_noise: float
     slopes: FloatArray
+    taken_off: FloatArray
 
     @cached_property
     def weights(self) -> FloatArray:
@@ -56,7 +58,8 @@ class SumPosterior:
     @cached_property
     def spread(self) -> FloatArray:
         """(u,) of the covariances with the parts, what their sum with these weights makes the mean."""
-        return np.asarray(self.alpha @ self.weights)
+        off = cho_solve((self.cholesky, True), self.weights @ self.taken_off)
+        return np.asarray((self.alpha - off / self.scale) @ self.weights)
 
     @cached_property
     def absorbing(self) -> FloatArray:
@@ -69,6 +72,11 @@ class SumPosterior:
         """(k, k) S' C^-1 S: what the values tell of deviations along the slopes."""
         white = solve_triangular(self.cholesky, self.weights @ self.slopes, lower=True)
         return np.asarray(white.T @ white) / self.scale**2
+
+    @cached_property
+    def pull(self) -> FloatArray:
+        """(k,) S' C^-1 (y - mean): where the values pull deviations along the slopes."""
+        return np.asarray((self.weights @ self.slopes).T @ self.alpha) / self.scale
 
     def mean(self, x: FloatArray) -> FloatArray:
         """(k,) at standardised rows (k, d)."""
@@ -105,16 +113,29 @@ class SumProcess:
     def with_slopes(self, x: FloatArray, slopes: FloatArray) -> SumProcess:
         """The same process, with slopes (m, k) at the parts (m, d) that it was fitted to."""
         own = at_own_rows(self._posterior.x, self._scaling(x), slopes)
+        return self._with(replace(self._posterior, slopes=own))
+
+    def without(self, x: FloatArray, known: FloatArray) -> SumProcess:
+        """The same process of what is left when a known part (m,) is taken off its parts (m, d)."""
+        own = at_own_rows(self._posterior.x, self._scaling(x), known)
+        return self._with(replace(self._posterior, taken_off=own))
+
+    def _with(self, posterior: SumPosterior) -> SumProcess:
         return SumProcess(
-            self.name, self.unit, self.seed, self._scaling, replace(self._posterior, slopes=own),
-            self.log_factor, self.left_out_spread,
-        )  # fmt: skip
+            self.name, self.unit, self.seed, self._scaling, posterior, self.log_factor, self.left_out_spread
+        )
 
     @property
     def told(self) -> FloatArray:
         """(k, k) what the values tell of deviations along the slopes, beside the prior's I."""
         with single_thread():
             return self._posterior.told
+
+    @property
+    def pull(self) -> FloatArray:
+        """(k,) where they pull these deviations."""
+        with single_thread():
+            return self._posterior.pull
 
     def fit(
         self, x: FloatArray, y: FloatArray, noise_variance: FloatArray | None = None,
@@ -161,7 +182,7 @@ class SumProcess:
                 p.hyper.noise_variance, p.hyper.constant, p.scale, p.typical_noise, self.log_factor,
                 self.left_out_spread,
             ]),
-            "slopes": p.slopes,
+            "slopes": p.slopes, "taken_off": p.taken_off,
         }  # fmt: skip
         values = {
             "kind": self.kind, "name": self.name, "unit": self.unit, "seed": self.seed,
@@ -190,6 +211,7 @@ class SumProcess:
             "x": (u, d), "input_scale": (d,), "cholesky": (n, n), "alpha": (n,), "noise": (n,),
             "part": value.shape, "weight": value.shape, "length_scale": (len(hyper.kernels), d),
             "signal_variance": (len(hyper.kernels),), "slopes": (u, arrays["slopes"].shape[1]),
+            "taken_off": (u,),
         }  # fmt: skip
         for field, shape in shapes.items():
             if arrays[field].shape != shape:
@@ -201,7 +223,7 @@ class SumProcess:
             raise ValueError("'value' or 'part' does not fit the arrays that it points to")
         posterior = SumPosterior(
             hyper, arrays["x"], value, part, arrays["weight"], arrays["noise"], arrays["cholesky"],
-            arrays["alpha"], scale, typical, arrays["slopes"],
+            arrays["alpha"], scale, typical, arrays["slopes"], arrays["taken_off"],
         )  # fmt: skip
         scaling = Scaling(arrays["input_mean"], arrays["input_scale"])
         return cls(name, unit, seed, scaling, posterior, log_factor, spread)
@@ -227,8 +249,9 @@ class SumPaths:
             self._prior = PriorDraws(posterior.hyper, self.N_FEATURES, n_draws, rng)
             noise = rng.standard_normal((len(posterior.noise), n_draws)) * np.sqrt(posterior.noise)[:, None]
             missed = posterior.weights @ self._prior(posterior.x) + noise
-            update = posterior.alpha[:, None] - cho_solve((posterior.cholesky, True), missed)
-            self._update = posterior.weights.T @ update
+            self._update = posterior.spread[:, None] - posterior.weights.T @ cho_solve(
+                (posterior.cholesky, True), missed
+            )
 
     def __call__(self, x: FloatArray) -> FloatArray:
         """Evaluate every draw at rows ``x`` (n, d); returns (s, n, 1)."""

@@ -215,7 +215,7 @@ def _solve(
         typical = scale**2 * max(hyper.noise_variance, MIN_NOISE) + float(np.median(of_part))
         posterior = SumPosterior(
             hyper, distinct, rows.row, part, share, noise, np.empty((0, 0)), np.empty(0), scale, typical,
-            np.empty((len(distinct), 0)),
+            np.empty((len(distinct), 0)), np.zeros(len(distinct)),
         )  # fmt: skip
         weights = csr_array((share, (rows.row, part)), shape=(len(z), len(distinct)))
         # To first order log_sum(f + d) = log_sum(f) + weights . d.

@@ -45,13 +45,18 @@ class CoefficientDoubt:
         slopes = _slopes(roofline, terms, unit)
         return cls(unit, _root((slopes / variance[:, None]).T @ slopes))
 
-    def joint(self, told: FloatArray) -> CoefficientDoubt:
+    def joint(self, told: FloatArray, pull: FloatArray) -> tuple[CoefficientDoubt, FloatArray]:
         """What rows leave open that also a Gaussian process of the residuals was conditioned on.
 
         Args:
             told: (k, k) what they tell of deviations along :meth:`slopes` (see :mod:`.slopes`).
+            pull: (k,) where they pull these.
+
+        Returns:
+            The doubt, and the mean (k,) of the deviations, in prior standard deviations.
         """
-        return CoefficientDoubt(self.unit, _root(told))
+        root = _root(told)
+        return CoefficientDoubt(self.unit, root), np.asarray(root @ (root.T @ pull))
 
     def slopes(self, roofline: Roofline, terms: FloatArray) -> FloatArray:
         """(n, k) what one prior standard deviation of each coefficient adds to the logarithm at terms (n, k)."""

@@ -12,7 +12,7 @@ from hadas.surrogates.left_out import left_out_spread
 from hadas.surrogates.models import Design, model_from_state
 from hadas.surrogates.slopes import at_own_rows
 from hadas.surrogates.sums import SumRows, fit_sums
-from hadas.surrogates.trend_doubt import _root
+from hadas.surrogates.trend_doubt import CoefficientDoubt
 
 
 def rows_and_slopes(n, seed):
@@ -21,23 +21,29 @@ def rows_and_slopes(n, seed):
     return x, np.column_stack([x[:, 0], np.exp(x[:, 1]), np.ones(n)])
 
 
-def textbook_variance(model, x, slopes, at, slopes_at, noise, scale, weights=None):
-    """(k,) of f + s . d, with f the fitted process and d standard normal, conditioned on the same values at once."""
-    own = model._posterior if weights is not None else model._outputs[0]
+def textbook(model, own, x, slopes, at, slopes_at, noise, scale, target, weights):
+    """Mean and variance (k,) of f + s . d, with f the fitted process and d standard normal, given all at once.
+
+    ``target``: (n,) measured, less the process's constant.
+    """
     scaled, asked = model._scaling(x), model._scaling(at)
-    seen = np.eye(len(x)) if weights is None else weights
 
     def prior(a, b, sa, sb):
         return scale**2 * covariance(own.hyper, a, b) + sa @ sb.T
 
-    total = seen @ prior(scaled, scaled, slopes, slopes) @ seen.T + np.diag(noise)
-    cross = prior(asked, scaled, slopes_at, slopes) @ seen.T
-    return np.diag(prior(asked, asked, slopes_at, slopes_at) - cross @ np.linalg.solve(total, cross.T))
+    total = weights @ prior(scaled, scaled, slopes, slopes) @ weights.T + np.diag(noise)
+    cross = prior(asked, scaled, slopes_at, slopes) @ weights.T
+    own_variance = np.diag(prior(asked, asked, slopes_at, slopes_at))
+    explained = np.einsum("ij,ji->i", cross, np.linalg.solve(total, cross.T))
+    return cross @ np.linalg.solve(total, target), own_variance - explained
 
 
-def variance_by_parts(process_variance, told, slopes_at, absorbed):
-    left = (slopes_at - absorbed) @ _root(told)
-    return process_variance + (left**2).sum(axis=1)
+def by_parts(model, x, slopes, at, slopes_at):
+    """The same of a process and its slopes, as predictors put them together."""
+    doubt, shift = CoefficientDoubt(np.ones(3), np.eye(3)).joint(model.told, model.pull)
+    left = (slopes_at - model.paths(2, 0).beside_mean(at).absorbed) @ doubt.root
+    variance = model.predict(at).var_epistemic[:, 0] + (left**2).sum(axis=1)
+    return model.without(x, slopes @ shift).mean(at)[:, 0] + slopes_at @ shift, variance
 
 
 def test_single_rows_and_slopes_are_conditioned_together():
@@ -46,17 +52,32 @@ def test_single_rows_and_slopes_are_conditioned_together():
     at[0], slopes_at[0] = x[3], slopes[3]
     y = np.sin(2 * x[:, 0]) + 0.01 * np.random.default_rng(2).standard_normal(15)
     model = GaussianProcess(seed=0, max_iterations=20).fit(x, y[:, None]).with_slopes(x, slopes)
-    posterior = model._outputs[0]
-    expected = textbook_variance(
-        model, x, slopes, at, slopes_at, posterior.y_scale**2 * posterior.left_over, posterior.y_scale
+    own = model._outputs[0]
+    constant = own.y_mean + own.y_scale * own.hyper.constant
+    expected = textbook(
+        model,
+        own,
+        x,
+        slopes,
+        at,
+        slopes_at,
+        own.y_scale**2 * own.left_over,
+        own.y_scale,
+        y - constant,
+        np.eye(15),
     )
-    found = model.paths(2, 0).beside_mean(at)
-    variance = variance_by_parts(model.predict(at).var_epistemic[:, 0], model.told, slopes_at, found.absorbed)
-    np.testing.assert_allclose(variance, expected, rtol=1e-5, atol=1e-12)
-    np.testing.assert_allclose(found.mean, model.mean(at)[:, 0], rtol=1e-9)
-    np.testing.assert_allclose(found.draws, model.paths(2, 0)(at)[:, :, 0], rtol=1e-9)
+    mean, variance = by_parts(model, x, slopes, at, slopes_at)
+    np.testing.assert_allclose(mean - constant, expected[0], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(variance, expected[1], rtol=1e-5, atol=1e-9)
+    found = model.without(x, slopes @ np.ones(3)).paths(400, 0)
+    beside, less = found.beside_mean(at), model.without(x, slopes @ np.ones(3))
+    np.testing.assert_allclose(beside.mean, less.mean(at)[:, 0], rtol=1e-9)
+    np.testing.assert_allclose(beside.draws, found(at)[:, :, 0], rtol=1e-9)
+    error = beside.draws.std(axis=0) / np.sqrt(400)
+    assert (np.abs(beside.draws.mean(axis=0) - beside.mean) < 5 * error + 1e-3).all()
     again = model_from_state(model.state())
     np.testing.assert_array_equal(again.told, model.told)
+    np.testing.assert_array_equal(again.pull, model.pull)
 
 
 def test_sums_and_slopes_are_conditioned_together():
@@ -67,16 +88,21 @@ def test_sums_and_slopes_are_conditioned_together():
     own = np.arange(6)
     rows = SumRows(x, np.zeros(18), row, y, np.full(6, 1e-4), np.zeros(6, dtype=bool), own, own, Design())
     model = fit_sums("q", "", rows, seed=0).with_slopes(x, slopes)
-    posterior = model._posterior
-    parts = at_own_rows(posterior.x, model._scaling(x), x)  # in the order in which the posterior has them
-    slopes = at_own_rows(posterior.x, model._scaling(x), slopes)
-    expected = textbook_variance(
-        model, parts, slopes, at, slopes_at, posterior.scale**2 * posterior.noise, posterior.scale,
-        posterior.weights,
+    own = model._posterior
+    parts = at_own_rows(own.x, model._scaling(x), x)  # in the order in which the posterior has them
+    # To first order, at what is known of the parts, the logarithm of a sum is the mean that it weighs them by.
+    target = cho_product(own.cholesky, own.alpha) * own.scale
+    expected = textbook(
+        model, own, parts, at_own_rows(own.x, model._scaling(x), slopes), at, slopes_at,
+        own.scale**2 * own.noise, own.scale, target, own.weights,
     )  # fmt: skip
-    absorbed = model.paths(2, 0).beside_mean(at).absorbed
-    variance = variance_by_parts(model.predict(at).var_epistemic[:, 0], model.told, slopes_at, absorbed)
-    np.testing.assert_allclose(variance, expected, rtol=1e-5, atol=1e-12)
+    mean, variance = by_parts(model, x, slopes, at, slopes_at)
+    np.testing.assert_allclose(mean - own.scale * own.hyper.constant, expected[0], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(variance, expected[1], rtol=1e-5, atol=1e-9)
+
+
+def cho_product(lower, vector):
+    return lower @ (lower.T @ vector)
 
 
 def test_errors_of_networks_left_out_are_those_of_conditioning_without_them():
