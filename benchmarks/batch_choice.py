@@ -4,7 +4,8 @@ A problem with three objectives, each one draw of a Gaussian process over six in
 pool are the 200 of 600 further points that lie best by the posterior mean (by Pareto rank, then at random).  Both get
 64 joint draws of the posterior at the pool and choose 8 points.  Then the points are "measured": the truth is one
 more joint draw, and because a single one says little of an expectation, so are 200 others; hypervolume of measured
-and chosen points together is the mean over these 201, and for the first alone it is printed beside.
+and chosen points together is the mean over these 201, and for the first alone it is printed beside.  What the plainer
+strategies of hadas.search.strategies reach is printed, too.
 
 Seconds are CPU seconds of one thread, so that a busy machine favours neither: of ours from arrays to choices; of
 qLogNEHVI with and without building the acquisition function (what it compiles and imports on first use is paid before,
@@ -27,7 +28,7 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,7 @@ from hadas.search.batch import Prices, choose_batch  # noqa: E402
 from hadas.search.improvement import without_dominated  # noqa: E402
 from hadas.search.metrics import HypervolumeReference  # noqa: E402
 from hadas.search.ranking import pareto_ranks  # noqa: E402
+from hadas.search.strategies import STRATEGIES, BatchProblem  # noqa: E402
 from hadas.surrogates.threads import single_thread  # noqa: E402
 
 FloatArray = NDArray[np.float64]
@@ -122,6 +124,15 @@ class Outcome:
         return float(self.hypervolume.mean())
 
 
+@dataclass(frozen=True)
+class Repetition:
+    """What came of one seed: ours, qLogNEHVI, and expected hypervolume of plainer strategies by name."""
+
+    ours: Outcome
+    qlognehvi: Outcome
+    others: Mapping[str, float]
+
+
 def after_measuring(problem: Problem, chosen: Sequence[int]) -> FloatArray:
     """(t,) hypervolume of measured and chosen points under each truth."""
     return np.array(
@@ -169,11 +180,23 @@ def warmed_up() -> None:
         ours(toy, batch=1)
 
 
-def repetition(seed: int) -> tuple[Outcome, Outcome]:
-    """Both contenders on the problem of a seed."""
+def others(problem: Problem, seed: int) -> dict[str, float]:
+    """Expected hypervolume after measuring what each of the plainer strategies chooses."""
+    asked = BatchProblem(
+        problem.draws, problem.measured, problem.reference, Prices.equal(problem.draws.shape[1])
+    )
+    plain = {name: strategy for name, strategy in STRATEGIES.items() if name not in ("hvi", "qlognehvi")}
+    return {
+        name: float(after_measuring(problem, [c.index for c in strategy(asked, BATCH, seed)]).mean())
+        for name, strategy in plain.items()
+    }
+
+
+def repetition(seed: int) -> Repetition:
+    """All contenders on the problem of a seed."""
     with single_thread():
         problem = problem_of(seed)
-        return ours(problem), qlognehvi(problem)
+        return Repetition(ours(problem), qlognehvi(problem), others(problem, seed))
 
 
 def judgement(
@@ -183,7 +206,8 @@ def judgement(
     print(
         "seed   ours s   qLogNEHVI s (built)   times faster   same points   hypervolume: ours   qLogNEHVI    ratio"
     )
-    for seed, (own, other) in zip(seeds, results, strict=True):
+    for seed, result in zip(seeds, results, strict=True):
+        own, other = result.ours, result.qlognehvi
         same = len(set(own.chosen) & set(other.chosen))
         print(
             f"{seed:4d}  {own.seconds:7.3f}   {other.seconds:11.2f} ({other.seconds_built:5.2f})"
@@ -192,10 +216,12 @@ def judgement(
         )
     total, theirs, built = (
         sum(values)
-        for values in zip(*((a.seconds, b.seconds, b.seconds_built) for a, b in results), strict=True)
+        for values in zip(
+            *((r.ours.seconds, r.qlognehvi.seconds, r.qlognehvi.seconds_built) for r in results), strict=True
+        )
     )
-    relative = np.array([a.expected / b.expected - 1.0 for a, b in results])
-    single = np.array([a.hypervolume[0] / b.hypervolume[0] - 1.0 for a, b in results])
+    relative = np.array([r.ours.expected / r.qlognehvi.expected - 1.0 for r in results])
+    single = np.array([r.ours.hypervolume[0] / r.qlognehvi.hypervolume[0] - 1.0 for r in results])
     half = _half_band(relative)
     print(
         f"\n{theirs / total:.0f} times faster ({built / total:.0f} with building qLogNEHVI); at least "
@@ -206,6 +232,12 @@ def judgement(
         f"expected, {100 * single.mean():+.4f} % +- {100 * _half_band(single):.4f} % under one truth a seed "
         "(95 % bands, paired over seeds)"
     )
+    plain = {
+        name: np.array([r.ours.expected / r.others[name] - 1.0 for r in results])
+        for name in results[0].others
+    }
+    for name, gain in plain.items():
+        print(f"ours against '{name}': {100 * gain.mean():+.2f} % +- {100 * _half_band(gain):.2f} % expected")
     return {
         "benchmark": "batch_choice",
         "quick": quick,
@@ -218,7 +250,8 @@ def judgement(
             "hypervolume_gain": float(relative.mean()),
             "hypervolume_gain_band_95": [float(relative.mean() - half), float(relative.mean() + half)],
             "hypervolume_gain_one_truth": float(single.mean()),
-            "same_choices": sum(set(a.chosen) == set(b.chosen) for a, b in results),
+            "same_choices": sum(set(r.ours.chosen) == set(r.qlognehvi.chosen) for r in results),
+            "hypervolume_gain_over": {name: float(gain.mean()) for name, gain in plain.items()},
         },
         "bounds": {"times_faster_at_least": AT_LEAST_FASTER, "hypervolume_gain_at_least": 0.0},
         "holds": bool(theirs / total >= AT_LEAST_FASTER and relative.mean() >= 0.0),

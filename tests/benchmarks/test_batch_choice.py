@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import batch_choice
-from batch_choice import Outcome, joint_draws, judgement, ours, problem_of
+from batch_choice import Outcome, Repetition, joint_draws, judgement, ours, problem_of
 
 
 def test_draws_pass_through_what_is_known_and_vary_elsewhere():
@@ -48,9 +48,15 @@ def outcome(seconds, volume):
     [(0.1, 2.0, True), (0.1, 2.1, True), (0.7, 2.0, False), (0.1, 1.99, False)],
 )
 def test_it_holds_only_if_it_is_both_faster_and_as_good(capsys, ours_s, ours_volume, holds):
-    results = [(outcome(ours_s, ours_volume), outcome(10.0, 2.0)), (outcome(0.1, 2.0), outcome(4.0, 2.0))]
+    results = [
+        Repetition(outcome(ours_s, ours_volume), outcome(10.0, 2.0), {"random": 1.0}),
+        Repetition(outcome(0.1, 2.0), outcome(4.0, 2.0), {"random": 2.05}),
+    ]
     found = judgement(results, [0, 1], quick=True)
     assert found["holds"] is holds
     assert found["figures"]["times_faster"] == pytest.approx(14.0 / (ours_s + 0.1))
     assert found["figures"]["times_faster_with_build"] == pytest.approx(16.0 / (ours_s + 0.1))
+    assert found["figures"]["hypervolume_gain_over"]["random"] == pytest.approx(
+        (ours_volume + 0.05 - 1.0) / 2
+    )
     assert f"{14.0 / (ours_s + 0.1):.0f} times faster" in capsys.readouterr().out
