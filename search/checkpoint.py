@@ -99,17 +99,13 @@ class Checkpoint:
         """Write a state whole: a reader, or a kill, sees the old file or the new one."""
         document = {"format": _FORMAT, "digest": self._digest, "state": self._to_json(state)}
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own, so that a file that a kill left behind is never mistaken for another's.
-        fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
+        # What a kill leaves of this file, the next generation writes over.
+        fresh = self._path.with_name(f"{self._path.name}.tmp")
         with fresh.open("w") as file:
             json.dump(document, file, allow_nan=True)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._path)
-
-    def remove(self) -> None:
-        """Forget the search."""
-        self._path.unlink(missing_ok=True)
 
     def _to_json(self, state: SearchState) -> dict[str, Any]:
         return {

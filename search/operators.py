@@ -198,6 +198,8 @@ class GenomeNSGA2:
         rng = np.random.default_rng([self._seed, generation])
         self._algorithm.random_state = rng
         asked = self._algorithm.ask()
+        # pymoo wants to end once mating finds nothing new; random genomes may still do.
+        self._algorithm.termination.force_termination = False
         genomes = np.zeros((0, len(self._space.variables)), dtype=np.int64)
         if asked is not None and len(asked):
             genomes = asked.get("X").astype(np.int64)

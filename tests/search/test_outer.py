@@ -17,7 +17,7 @@ from hadas.search.outer import (
 )
 from hadas.search.state import Reach
 from hadas.search.tables import StaticFitness
-from hadas.spaces import mini_space
+from hadas.spaces import MBConvSpace, mini_space
 
 SMALL = search_settings("smoke", {"population": 16, "generations": 4, "survivors": 4, "inner_population": 16})
 
@@ -178,6 +178,44 @@ def test_offspring_are_new_valid_and_resemble_their_parents():
     # Most genes come from some parent: crossover of stages, then about one and a half mutations.
     inherited = (children[:, None] == parents[None]).any(axis=1).mean()
     assert inherited > 0.9
+
+
+def test_a_small_space_is_searched_whole_and_nothing_twice():
+    macro = mini_space().macro
+    stages = tuple(
+        dataclasses.replace(
+            stage,
+            widths=stage.widths[:1],
+            depths=stage.depths[:1],
+            kernels=stage.kernels[:1],
+            expands=stage.expands[:1],
+        )
+        for stage in macro.stages
+    )
+    space = MBConvSpace("tiny", dataclasses.replace(macro, stages=stages))
+    assert space.cardinality < 30
+    asked = []
+
+    def search(known=None):
+        genomes = GenomeNSGA2(
+            space, lambda population: np.arange(len(population)), n_parents=2, population=3, seed=0
+        )
+        if known is not None:
+            genomes.resume(*known)
+        return genomes
+
+    genomes = search()
+    for generation in range(100):
+        new = genomes.ask(generation)
+        if not len(new):
+            break
+        asked.append(new)
+        genomes.tell(new, list(new))
+        # Each generation in an object of its own, as after a kill.
+        parents = genomes.parents.get("X")
+        genomes = search((np.concatenate(asked), parents, list(parents)))
+    assert len({genome_key(genome) for genome in np.concatenate(asked)}) == space.cardinality
+    assert len(np.concatenate(asked)) == space.cardinality
 
 
 def test_crossover_keeps_the_genes_of_a_stage_together():

@@ -111,3 +111,4 @@ def test_killed_at_ten_random_moments_it_resumes_to_the_same_archive(directory):
     for i in range(N_KILLS):
         assert (directory / f"resumed-{i}").read_text() == whole
     assert not list(directory.glob("never-*"))
+    assert not list(directory.glob("*.tmp"))
