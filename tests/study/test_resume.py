@@ -1,7 +1,6 @@
 """A killed run continues to the same front as one that was never interrupted."""
 
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,32 +17,42 @@ from .running import hadas
 
 CHILD = """
 import os, signal, sys
-from hadas.datasets.store import Store
-
-kill_at, study = int(sys.argv[1]), sys.argv[2]
-written, original = 0, Store._write
-
-def write(self, statements):
-    global written
-    original(self, statements)
-    written += 1
-    if written == kill_at:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-Store._write = write
-sys.argv = ["hadas", "run", study]
+import botorch.fit, gpytorch, pymoo.algorithms.moo.nsga2, sklearn.datasets, torch._dynamo, xgboost  # once for all
 from hadas.cli import main
-main()
+from hadas.datasets.store import Store
+import hadas.study, hadas.search.outer, hadas.surrogates.predictor_set
+
+def killed(kill_at, study):
+    written, original = 0, Store._write
+
+    def write(self, statements):
+        nonlocal written
+        original(self, statements)
+        written += 1
+        if written == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Store._write = write
+    sys.argv = ["hadas", "run", study]
+    main()
+
+for kill_at, study in zip(map(int, sys.argv[1::2]), sys.argv[2::2]):
+    child = os.fork()
+    if not child:
+        killed(kill_at, study)
+    _, status = os.waitpid(child, 0)
+    if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
+        sys.exit(f"{study}: not killed at write {kill_at}, status {status}")
 """
 
 
-def kill_study(directory: Path, kill_at: int) -> None:
-    """Run the study in a process that is killed right after so many writes."""
-    killed = subprocess.run(
-        [sys.executable, "-c", CHILD, str(kill_at), str(directory / "study.yaml")],
-        capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
+def kill_studies(moments: dict[Path, int]) -> None:
+    """Run every study in a process of its own that is killed right after so many writes."""
+    arguments = [str(part) for path, kill_at in moments.items() for part in (kill_at, path / "study.yaml")]
+    ended = subprocess.run(
+        [sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True, timeout=280
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def run_study(directory: Path) -> int:
@@ -90,14 +99,20 @@ def uninterrupted(tmp_path_factory):
     return result(directory), writes, directory
 
 
+@pytest.fixture(scope="module")
+def killed(uninterrupted, tmp_path_factory):
+    """Studies that were killed after their first, their middle and their last write, by the moment's name."""
+    _, writes, _ = uninterrupted
+    base = tmp_path_factory.mktemp("killed")
+    moments = {"first": 1, "middle": writes // 2, "last": writes}
+    kill_studies({new_study(base / moment): kill_at for moment, kill_at in moments.items()})
+    return base
+
+
 @pytest.mark.parametrize("moment", ["first", "middle", "last"])
-def test_killed_and_started_again_ends_with_the_same_front(moment, uninterrupted, tmp_path):
-    expected, writes, _ = uninterrupted
-    kill_at = {"first": 1, "middle": writes // 2, "last": writes}[moment]
-    directory = new_study(tmp_path / moment)
-    kill_study(directory, kill_at)
-    run_study(directory)
-    assert result(directory) == expected
+def test_killed_and_started_again_ends_with_the_same_front(moment, uninterrupted, killed):
+    run_study(killed / moment)
+    assert result(killed / moment) == uninterrupted[0]
 
 
 def test_running_a_finished_study_again_writes_nothing(uninterrupted):
