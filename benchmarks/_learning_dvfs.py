@@ -9,7 +9,7 @@ from functools import cache, partial
 import numpy as np
 from _dvfs_tasks import tx2_runs
 from _learning_pools import PLAIN_GP, RANDOM, FittedPool, Pool, PoolTask
-from _learning_tasks import OURS, SEEDS, Bound
+from _learning_tasks import KNOWS_ALL, OURS, SEEDS, Bound
 from _predictor_tasks import FloatArray, IntArray
 
 from hadas.search.objectives import Column
@@ -20,7 +20,7 @@ from hadas.surrogates.network_inputs import Columns
 from hadas.surrogates.network_rows import NetworkRows
 
 COLUMNS = (Column("time_s", log=True), Column("energy_raw", log=True))
-N_SEEDS = 12
+N_SEEDS = 8
 HORIZON = 70.0
 
 MEMBERS = {"latency_ms": "roofline and effects", "energy_raw": "effects"}
@@ -105,9 +105,10 @@ def tasks() -> tuple[PoolTask, ...]:
             truth=TRUTH,
             pools={f"{px} px": partial(pool, px) for px in (200, 400, 600, 800)},
             n_seeds=N_SEEDS,
+            batch=1,
             strategies={
                 OURS: n, PLAIN_GP: n, RANDOM: n, "variance": n, "mean": n, "thompson": n, "spread": n,
-                "qlognehvi": 2,
+                "qlognehvi": 1, KNOWS_ALL: n,
             },
             bounds=(Bound(0.99, "measurements", 45),),
             horizon=HORIZON,

@@ -98,6 +98,7 @@ def tasks() -> tuple[PoolTask, ...]:
             truth=TRUTH,
             pools={"": pool},
             n_seeds=N_SEEDS,
+            batch=2,
             strategies={
                 OURS: n, PLAIN_GP: n, RANDOM: n, "variance": n, "mean": n, "thompson": n, "spread": n,
                 "qlognehvi": 2,

@@ -3,6 +3,7 @@
 All strategies of ours and of others see the same seeds, the same model and, in every round, the same joint draws of
 the same candidates; they differ in the choice alone.  Two more are named alternatives: the *plain GP* (plain
 columns, seeds at random, the same Monte-Carlo hypervolume improvement) and *random order*, which models nothing.
+A model that *knows all rows* says how many measurements no better model could save.
 
 The reference point of the hypervolume is that of the exact front, and all strategies know it, as a study knows the one
 that it has frozen.
@@ -12,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from _learning_tasks import OURS, Bound, Curve
+from _learning_tasks import KNOWS_ALL, OURS, Bound, Curve
 from _plain_models import FittedGaussianProcess
 from _predictor_tasks import FloatArray, IntArray
 
@@ -29,7 +31,6 @@ from hadas.search.strategies import STRATEGIES, BatchProblem
 from hadas.surrogates.threads import single_thread
 
 N_DRAWS = 64
-BATCH = 2
 MEASUREMENTS = "measurements"
 PLAIN_GP = "plain GP"
 RANDOM = "random"
@@ -75,6 +76,11 @@ class Pool:
     known: tuple[bool, ...]
     fit: Callable[[IntArray, int], FittedPool]
 
+    @cached_property
+    def fitted_to_all(self) -> FittedPool:
+        """Our model of the whole truth."""
+        return self.fit(np.arange(len(self.values)), 0)
+
     def exact_reference(self) -> HypervolumeReference:
         """1.1 x the range of the exact front beyond its best values.
 
@@ -90,12 +96,18 @@ class Pool:
 
 @dataclass(frozen=True)
 class PoolTask:
-    """A :class:`LearningTask` on pools, one per instance."""
+    """A :class:`LearningTask` on pools, one per instance.
+
+    Attributes:
+        pools: made on demand.
+        n_seeds: measured first; batch: measured between two fits.
+    """
 
     name: str
     truth: str
     pools: Mapping[str, Callable[[], Pool]]
     n_seeds: int
+    batch: int
     strategies: Mapping[str, int]
     bounds: tuple[Bound, ...]
     horizon: float
@@ -109,7 +121,7 @@ class PoolTask:
     def run(self, instance: str, strategy: str, seed: int) -> Curve:
         """See :class:`LearningTask`."""
         pool = self.pools[instance]()
-        run = _Run(pool, strategy, seed, self.n_seeds, int(self.horizon), max(b.share for b in self.bounds))
+        run = _Run(pool, self, strategy, seed)
         with single_thread():
             return run.curve()
 
@@ -119,11 +131,9 @@ class _Run:
     """One strategy on one pool."""
 
     pool: Pool
+    task: PoolTask
     strategy: str
     seed: int
-    n_seeds: int
-    horizon: int
-    enough: float
 
     def curve(self) -> Curve:
         """Measure seeds and then batches until enough of the hypervolume is reached, or the horizon."""
@@ -133,10 +143,10 @@ class _Run:
         )
         measured = list(map(int, self._seeds()))
         shares = [self._shares(judge, measured, 0) for judge in judges]
-        rounds = 0
+        enough, rounds = max(bound.share for bound in self.task.bounds), 0
         # Random order costs nothing and goes on to the end of the pool.
-        most = len(self.pool.values) if self.strategy == RANDOM else self.horizon
-        while len(measured) < most and min(share[-1] for share in shares) < self.enough:
+        most = len(self.pool.values) if self.strategy == RANDOM else self.task.horizon
+        while len(measured) < most and min(share[-1] for share in shares) < enough:
             chosen = self._chosen(np.array(measured), rounds)
             measured += chosen
             for share, judge in zip(shares, judges, strict=True):
@@ -161,15 +171,15 @@ class _Run:
     def _seeds(self) -> IntArray:
         rng = np.random.default_rng([71, self.seed])
         if self.strategy in (PLAIN_GP, RANDOM):
-            return rng.permutation(len(self.pool.values))[: self.n_seeds]
-        return farthest_first(self.pool.seed_columns, self.n_seeds, rng, self.pool.seed_first)
+            return rng.permutation(len(self.pool.values))[: self.task.n_seeds]
+        return farthest_first(self.pool.seed_columns, self.task.n_seeds, rng, self.pool.seed_first)
 
     def _chosen(self, measured: IntArray, rounds: int) -> list[int]:
         """Rows of the pool to measure next, in order."""
         left = np.setdiff1d(np.arange(len(self.pool.values)), measured)
         number = 1000 * self.seed + rounds
         if self.strategy == RANDOM:
-            return [int(i) for i in np.random.default_rng([72, number]).permutation(left)[:BATCH]]
+            return [int(i) for i in np.random.default_rng([72, number]).permutation(left)[: self.task.batch]]
         values = self.pool.values[measured]
         reference = self.pool.exact_reference()
         fitted = self._fitted(measured, reference)
@@ -180,13 +190,15 @@ class _Run:
         ]
         natural = np.where(np.array(reference.log), np.exp(drawn), drawn)
         problem = BatchProblem(natural, values, reference, Prices.equal(len(rows)))
-        name = "hvi" if self.strategy in (OURS, PLAIN_GP) else self.strategy
-        return [int(rows[choice.index]) for choice in STRATEGIES[name](problem, BATCH, number)]
+        name = "hvi" if self.strategy in (OURS, PLAIN_GP, KNOWS_ALL) else self.strategy
+        return [int(rows[choice.index]) for choice in STRATEGIES[name](problem, self.task.batch, number)]
 
     def _fitted(self, measured: IntArray, reference: HypervolumeReference) -> FittedPool:
         if self.strategy == PLAIN_GP:
             target = reference.transform(self.pool.values[measured])
             return PlainPool.fit(self.pool, measured, target, self.seed)
+        if self.strategy == KNOWS_ALL:
+            return self.pool.fitted_to_all
         return self.pool.fit(measured, self.seed)
 
 

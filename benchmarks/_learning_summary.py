@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from _learning_cells import Cell
-from _learning_tasks import OURS, Bound, Curve, LearningTask
+from _learning_tasks import KNOWS_ALL, OURS, Bound, Curve, LearningTask
 from _predictor_tasks import FloatArray
 
 SIGNIFICANT = 2.0
@@ -94,7 +94,7 @@ class Summary:
     @property
     def others(self) -> tuple[str, ...]:
         """Strategies that ours is compared with."""
-        return tuple(strategy for strategy in self.curves if strategy != OURS)
+        return tuple(strategy for strategy in self.curves if strategy not in (OURS, KNOWS_ALL))
 
     def failures(self, *, judge_bounds: bool) -> list[str]:
         """What does not hold, in words.

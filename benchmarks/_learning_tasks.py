@@ -23,6 +23,9 @@ from _predictor_tasks import FloatArray
 MODULES = ("_learning_dvfs", "_learning_macro", "_simulated_problem")
 SEEDS = tuple(range(10))
 OURS = "ours"
+KNOWS_ALL = "knows all rows"
+"""Our strategy with a model that was fitted to the whole truth: nobody has it. What it needs, no better model saves."""
+
 NEVER = math.inf
 """What it took to reach a share that was not reached."""
 

@@ -1,6 +1,6 @@
 """Measurements that strategies of active learning need to find (nearly) the whole exact front.
 
-    python benchmarks/active_learning.py [--json] [--quick] [--task PART_OF_A_NAME] [--seeds N]
+    python benchmarks/active_learning.py [--json] [--quick] [--task PART_OF_A_NAME] [--seeds N] [--strategies A,B]
 
 Every strategy gets the same seeds' random numbers, ours and the compared ones also the same model and the same draws.
 What is finished is kept in ``runs/bench/active_learning``: a run that was killed continues.
@@ -40,6 +40,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--seeds", type=int, default=len(SEEDS), help="seeds 0 .. N - 1; medians are judged on all 10"
     )
+    parser.add_argument("--strategies", default="", metavar="A,B", help="ours and only these, by their names")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     return parser.parse_args()
 
@@ -53,9 +54,9 @@ def main() -> None:
         raise SystemExit(f"no task has '{arguments.task}' in its name; there are: {list(all_tasks())}")
     began, digest = time.perf_counter(), code_digest()
     n_seeds = QUICK_SEEDS if arguments.quick else min(arguments.seeds, len(SEEDS))
-    cells = cells_of(
-        tasks, n_seeds, 1 if arguments.quick else None, QUICK_STRATEGIES if arguments.quick else ()
-    )
+    named = (OURS, *arguments.strategies.split(",")) if arguments.strategies else ()
+    strategies = named or (QUICK_STRATEGIES if arguments.quick else ())
+    cells = cells_of(tasks, n_seeds, 1 if arguments.quick else None, strategies)
     curves = work_all(cells, CellStore(RESULTS / digest), arguments.workers)
     summaries = [Summary.of(task, curves) for task in tasks]
     judge_bounds = n_seeds == len(SEEDS)
@@ -79,6 +80,7 @@ def main() -> None:
             "figures": {summary.task.name: as_json(summary) for summary in summaries},
             "bounds": bounds,
             "judged_medians": judge_bounds,
+            "strategies": list(strategies) or "all",
             "holds": not fails,
             "fails": fails,
             "seeds": n_seeds,

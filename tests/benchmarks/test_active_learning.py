@@ -95,7 +95,7 @@ def toy_pool() -> Pool:
 
 def toy_task(**changes) -> PoolTask:
     settings = {
-        "name": "toy", "truth": "made up", "pools": {"": toy_pool}, "n_seeds": 4,
+        "name": "toy", "truth": "made up", "pools": {"": toy_pool}, "n_seeds": 4, "batch": 2,
         "strategies": {OURS: 2, PLAIN_GP: 2, RANDOM: 2, "mean": 1}, "bounds": (Bound(0.999, MEASUREMENTS, 14),),
         "horizon": 30.0, "facts": {},
     }  # fmt: skip
