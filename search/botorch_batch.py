@@ -31,7 +31,7 @@ from .improvement import without_dominated
 from .tables import FloatArray
 
 
-class _TableOfDraws(EnsembleModel):
+class _TableOfDraws(EnsembleModel):  # type: ignore[misc]
     """Draws (s, r, m) of r points, asked for by row number."""
 
     def __init__(self, draws: Tensor) -> None:
@@ -44,7 +44,7 @@ class _TableOfDraws(EnsembleModel):
         return self._draws[:, X[..., 0].round().long()].movedim(0, -3)
 
 
-class _EveryMemberOnce(MCSampler):
+class _EveryMemberOnce(MCSampler):  # type: ignore[misc]
     """All draws in their order, for every set of points alike."""
 
     def forward(self, posterior: object) -> Tensor:
