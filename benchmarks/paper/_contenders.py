@@ -9,7 +9,8 @@
 
 Joint and backbone first begin with both ends of the space among random backbones, as a study does: the sandwich rule
 trains them in every step, and no other backbone is as good for its size.  Both spend the same outer budget, and all
-spend the same inner evaluations in all.
+may spend the same inner evaluations in all.  A backbone that offers no more choices worth a look than its share is
+listed instead of searched, whoever asks.
 """
 
 from __future__ import annotations
@@ -63,14 +64,12 @@ class Fronts:
         points: by contender, (q, 2) objectives of its designs, minimised: error and energy in mJ, or
             negative mean N_i and mean energy share.
         explored: static (accuracy, energy in mJ, latency in ms) of every backbone that the joint search saw, (b, 3).
-        spent: inner evaluations, by contender.
     """
 
     job: Job
     designs: Mapping[str, tuple[Design, ...]]
     points: Mapping[str, FloatArray]
     explored: FloatArray
-    spent: Mapping[str, int]
 
 
 def equal_budgets(settings: SearchSettings, n_presets: int) -> dict[str, SearchSettings]:
@@ -91,6 +90,12 @@ def equal_budgets(settings: SearchSettings, n_presets: int) -> dict[str, SearchS
     }
 
 
+def inner_evaluations(settings: SearchSettings) -> int:
+    """What the joint search may spend: as many per backbone that survives a selection."""
+    per_backbone = settings.inner_population * settings.inner_generations
+    return settings.generations * settings.survivors * per_backbone
+
+
 def compare(accuracies: Accuracies, budget: SearchSettings, job: Job) -> Fronts:
     """Let the contenders search one problem."""
     plain = accuracies.world(job.setting)
@@ -108,15 +113,9 @@ def compare(accuracies: Accuracies, budget: SearchSettings, job: Job) -> Fronts:
         ),
         PRESETS: presets_optimized(space, world, rivals[PRESETS], MAX_DESIGNS, job.seed),
     }
-    spent = {
-        JOINT: joint.n_inner,
-        BACKBONE_FIRST: settings.survivors * _per_backbone(rivals[BACKBONE_FIRST]),
-        PRESETS: len(space.presets) * _per_backbone(rivals[PRESETS]),
-    }
     if job.goal == CONTROLLER:
         random_start = nested_search(space, world, settings, job.seed)
         designs[RANDOM_START] = tuple(candidate.design for candidate in random_start.front)
-        spent[RANDOM_START] = random_start.n_inner
     objective = settings.make_objective()
     points = {name: objectives_of(world, found, objective) for name, found in designs.items()}
     kept = {name: front_indices(found) for name, found in points.items()}
@@ -125,12 +124,7 @@ def compare(accuracies: Accuracies, budget: SearchSettings, job: Job) -> Fronts:
         {name: tuple(designs[name][i] for i in kept[name]) for name in designs},
         {name: points[name][kept[name]] for name in designs},
         explored,
-        spent,
     )
-
-
-def _per_backbone(settings: SearchSettings) -> int:
-    return settings.inner_population * settings.inner_generations
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,15 @@ def effect(with_it: FloatArray, without: FloatArray, reference: HypervolumeRefer
 
 @dataclass(frozen=True)
 class Ablation:
-    """Medians over presets, seeds and the gammas of a range, by range and goal; and one backbone's points to draw."""
+    """Medians over presets, seeds and the gammas of a range, by range and goal.
+
+    Attributes:
+        n_exits: mean number of exits in use in what was found, by gamma.
+        drawn: one backbone's points, by goal and gamma.
+    """
 
     effects: Mapping[str, Mapping[str, Effect]]
+    n_exits: Mapping[float, float]
     drawn: Mapping[str, Mapping[float, FloatArray]]
 
 
@@ -78,8 +84,11 @@ def ablate(accuracies: Accuracies, budget: SearchSettings, seeds: Sequence[int],
     gammas = [0.0, *(gamma for some in RANGES.values() for gamma in some)]
     judged: dict[tuple[str, str], list[Effect]] = {(r, goal): [] for r in RANGES for goal in GOALS}
     kept: dict[str, dict[float, FloatArray]] = {goal: {} for goal in GOALS}
+    n_exits: dict[float, list[float]] = {gamma: [] for gamma in gammas}
     for seed in seeds:
         fronts = {gamma: _fronts(tables[CONTROLLER], budget, gamma, seed) for gamma in gammas}
+        for gamma, found in fronts.items():
+            n_exits[gamma] += [float(front.masks.sum(axis=1).mean()) for front in found]
         for goal, of_goal in tables.items():
             for i, name in enumerate(presets):
                 points = {gamma: _judged(of_goal, budget, goal, i, fronts[gamma][i]) for gamma in gammas}
@@ -89,7 +98,11 @@ def ablate(accuracies: Accuracies, budget: SearchSettings, seeds: Sequence[int],
                 reference = HypervolumeReference.from_front(np.concatenate(list(points.values())), columns)
                 for some, members in RANGES.items():
                     judged[some, goal] += [effect(points[g], points[0.0], reference) for g in members]
-    return Ablation({some: {goal: _median(judged[some, goal]) for goal in GOALS} for some in RANGES}, kept)
+    return Ablation(
+        {some: {goal: _median(judged[some, goal]) for goal in GOALS} for some in RANGES},
+        {gamma: float(np.mean(counts)) for gamma, counts in n_exits.items()},
+        kept,
+    )
 
 
 def _fronts(tables: Tables, budget: SearchSettings, gamma: float, seed: int) -> tuple[InnerFront, ...]:

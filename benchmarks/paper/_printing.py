@@ -93,6 +93,8 @@ def print_ablation(ablation: Ablation) -> None:
                 f"{some:16} {goal:14} {percent(found.hypervolume_gain):>9} %   {100 * found.dominates:4.0f} "
                 f"{100 * found.dominated:6.0f}   {percent(found.accuracy_gain):>12} points {percent(found.energy_saved):>18} %"
             )
+    counts = ", ".join(f"gamma {gamma:g}: {n:.1f}" for gamma, n in ablation.n_exits.items())
+    print(f"    exits in use in a design that was found, on average: {counts}")
     print(
         f"    the paper (right): RoD {100 * paper.DISSIMILARITY_DOMINANCE:+.0f} %, extreme models "
         f"{100 * paper.DISSIMILARITY_ACCURACY:.0f} % more accurate and {100 * paper.DISSIMILARITY_ENERGY:.0f} % more "
