@@ -1,4 +1,4 @@
-"""Gaussian-process regression: GPyTorch fits the hyper-parameters, numpy predicts.
+"""Gaussian-process regression.
 
 Kernel: Matern-5/2 with one length scale per feature, or the sum of the design's parts (see
 ``kernels``).  Inputs and outputs are standardised, outputs are independent of each other.
