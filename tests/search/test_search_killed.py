@@ -11,6 +11,8 @@ import pytest
 from hadas.search.baselines import random_designs
 from hadas.surrogates.predictor_set import PredictorSet
 
+from .conftest import SyntheticWorld
+
 N_KILLS, GENERATIONS, EVENTS_A_GENERATION = 10, 5, 4
 PRESETS = ("m0", "m2", "m4", "m6")
 
@@ -30,7 +32,7 @@ settings = search_settings("smoke", {"population": 10, "survivors": 4, "generati
 
 def search(name, checkpoint):
     # Predictors and outcomes are read anew, as in a process that was started anew.
-    truth = SyntheticWorld()
+    truth = SyntheticWorld(n_samples=150)
     space, table = truth.space, truth.clock_table
     library = OutcomeLibrary([truth.accuracy_record(space.presets[preset]) for preset in json.loads(sys.argv[4])])
     view = MeanView(space, PredictorSet.load(directory / "predictors", space, table))
@@ -75,8 +77,9 @@ print(json.dumps(states))
 
 
 @pytest.fixture
-def directory(synthetic_world, tmp_path):
-    """Where the real predictors lie, fitted to a few rows of the synthetic world."""
+def directory(tmp_path):
+    """Where the real predictors lie, fitted to a few rows of a synthetic world."""
+    synthetic_world = SyntheticWorld(n_samples=150)
     space, table = synthetic_world.space, synthetic_world.clock_table
     records = [synthetic_world.accuracy_record(space.presets[name]) for name in PRESETS]
     designs = random_designs(space, table, 8, 0)
