@@ -131,6 +131,7 @@ def test_learner_keeps_to_its_budget(truth, tmp_path):
     assert list(curve.share) == sorted(curve.share)
     assert curve.notes["share_of_measured_front"] <= curve.share[-1] + 1e-12
     assert curve.notes["share_with_whole_last_pool"] >= curve.share[-1] - 1e-12
+    assert curve.notes["share_with_measured_backbones_at_their_best"] >= curve.share[-1] - 1e-12
     assert curve.notes["share_after_seeds"] == curve.share[3]
 
 
