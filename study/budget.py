@@ -135,8 +135,13 @@ class Budget:
         self._point_s = 0.0
         self.stopped: BudgetSpent | None = None
         """Why the run ended, if the budget ended it."""
-        if self.journalled(study) != budget_s:
-            study.journal(f"budget:{study.findings.n_budgets}", {"budget_s": budget_s})
+        if study.store.study_config(study.config.study) is not None:
+            self._remember()
+
+    def _remember(self) -> None:
+        """Write the budget down; a study that has not begun does not begin with it, so that its file can be mended."""
+        if self.journalled(self._study) != self.budget_s:
+            self._study.journal(f"budget:{self._study.findings.n_budgets}", {"budget_s": self.budget_s})
 
     @staticmethod
     def journalled(study: Study) -> float | None:
@@ -226,6 +231,7 @@ class Budget:
         Raises:
             BudgetSpent: not even those fit.
         """
+        self._remember()
         prices, learning = Prices(self._study), self._study.config.learning
         points_s = learning.seed_settings * prices.point_s
         fewest = min(FEWEST_SEEDS, learning.seed_backbones)

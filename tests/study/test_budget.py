@@ -74,7 +74,10 @@ def test_fewer_seeds_are_written_down_with_the_plan(study_file, monkeypatch):
     second = study_file.parent / "second.yaml"
     second.write_text(yaml.safe_dump({**document, "study": "second"}))
     study = Study.open(second)
-    study.measure(budget=Budget(study, 650.0, Clock()))
+    budget = Budget(study, 650.0, Clock())
+    assert study.store.study_config("second") is None  # a budget alone begins no study
+    study.measure(budget=budget)
+    assert Budget.journalled(study) == 650.0
     plan = study.findings.event("plan:0")
     assert plan["n_backbones"] == 3
     assert len({str(design["backbone"]) for design in plan["designs"]}) == 3
