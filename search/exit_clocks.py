@@ -15,7 +15,7 @@ Shapes: q candidates, P positions, F settings, G stretches, m objectives.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,16 +25,18 @@ from ..spaces import SwitchingCost
 from .constraints import NO_CONSTRAINTS, Constraints
 from .ensemble import AnyTables, TablesEnsemble
 from .evaluation import judged_kinds
-from .exhaustive import worthwhile_settings
+from .exhaustive import undominated_settings, worthwhile_settings
 from .fronts import ExitClockFront, InnerEngine, InnerFront
-from .objectives import BoolArray, Expected, IntArray, MaskTerms, Objective, all_masks
-from .ranking import front_indices
+from .objectives import BoolArray, Expected, IntArray, Objective, all_masks
+from .ranking import best_first, front_indices
 from .tables import CostKind, FloatArray, Tables
 
 _LISTED_POSITIONS = 8
 """Up to so many positions all choices of exits are tried."""
 _ROUNDS = 4
 """Rounds in which neighbours of the front's exits are tried where there are more positions."""
+_SPREAD = 32
+"""Members of the front, the least crowded, whose neighbours are tried in a round."""
 _WEIGHTS = tuple(float(w) for w in np.linspace(0.0, 1.0, 9))
 """Weightings of energy against latency, where both count."""
 _CHUNK_VALUES = 1 << 20
@@ -46,8 +48,8 @@ class ClocksPerExit:
 
     For one cost, settings are exact for given exits; where energy and latency both count, they are so for nine
     weightings of the two.  Exits are all choices up to 8 positions; beyond, those of the single-setting front
-    and, round by round, their neighbours.  A design with one setting throughout is a special case, so the front
-    is never worse than the single-setting one.
+    and, in four rounds, neighbours of those that are best by then.  A design with one setting throughout is a
+    special case, so the front is never worse than the single-setting one.
 
     Attributes:
         engine: finds the front with one setting per design.
@@ -115,6 +117,22 @@ def exit_clock_costs(
     return terms.loss, costs
 
 
+@dataclass(frozen=True, slots=True)
+class _WeightedStages:
+    """Stage costs under a weighting of energy and latency.
+
+    Attributes:
+        settings: (f,) settings that are worth considering.
+        segment, head: (p + 1, f) and (p, f).
+        change: of one change of clocks.
+    """
+
+    settings: IntArray
+    segment: FloatArray
+    head: FloatArray
+    change: float
+
+
 class _Stretches:
     """All that is tried on one backbone."""
 
@@ -151,7 +169,9 @@ class _Stretches:
         else:
             self._try(single.masks)
             for _ in range(_ROUNDS):
-                if not self._try(self._neighbours(self._masks[self._best()])):
+                best = self._best()
+                spread = best[best_first(self._points[best])[:_SPREAD]]
+                if not self._try(self._neighbours(self._masks[spread])):
                     break
         rows = self._best()
         rows = rows[np.lexsort(self._points[rows].T[::-1])]
@@ -183,12 +203,12 @@ class _Stretches:
         if not len(masks):
             return 0
         terms = Expected().mask_terms(self._tables, np.full(len(masks), self._backbone), masks)
-        step = max(1, _CHUNK_VALUES // len(self._settings) ** 2)
         for weights in self._weightings():
+            stages = self._weighted(weights)
+            step = max(1, _CHUNK_VALUES // len(stages.settings) ** 2)
             for start in range(0, len(masks), step):
                 rows = slice(start, start + step)
-                part = MaskTerms(terms.loss[rows], terms.weight[rows])
-                self._take(masks[rows], self._best_settings(masks[rows], part, weights))
+                self._take(masks[rows], self._best_settings(masks[rows], terms.weight[rows], stages))
         return len(masks)
 
     def _weightings(self) -> list[dict[CostKind, float]]:
@@ -211,52 +231,62 @@ class _Stretches:
         self._points = np.concatenate([self._points, points])
         self._violation = np.concatenate([self._violation, violation])
 
-    def _best_settings(self, masks: BoolArray, terms: MaskTerms, weights: dict[CostKind, float]) -> IntArray:
-        """(q, P + 1) settings of least weighted cost for given exits."""
-        q, F = len(masks), len(self._settings)
+    def _weighted(self, weights: Mapping[CostKind, float]) -> _WeightedStages:
+        """Stage costs under a weighting, at the few settings that some stretch may want under it."""
+        segment, head = np.zeros((self._p + 1, len(self._settings))), np.zeros((self._p, len(self._settings)))
+        change = 0.0
+        for kind, weight in weights.items():
+            table = self._tables.by_setting(kind)
+            columns = [*range(self._p), self._tables.max_positions]
+            segment += weight * table.segment[self._backbone][self._settings][:, columns].T
+            head += weight * table.head[self._backbone][self._settings][:, : self._p].T
+            change += weight * getattr(self._switching, kind)
+        wanted = undominated_settings(np.concatenate([segment, head]))
+        return _WeightedStages(self._settings[wanted], segment[:, wanted], head[:, wanted], change)
+
+    def _best_settings(self, masks: BoolArray, weight: FloatArray, stages: _WeightedStages) -> IntArray:
+        """(q, P + 1) settings of least weighted cost for given exits.
+
+        Args:
+            weight: (q, P + 1) share of samples that reach each position.
+        """
+        q, F = len(masks), len(stages.settings)
         passed = np.concatenate([np.zeros((q, 1), dtype=np.int64), np.cumsum(masks, axis=1)], axis=1)
-        stretch_cost, reach = self._stretch_costs(masks, terms, weights, passed)
-        change = sum(weight * getattr(self._switching, kind) for kind, weight in weights.items())
-        n_stretches = stretch_cost.shape[0]
+        cost_of, reach = self._stretches(masks, weight, stages, passed)
+        n_stretches, change = len(cost_of), stages.change
         other = ~np.eye(F, dtype=bool)
         # (q, first setting, present setting): the least cost so far.
-        cost = np.where(other, np.inf, stretch_cost[0][:, :, None])
-        cost = cost + ((reach[0] - reach[1]) * change)[:, None, None] * other
+        cost = np.where(other, np.inf, cost_of[0][:, :, None])
         came_from: list[IntArray] = []
         for g in range(1, n_stretches):
             cheapest = np.argmin(cost, axis=2)
-            switched = (
-                np.take_along_axis(cost, cheapest[:, :, None], axis=2) + (reach[g] * change)[:, None, None]
-            )
+            switched = np.take_along_axis(cost, cheapest[:, :, None], axis=2)
+            switched = switched + (reach[g] * change)[:, None, None]
             # Stretches that a choice of exits does not have cost nothing and change nothing.
             present = (g <= passed[:, -1])[:, None, None]
             move = present & (switched < cost)
             came_from.append(np.where(move, cheapest[:, :, None], np.arange(F)))
             back = ((reach[g] - reach[g + 1]) * change)[:, None, None] * other
-            cost = np.where(move, switched, cost) + stretch_cost[g][:, None, :] + back
-        flat = np.argmin(cost.reshape(q, -1), axis=1)
-        first, now = flat // F, flat % F
+            cost = np.where(move, switched, cost) + cost_of[g][:, None, :] + back
+        first, now = np.divmod(np.argmin(cost.reshape(q, -1), axis=1), F)
         chosen = np.zeros((n_stretches, q), dtype=np.int64)
         chosen[-1] = now
         for g in range(n_stretches - 1, 0, -1):
             chosen[g - 1] = came_from[g - 1][np.arange(q), first, chosen[g]]
-        return np.asarray(self._settings[chosen[passed, np.arange(q)[:, None]]])
+        return np.asarray(stages.settings[chosen[passed, np.arange(q)[:, None]]])
 
-    def _stretch_costs(
-        self, masks: BoolArray, terms: MaskTerms, weights: dict[CostKind, float], passed: IntArray
+    def _stretches(
+        self, masks: BoolArray, weight: FloatArray, stages: _WeightedStages, passed: IntArray
     ) -> tuple[FloatArray, FloatArray]:
-        """(G, q, F) weighted cost of each stretch, and (G + 1, q) share of samples that reach it (0 beyond the last)."""
+        """(G, q, F) cost of each stretch, and (G + 1, q) share of samples that reach it, 0 beyond the last."""
         q, n_stretches = len(masks), int(passed[:, -1].max()) + 1
-        costs = np.zeros((n_stretches, q, len(self._settings)))
+        costs = np.zeros((n_stretches, q, len(stages.settings)))
         reach = np.zeros((n_stretches + 1, q))
-        rows, width = np.arange(q), self._tables.max_positions
-        for j in [*range(self._p), width]:
-            stage = np.zeros((q, len(self._settings)))
-            for kind, weight in weights.items():
-                table = self._tables.by_setting(kind)
-                stage += weight * table.segment[self._backbone, self._settings, j]
-                if j < width:
-                    stage += weight * masks[:, j, None] * table.head[self._backbone, self._settings, j]
-            costs[passed[:, j], rows] += terms.weight[:, j, None] * stage
-            reach[passed[:, j], rows] = terms.weight[:, j]
+        rows = np.arange(q)
+        for j, column in enumerate([*range(self._p), self._tables.max_positions]):
+            stage = np.broadcast_to(stages.segment[j], (q, len(stages.settings)))
+            if j < self._p:
+                stage = stage + masks[:, j, None] * stages.head[j]
+            costs[passed[:, column], rows] += weight[:, column, None] * stage
+            reach[passed[:, column], rows] = weight[:, column]
         return costs, reach
