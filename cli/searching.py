@@ -9,7 +9,6 @@ import typer
 from rich.markup import escape
 
 from ..errors import ConfigError
-from ..spaces import SwitchingCost
 from .opening import Adopt, StudyFile, open_study
 from .printing import console, cost_mark, print_table, say, showing_progress
 
@@ -64,6 +63,8 @@ def search(
     if clocks_per_exit:
         named = None
         if switching_ms is not None and switching_mj is not None:
+            from ..spaces import SwitchingCost
+
             named = SwitchingCost(switching_ms, switching_mj)
         with showing_progress() as progress:
             found = exit_clock_front(opened, progress, named)
