@@ -11,7 +11,7 @@ from ..errors import ConfigError
 from .constraints import NO_CONSTRAINTS, Constraints, Extremes
 from .ensemble import AnyTables, members_of, summarised
 from .evaluation import judged_kinds, limited_kinds
-from .fronts import InnerFront, front_of, n_choices
+from .fronts import InnerFront, front_of
 from .objectives import BoolArray, Expected, IntArray, MaskTerms, Objective, all_masks, listed_costs
 from .ranking import front_indices
 from .tables import CostKind, FloatArray
@@ -100,9 +100,10 @@ class _Listing:
         kept = _Chunk.joined([chunk.best() for chunk in self._chunks()]).best()
         masks = np.zeros((len(kept.row), self._tables.max_positions), dtype=bool)
         masks[:, : self._masks.shape[1]] = self._masks[kept.row]
+        n_looked_at = (len(self._masks) - int(self._objective.needs_exit)) * len(self._settings)
         return front_of(
             masks, kept.setting, kept.points, kept.violation,
-            n_choices(self._tables, self._backbone, self._objective), Extremes.merged(self._extremes),
+            n_looked_at, Extremes.merged(self._extremes),
         )  # fmt: skip
 
     def _chunks(self) -> Iterator[_Chunk]:

@@ -40,7 +40,7 @@ class InnerFront:
         masks: (q, P) exits in use, False where padded.
         settings: (q,) index into the clock table.
         objectives: (q, m), minimised, ascending in the first.
-        n_evaluated: candidates looked at.
+        n_evaluated: candidates looked at; settings that nothing can want are not.
         violation: (q,) of the constraints; all 0 if anything that meets them was found, else the least found.
         extremes: under constraints, the best that was found for each of them by itself.
         per_exit: the front with clocks per exit, where an engine was asked for it.
