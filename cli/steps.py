@@ -319,7 +319,8 @@ def _print_round(study: Study, summary: RoundSummary) -> None:
 
     columns = (*design_columns(study), "accuracy, %", *cost_columns(study))
     title = f"round {summary.round}: measured front{cost_mark(study)}"
-    print_table(title, columns, front_rows(study, summary.round + 1))
+    if rows := front_rows(study, summary.round + 1):
+        print_table(title, columns, rows)
     console.print(escape(round_line(summary, truth=study.truth)), soft_wrap=True, highlight=False)
     for line in (failed_line(study, summary.round), constraints_line(study, summary.round + 1)):
         if line:

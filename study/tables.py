@@ -170,11 +170,9 @@ def constraints_line(study: Study, n_rounds: int | None = None) -> str:
     if not findings.constraints.any or not points:
         return ""
     n_kept = int((findings.violations(points) == 0.0).sum())
-    verdict = findings.infeasibility(points)
-    return (
-        verdict
-        or f"constraints ({findings.constraints}) are met by {n_kept} of {len(points)} measured points"
-    )
+    if verdict := findings.infeasibility(points):
+        return f"none of {len(points)} measured points counts: {verdict}"
+    return f"constraints ({findings.constraints}) are met by {n_kept} of {len(points)} measured points"
 
 
 def failed_line(study: Study, r: int) -> str:

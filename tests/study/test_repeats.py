@@ -81,6 +81,7 @@ def test_where_nothing_is_feasible_the_constraint_and_the_best_are_named(smoke_s
     assert study.findings.hypervolume(points) == 0.0
     assert front_rows(study) == []
     line = constraints_line(study)
+    assert line.startswith(f"none of {len(points)} measured points counts: ")
     assert "latency at most 0.001 ms" in line
     assert f"{best:.4g} ms" in line
     assert report_content(study).chosen == ()
