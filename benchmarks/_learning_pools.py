@@ -11,7 +11,7 @@ that it has frozen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -126,6 +126,25 @@ class PoolTask:
             return run.curve()
 
 
+class _Judge:
+    """Share of the exact hypervolume after every measurement, by one reference."""
+
+    def __init__(self, reference: HypervolumeReference, values: FloatArray) -> None:
+        self._reference, self._exact = reference, reference.hypervolume(values)
+        self._front = np.zeros((0, values.shape[1]))
+        self.shares: list[float] = []
+
+    def see(self, value: FloatArray) -> None:
+        """Count one more measured point (m,)."""
+        point = self._reference.transform(value[None])
+        if (self._front <= point).all(axis=1).any():
+            self.shares.append(self.shares[-1])
+            return
+        # Points that the new one dominates go: the volume stays, and computing it gets cheaper.
+        self._front = np.vstack([self._front[(self._front < point).any(axis=1)], point])
+        self.shares.append(self._reference.transformed_hypervolume(self._front) / self._exact)
+
+
 @dataclass
 class _Run:
     """One strategy on one pool."""
@@ -137,49 +156,39 @@ class _Run:
 
     def curve(self) -> Curve:
         """Measure seeds and then batches until enough of the hypervolume is reached, or the horizon."""
-        judges = (
-            self.pool.exact_reference(),
-            HypervolumeReference.from_front(self.pool.values, self.pool.columns),
-        )
-        measured = list(map(int, self._seeds()))
-        shares = [self._shares(judge, measured, 0) for judge in judges]
+        wide = HypervolumeReference.from_front(self.pool.values, self.pool.columns)
+        judges = [_Judge(one, self.pool.values) for one in (self.pool.exact_reference(), wide)]
         enough, rounds = max(bound.share for bound in self.task.bounds), 0
-        # Random order costs nothing and goes on to the end of the pool.
-        most = len(self.pool.values) if self.strategy == RANDOM else self.task.horizon
-        while len(measured) < most and min(share[-1] for share in shares) < enough:
-            chosen = self._chosen(np.array(measured), rounds)
+        measured: list[int] = []
+        while not measured or (
+            len(measured) < self.task.horizon and min(j.shares[-1] for j in judges) < enough
+        ):
+            chosen = self._chosen(np.array(measured), rounds) if measured else self._seeds().tolist()
+            for judge in judges:
+                for row in chosen:
+                    judge.see(self.pool.values[row])
+            rounds += bool(measured)
             measured += chosen
-            for share, judge in zip(shares, judges, strict=True):
-                share += self._shares(judge, measured, len(measured) - len(chosen))
-            rounds += 1
-        counts = tuple(float(i + 1) for i in range(len(measured)))
-        wide = Curve(tuple(shares[1]), {MEASUREMENTS: counts}, {})
-        beyond = {
-            f"needed to {100 * share:g} % by a reference beyond the nadir": wide.needed(share, MEASUREMENTS)
+        spent = {MEASUREMENTS: tuple(float(i + 1) for i in range(len(measured)))}
+        beyond = Curve(tuple(judges[1].shares), spent, {})
+        notes = {
+            f"needed to {100 * share:g} % by a reference beyond the nadir": beyond.needed(share, MEASUREMENTS)
             for share in (0.99, 0.998)
         }
-        return Curve(tuple(shares[0]), {MEASUREMENTS: counts}, beyond)
-
-    def _shares(self, judge: HypervolumeReference, measured: Sequence[int], start: int) -> list[float]:
-        """Share of the exact hypervolume after each measurement from ``start`` on."""
-        exact = judge.hypervolume(self.pool.values)
-        return [
-            judge.hypervolume(self.pool.values[list(measured[: k + 1])]) / exact
-            for k in range(start, len(measured))
-        ]
+        return Curve(tuple(judges[0].shares), spent, notes)
 
     def _seeds(self) -> IntArray:
         rng = np.random.default_rng([71, self.seed])
         if self.strategy in (PLAIN_GP, RANDOM):
-            return rng.permutation(len(self.pool.values))[: self.task.n_seeds]
+            order = rng.permutation(len(self.pool.values))
+            # Random order costs nothing and goes on to the end of the pool.
+            return order if self.strategy == RANDOM else order[: self.task.n_seeds]
         return farthest_first(self.pool.seed_columns, self.task.n_seeds, rng, self.pool.seed_first)
 
     def _chosen(self, measured: IntArray, rounds: int) -> list[int]:
-        """Rows of the pool to measure next, in order."""
+        """Rows of the pool to measure next, in order, by a model of those measured."""
         left = np.setdiff1d(np.arange(len(self.pool.values)), measured)
         number = 1000 * self.seed + rounds
-        if self.strategy == RANDOM:
-            return [int(i) for i in np.random.default_rng([72, number]).permutation(left)[: self.task.batch]]
         values = self.pool.values[measured]
         reference = self.pool.exact_reference()
         fitted = self._fitted(measured, reference)
