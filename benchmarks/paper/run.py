@@ -247,10 +247,7 @@ def judgement(
     print("\njoint search at least as good as both rivals: " + ("; ".join(missed) or "everywhere"))
     if plan.quick:
         print("that decides nothing: a run without --quick does")
-    print(
-        "machinery: "
-        + ("; ".join(wrong) or "equal budgets, all figures numbers, no controller above its oracle")
-    )
+    print("machinery: " + ("; ".join(wrong) or "all figures numbers, no controller above its oracle"))
     found = {
         "benchmark": "paper",
         "quick": plan.quick,
