@@ -6,6 +6,11 @@ other one, extremely randomised trees on its genes (no kind of model that predic
 fraction each exit gets right, and the measured backbone of the nearest fractions lends its outcomes: as many samples
 are right as the trees say, those first that are easy for the lender (see :mod:`hadas.surrogates.dependence`).
 Everything that comes of it is modelled, not measured.
+
+It is least to be believed where a search that sees it ends: trees that are grown to single backbones go through what
+was measured, so they take the neighbours of the largest backbone for almost as good as it is.  Two of these, measured
+for real after the oracle was frozen, were right in 89.3 and 87.7 % of cases where it says 92.1 and 91.5 %; a third
+one in 88.3 % where it says 84.6 %.
 """
 
 from __future__ import annotations
