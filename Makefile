@@ -33,7 +33,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 bench: $(READY)
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script --quick --json || exit 1; done
+	@for script in benchmarks/[a-z]*.py benchmarks/paper/run.py; do echo "== $$script"; $(BIN)/python $$script --quick --json || exit 1; done
 
 clean:
 	rm -rf .venv .links build *.egg-info
