@@ -236,6 +236,7 @@ def report_content(study: Study) -> ReportContent:
         policy_notes=tuple(policy_notes(study)),
         controller=study.parts.controller.name,
         predicted=tuple(predicted_rows(study)),
+        constraints=str(findings.constraints) if findings.constraints.any else "",
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Symbol = Literal["circle", "diamond", "square", "triangle", "star", "cross"]
+Symbol = Literal["circle", "diamond", "square", "triangle", "star", "cross", "plus"]
 Interval = tuple[float, float]
 """(down, up): lengths of an error bar, both >= 0."""
 
@@ -112,7 +112,7 @@ def cost_axis(title: str, values: tuple[float, ...]) -> Axis:
 
 _PLOTLY_SYMBOLS: dict[Symbol, str] = {
     "circle": "circle", "diamond": "diamond", "square": "square", "triangle": "triangle-up", "star": "star",
-    "cross": "x",
+    "cross": "x", "plus": "cross",
 }  # fmt: skip
 
 

@@ -276,6 +276,7 @@ class ReportContent:
         controller: the policy that the search counts on.
         calibration: how predictions erred, by quantity and place.
         predicted: the predicted front, if it was asked how sure it is.
+        constraints: what networks must keep to, in words; empty without constraints.
     """
 
     study_name: str
@@ -300,6 +301,7 @@ class ReportContent:
     controller: str = "max-softmax"
     calibration: tuple[CalibrationRow, ...] = ()
     predicted: tuple[PredictedRow, ...] = ()
+    constraints: str = ""
 
     @property
     def has_energy(self) -> bool:

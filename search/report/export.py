@@ -182,7 +182,9 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Cell]]) -> None:
 
 # -- PNG -------------------------------------------------------------------------------------
 
-_MARKERS = {"circle": "o", "diamond": "D", "square": "s", "triangle": "^", "star": "*", "cross": "X"}
+_MARKERS = {
+    "circle": "o", "diamond": "D", "square": "s", "triangle": "^", "star": "*", "cross": "X", "plus": "P",
+}  # fmt: skip
 _INK, _MUTED, _GRID = "#1d2430", "#5d6878", "#e6e8eb"
 _LEGEND_ENTRY_INCHES = 1.3
 

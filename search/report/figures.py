@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from .calibration import calibration_charts
@@ -17,6 +18,8 @@ LOOP = "hadas"
 SEED = "seed"
 ASKED_FOR = "asked for"
 """Strategy of the designs that the user asked to be measured."""
+MISSES = "misses the constraints"
+"""Name, in the figure of the fronts, of all points that do not count."""
 
 _STRATEGIES: dict[str, tuple[str, Symbol, bool]] = {
     SEED: ("#85b0ea", "circle", False),
@@ -84,11 +87,13 @@ def front_chart(content: ReportContent) -> Chart:
     series: list[Series] = []
     for name in strategies:
         rows = [row for row in content.designs if row.strategy == name]
-        series.append(_points([r for r in rows if not r.on_front], has_energy, on_front=False))
+        missing = [r for r in rows if not r.meets_constraints]
+        series.append(_points([r for r in rows if r.meets_constraints and not r.on_front], has_energy))
+        series.append(replace(_points(missing, has_energy), name=MISSES, symbol="plus"))
         # Every strategy begins with the seeds, so every line runs through the best of both; the
         # seeds' own line is drawn only while there is no other.
         if name != SEED or strategies == [SEED]:
-            reached = [r for r in content.designs if r.strategy in (name, SEED)]
+            reached = [r for r in content.designs if r.strategy in (name, SEED) and r.meets_constraints]
             x, y = staircase([(_cost(r, has_energy), 100 * r.accuracy) for r in reached], right)
             series.append(Series(name, strategy_style(name)[0], x, y, kind="line", opacity=0.8))
         series.append(_points([r for r in rows if r.on_front], has_energy, on_front=True))
@@ -99,15 +104,29 @@ def front_chart(content: ReportContent) -> Chart:
         Axis("expected accuracy [%]"),
         tuple(s for s in series if s.x),
     )
+    legend = _strategy_legend(strategies)
+    if any(one.name == MISSES for one in panel.series):
+        legend += (LegendEntry(MISSES, _REFERENCE_LINE, "plus"),)
     return Chart(
         "front",
         "Pareto fronts of the measured points",
         "Up and to the left is better: each line is the best accuracy that the seeds, from which all begin, and "
         "a strategy's own points reached at or below a cost; bars are 90 % intervals, so where bars overlap the "
-        "order is open.",
+        f"order is open.{_constraints_note(content, 'and lie on no line')}",
         (panel,),
-        _strategy_legend(strategies),
+        legend,
         height_px=470,
+    )
+
+
+def _constraints_note(content: ReportContent, therefore: str) -> str:
+    """Says that points which miss the constraints count for nothing, and what follows; empty without constraints."""
+    if not content.constraints:
+        return ""
+    n = sum(not row.meets_constraints for row in content.designs)
+    return (
+        f" Points must meet the constraints ({content.constraints}): {n} of {len(content.designs)} miss them "
+        f"{therefore}."
     )
 
 
@@ -141,7 +160,7 @@ def staircase(
     return tuple(x), tuple(y)
 
 
-def _points(rows: Sequence[DesignRow], has_energy: bool, *, on_front: bool) -> Series:
+def _points(rows: Sequence[DesignRow], has_energy: bool, *, on_front: bool = False) -> Series:
     name = rows[0].strategy if rows else ""
     colour, symbol, filled = strategy_style(name)
     costs = tuple(_cost(row, has_energy) for row in rows)
@@ -209,7 +228,8 @@ def hypervolume_chart(content: ReportContent) -> Chart:
         "hypervolume",
         "Hypervolume by number of measurements",
         "Higher and earlier is better: the line shows how much of the space between the reference point and "
-        "the ideal a strategy's measured points dominate; bars on the loop are 90 % intervals after each round.",
+        "the ideal a strategy's measured points dominate; bars on the loop are 90 % intervals after each round."
+        f"{_constraints_note(content, 'and add nothing')}",
         (panel,),
         _strategy_legend(strategies),
     )

@@ -552,6 +552,23 @@ def test_every_line_of_the_front_runs_through_the_seeds() -> None:
     assert [s.name for s in seeds_only if s.kind == "line"] == ["seed"]
 
 
+def test_points_that_miss_the_constraints_look_so_and_bend_no_line(simulated: Path) -> None:
+    content = sample_content()
+    kept, missing = (
+        replace(content.designs[0], strategy=s, accuracy=a, energy_mj=e, on_front=False, meets_constraints=m)
+        for s, a, e, m in (("random", 0.6, 10.0, True), ("random", 0.7, 20.0, False))
+    )
+    limited = replace(content, designs=(kept, missing), constraints="latency at most 20 ms")
+    chart = all_charts(limited)[0]
+    drawn = {(s.name, s.kind, s.symbol): (s.x, s.y) for s in chart.panels[0].series}
+    assert drawn["random", "points", "triangle"] == ((10.0,), (60.0,))
+    assert drawn["misses the constraints", "points", "plus"] == ((20.0,), (70.0,))
+    assert max(drawn["random", "line", "circle"][1]) == 60.0
+    assert [entry.name for entry in chart.legend] == ["random", "misses the constraints"]
+    assert "(latency at most 20 ms): 1 of 2 miss them and lie on no line." in chart.reading
+    assert "constraints" not in " ".join(_parsed(simulated).texts)
+
+
 def test_what_the_user_asked_for_looks_like_no_other_strategy() -> None:
     named = ["seed", "random", "backbone only", "presets optimized", "hadas", "made up", "asked for"]
     styles = [strategy_style(name) for name in named]
