@@ -2,7 +2,8 @@
 
 A front of predicted points is the front of one opinion.  Joint draws are many: in each of them some members are
 dominated by others, or by points that were left out.  The share of draws in which a member is not dominated is
-the probability that it truly belongs, as far as the predictors know how unsure they are.
+the probability that it truly belongs, as far as the predictors know how unsure they are.  Where a member misses a
+constraint it does not belong, whatever else there is.
 
 Shapes: s draws, n points, p others, m objectives.
 """
@@ -17,11 +18,12 @@ from .tables import FloatArray
 
 
 def probability_non_dominated(draws: FloatArray, others: FloatArray | None = None) -> FloatArray:
-    """Probability that each point is dominated by none of the rest.
+    """Probability that each point counts and is dominated by none of the rest.
 
     Args:
         draws: (s, n, m) objectives, minimised, of the points under joint draws of the predictors; from
-            :meth:`.world.DesignDraws.objectives`.
+            :meth:`.world.DesignDraws.objectives`.  Infinite where a point does not count because it misses a
+            constraint: there it neither belongs nor dominates.
         others: (s, p, m) of points that compete with them, under the same draws.
 
     Returns:
@@ -42,4 +44,5 @@ def probability_non_dominated(draws: FloatArray, others: FloatArray | None = Non
         pool = np.concatenate([draws, others], axis=1)
     n = draws.shape[1]
     belongs = np.stack([pareto_ranks(points)[:n] == 0 for points in pool])
+    belongs &= np.isfinite(draws).all(axis=2)
     return np.asarray(belongs.mean(axis=0), dtype=np.float64)

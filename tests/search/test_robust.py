@@ -105,6 +105,15 @@ def test_probability_of_belonging_to_the_front_on_a_toy():
     assert probability_non_dominated(draws, others).tolist() == [0.5, 0.0, 0.0]
 
 
+def test_what_misses_a_constraint_belongs_nowhere():
+    missed = np.full((1, 3, 2), np.inf)
+    assert probability_non_dominated(missed).tolist() == [0.0, 0.0, 0.0]
+    one_draw = np.concatenate([missed[:, :2], [[[1.0, 2.0], [2.0, 1.0]]]])
+    assert probability_non_dominated(one_draw).tolist() == [0.5, 0.5]
+    # What misses the constraints is no competitor either.
+    assert probability_non_dominated(one_draw, missed[[0, 0], :1]).tolist() == [0.5, 0.5]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000))
 def test_probability_equals_counting_and_falls_with_competition(seed):
