@@ -43,6 +43,10 @@ _KEEP_EXITS = 0.2
 """Share of children whose exits are not mutated; these always change their setting."""
 _TRIES = 6
 """Rounds of variation per generation, before random draws fill up what is still missing."""
+_RANDOM_TRIES = 60
+"""Rounds in all, before what is still missing is taken in order: of the last choices random draws find few."""
+_LISTED_AT_ONCE = 1 << 14
+"""Choices that are judged at once where all are."""
 _EXTRA = 10
 """Random numbers per candidate besides three per position."""
 
@@ -75,19 +79,15 @@ class ArrayNSGA2:
             worthwhile_settings(tables, objective, constraints, b) for b in range(len(tables.backbones))
         ]
         budget = self.population * self.generations
-        listed = [
-            n_choices(tables, b, objective) // tables.n_settings * len(own) <= budget
-            and tables.n_positions[b] <= MAX_EXHAUSTIVE_POSITIONS
-            for b, own in enumerate(settings)
-        ]
-        large, small = (
-            [b for b, is_small in enumerate(listed) if is_small == wanted] for wanted in (False, True)
-        )
         fronts: dict[int, InnerFront] = {}
-        if small:
-            fronts.update(
-                zip(small, Exhaustive().run(tables.take(small), objective, seed, constraints), strict=True)
-            )
+        large: list[int] = []
+        for b, own in enumerate(settings):
+            if n_choices(tables, b, objective) // tables.n_settings * len(own) > budget:
+                large.append(b)
+            elif tables.n_positions[b] <= MAX_EXHAUSTIVE_POSITIONS:
+                fronts[b] = Exhaustive().run(tables.take([b]), objective, seed, constraints)[0]
+            else:
+                fronts[b] = _every_choice(Evaluator(tables.take([b]), objective, constraints), own)
         if large:
             evaluator = Evaluator(tables.take(large), objective, constraints)
             search = _Lockstep(
@@ -95,6 +95,34 @@ class ArrayNSGA2:
             )
             fronts.update(zip(large, search.run(), strict=True))
         return tuple(fronts[b] for b in range(len(tables.backbones)))
+
+
+def _every_choice(evaluator: Evaluator, settings: IntArray) -> InnerFront:
+    """The exact front of the only backbone, of any number of positions, judged block by block."""
+    tables = evaluator.tables
+    p, per_block = int(tables.n_positions[0]), max(1, _LISTED_AT_ONCE // len(settings))
+    fronts: list[InnerFront] = []
+    for start in range(int(evaluator.objective.needs_exit), 1 << p, per_block):
+        rows = np.arange(start, min(start + per_block, 1 << p), dtype=np.int64)
+        masks = np.repeat(_masks_of(rows, p, tables.max_positions), len(settings), axis=0)
+        at = np.tile(settings, len(rows))
+        judged = evaluator.judge(np.zeros(len(masks), dtype=np.int64), masks, at)
+        fronts.append(front_of(masks, at, judged.points, judged.violation, len(masks), evaluator.extremes(0)))
+    return front_of(
+        np.concatenate([front.masks for front in fronts]),
+        np.concatenate([front.settings for front in fronts]),
+        np.concatenate([front.objectives for front in fronts]),
+        np.concatenate([front.violation for front in fronts]),
+        sum(front.n_evaluated for front in fronts),
+        evaluator.extremes(0),
+    )
+
+
+def _masks_of(rows: IntArray, n_positions: int, width: int) -> BoolArray:
+    """(r, width) choices of exits by their numbers; bit j of a number is position j."""
+    masks = np.zeros((len(rows), width), dtype=bool)
+    masks[:, :n_positions] = (rows[:, None] >> np.arange(n_positions)) & 1 == 1
+    return masks
 
 
 class _Lockstep:
@@ -122,6 +150,7 @@ class _Lockstep:
         self._points = np.zeros((B, capacity, n_objectives))
         self._violation = np.zeros((B, capacity))
         self._count = 0
+        self._taken_in_order = np.zeros(B, dtype=np.int64)
         self._parents = np.zeros((B, 0), dtype=np.int64)
 
     def run(self) -> list[InnerFront]:
@@ -144,6 +173,10 @@ class _Lockstep:
         masks, steps = np.zeros((B, n, P), dtype=bool), np.zeros((B, n), dtype=np.int64)
         found, tries = np.zeros(B, dtype=np.int64), 0
         while (open_ := np.flatnonzero(found < n)).size:
+            if tries >= _RANDOM_TRIES:
+                for b in open_.tolist():
+                    masks[b, found[b] :], steps[b, found[b] :] = self._next_in_order(b, n - int(found[b]))
+                break
             draws = self._draws(open_)
             if first or tries >= _TRIES:
                 new_masks, new_steps = self._random(open_, draws)
@@ -165,6 +198,24 @@ class _Lockstep:
             self._seen.add(codes[rows])
             found += np.bincount(owner[rows], minlength=B)
             tries += 1
+        return masks, steps
+
+    def _next_in_order(self, b: int, n: int) -> tuple[BoolArray, IntArray]:
+        """(n, P) exits and (n,) steps: the first of a backbone's choices that were never seen.
+
+        There are as many, for a backbone with no more choices than the budget is not searched but listed.
+        """
+        p, (B, _, P) = int(self._p[b]), self._masks.shape
+        masks, steps = np.zeros((0, P), dtype=bool), np.zeros(0, dtype=np.int64)
+        while len(steps) < n:
+            numbers = self._taken_in_order[b] + np.arange(n - len(steps), dtype=np.int64)
+            self._taken_in_order[b] = numbers[-1] + 1
+            rows, at = np.divmod(numbers, self._choices.count(b))
+            exits = _masks_of(rows + int(self._needs_exit), p, P)
+            codes = choice_codes(np.full(len(at), b), exits, at, B, self._choices.most)
+            fresh = self._seen.find(codes) < 0
+            self._seen.add(codes[fresh])
+            masks, steps = np.concatenate([masks, exits[fresh]]), np.concatenate([steps, at[fresh]])
         return masks, steps
 
     def _accept(self, masks: BoolArray, steps: IntArray) -> None:

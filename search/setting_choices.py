@@ -52,6 +52,10 @@ class SettingChoices:
         """Largest number of steps of a backbone."""
         return int(self._settings.shape[1])
 
+    def count(self, line: int) -> int:
+        """Number of steps of a backbone."""
+        return int(self._count[line])
+
     def settings(self, steps: IntArray) -> IntArray:
         """(B, n) index into the clock table of (B, n) steps."""
         return np.take_along_axis(self._settings, steps, axis=1)

@@ -137,6 +137,21 @@ def test_nsga2_evaluates_its_budget_and_nothing_twice(random_tables, monkeypatch
         fronts = ArrayNSGA2(15, 10).run(tables, objective, 3)
         assert [front.n_evaluated for front in fronts] == [150, 150]
         assert len(judged) == len(set(judged)) == 300
+    # Random draws would look for the last of these for long.
+    judged.clear()
+    ArrayNSGA2(20, 51).run(random_tables(3, n_backbones=1, n_positions=(10,), n_settings=1), Expected(), 0)
+    assert len(judged) == len(set(judged)) == 1020
+
+
+@pytest.mark.parametrize("objective", [Expected(), Hadas2D()])
+def test_nsga2_lists_what_its_budget_covers_however_many_the_positions(random_tables, objective):
+    many = random_tables(3, n_backbones=1, n_positions=(17,), n_settings=1)
+    n = (1 << 17) - int(objective.needs_exit)
+    found = ArrayNSGA2(4000, 33).run(many, objective, 0)[0]
+    assert found.n_evaluated == n
+    # No search finds anything better.
+    for point in ArrayNSGA2(500, 4).run(many, objective, 0)[0].objectives:
+        assert (found.objectives <= point).all(axis=1).any()
 
 
 @pytest.mark.parametrize("objective", [Expected(), Hadas2D()])
