@@ -42,7 +42,8 @@ def predict(
         ),
     ] = "even:2",
     clocks: Annotated[
-        str, typer.Option(help="At which clocks: max, min, or e.g. 'gpu=854250000 emc=1600000000' (Hz).")
+        str,
+        typer.Option(help="At which clocks: max, min, or e.g. 'gpu=854.25MHz emc=1600MHz' (no unit: Hz)."),
     ] = "max",
     design: Annotated[
         Path | None,

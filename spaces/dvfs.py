@@ -217,6 +217,10 @@ PINNED = ClockTable("pinned", ())
 """The table of a device whose clocks are not controlled: exactly one setting."""
 
 
+HZ = {"": 1.0, "hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
+"""Hz of each unit in small letters; what has none is in Hz."""
+
+
 def unit_hint(frequency: int) -> str:
     """What to do about a positive frequency too low to be one in Hz; empty if it may be one.
 

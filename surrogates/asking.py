@@ -10,10 +10,9 @@ from typing import NoReturn
 from ..datasets.logs.tables import ForeignCost
 from ..datasets.records import Target
 from ..errors import ConfigError
+from ..spaces.dvfs import HZ
 from .log_rows import KNOB_NAMES, pinned_numbers
 from .network_features import standard_totals
-
-HZ = {"": 1.0, "hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
 
 _WORD = re.compile(r"([A-Za-z0-9_]+)=(-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)([A-Za-z]*)", re.ASCII)
 

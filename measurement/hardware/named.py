@@ -1,7 +1,7 @@
 """Networks, exits and clocks as people name them on a command line.
 
 ``a0,a3,largest``; ``none``, ``all``, ``even:2``, ``5,8``; ``max``, ``min``, ``all``,
-``gpu=854250000 emc=1600000000``.
+``gpu=854250000 emc=1600000000`` or ``gpu=854.25MHz emc=1.6GHz``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import numpy as np
 
 from ...errors import ConfigError
 from ...spaces import Backbone, ClockTable, Exits, MBConvSpace, Setting
-from ...spaces.dvfs import unit_hint
+from ...spaces.dvfs import HZ, unit_hint
 from .device import CostRequest
+
+_CLOCK = re.compile(r"([a-z]\w*)=(\d+(?:\.\d+)?)([kmg]?hz)?", re.ASCII | re.IGNORECASE)
 
 
 def named_backbones(words: str, space: MBConvSpace) -> tuple[tuple[str, Backbone], ...]:
@@ -73,7 +75,7 @@ def named_exits(words: str, space: MBConvSpace, backbone: Backbone) -> Exits:
 
 
 def named_settings(words: str, table: ClockTable) -> tuple[Setting, ...]:
-    """Clock settings: ``max``, ``min``, ``all``, or one by its frequencies in Hz.
+    """Clock settings: ``max``, ``min``, ``all``, or one by its frequencies, in Hz or with a unit.
 
     Raises:
         ConfigError: not one of these, domains that are not the table's, or a frequency in another unit.
@@ -83,7 +85,7 @@ def named_settings(words: str, table: ClockTable) -> tuple[Setting, ...]:
 
 
 def named_setting(words: str, table: ClockTable) -> Setting:
-    """One clock setting: ``max``, ``min``, or its frequencies in Hz.
+    """One clock setting: ``max``, ``min``, or its frequencies, in Hz or with a unit.
 
     Raises:
         ConfigError, OffTableFrequencyError: see :func:`named_settings`.
@@ -98,16 +100,17 @@ def _setting(words: str, table: ClockTable, names_listed: str) -> Setting:
         return table.default
     if words == "min":
         return table.settings[0]
-    pairs = re.findall(r"([a-z]\w*)=(\d+)", words)
+    read = [_CLOCK.fullmatch(word) for word in re.split(r"[\s,]+", words.strip(" ,"))]
+    pairs = [(clock[1], round(float(clock[2]) * HZ[(clock[3] or "").lower()])) for clock in read if clock]
     names = [domain.name for domain in table.domains]
-    if sorted(name for name, _ in pairs) != sorted(names) or re.sub(r"[a-z]\w*=\d+|[\s,]", "", words):
+    if sorted(name for name, _ in pairs) != sorted(names) or None in read:
         example = " ".join(f"{domain.name}={domain.frequencies_hz[-1]}" for domain in table.domains)
-        wanted = f" or a frequency in Hz for every clock, e.g. '{example}'" if names else ""
+        wanted = f" or a frequency for every clock, in Hz or with its unit, e.g. '{example}'" if names else ""
         raise ConfigError(f"--clocks {words!r}: must be {names_listed}{wanted}")
     for name, hz in pairs:
-        if hint := unit_hint(int(hz)):
+        if hint := unit_hint(hz):
             raise ConfigError(f"--clocks: {name}={hz}: {hint}")
-    return table.setting(**{name: int(hz) for name, hz in pairs})
+    return table.setting(**dict(pairs))
 
 
 def named_requests(

@@ -39,16 +39,17 @@ def test_exits_in_every_form():
             named_exits(words, SPACE, A0)
 
 
-def test_settings_in_hz_only():
+def test_settings_in_hz_or_with_their_units():
     assert named_settings("max", TABLE) == (TABLE.default,)
     assert len(named_settings("all", TABLE)) == 143
     (setting,) = named_settings("emc=1600000000 gpu=854250000", TABLE)
     assert (setting.hz("gpu"), setting.hz("emc")) == (854_250_000, 1_600_000_000)
+    assert named_settings("gpu=854.25MHz, emc=1.6ghz", TABLE) == (setting,)
     with pytest.raises(ConfigError, match="kHz; multiply by 1000"):
         named_settings("gpu=854250,emc=1600000000", TABLE)
     with pytest.raises(OffTableFrequencyError):
         named_settings("gpu=828750000,emc=1600000000", TABLE)
-    for words in ("gpu=854250000", "gpu=854250000 emc=1600000000 cpu=1", "fast"):
+    for words in ("gpu=854250000", "gpu=854250000 emc=1600000000 cpu=1", "fast", "gpu=1Hertz emc=2Hz"):
         with pytest.raises(ConfigError, match="every clock"):
             named_settings(words, TABLE)
     assert named_settings("all", PINNED) == PINNED.settings
