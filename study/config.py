@@ -133,8 +133,16 @@ class ConstraintsConfig(_Section):
 
     max_latency_ms: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
     max_energy_mj: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
-    min_accuracy: float | None = Field(default=None, gt=0.0, le=1.0)
+    min_accuracy: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
     max_exits: int | None = Field(default=None, ge=0)
+
+    @field_validator("min_accuracy")
+    @classmethod
+    def _fraction(cls, accuracy: float | None) -> float | None:
+        if accuracy is not None and accuracy > 1.0:
+            hint = f"; write {accuracy / 100:g} for {accuracy:g} %" if accuracy <= 100.0 else ""
+            raise ValueError(f"must be a fraction from 0 to 1{hint}")
+        return accuracy
 
 
 class SearchConfig(_Section):

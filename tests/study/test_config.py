@@ -37,6 +37,7 @@ def test_the_written_file_reads_back_as_its_preset(tmp_path, preset):
             r"x\.yaml: 'accuracy': 'workers: dask' and 'cluster' .* go together$",
         ),
         ({"accuracy": {"ema": True}}, r"x\.yaml: 'accuracy': 'ema' chooses weights"),
+        ({"search": {"constraints": {"min_accuracy": 95}}}, r"from 0 to 1; write 0\.95 for 95 %$"),
     ],
 )
 def test_every_bad_field_is_named(document, message):
