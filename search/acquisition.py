@@ -70,13 +70,17 @@ class Suggestion:
         expected_gain: expected hypervolume that it adds to the front, given those before it.
         cost_s: seconds that it costs, the accuracy job of a new backbone included.
         why: ``improvement`` (gain per second), ``information`` (what it tells about designs near the
-            front, per second) or ``repeat`` (measured, and not surely on the front or off it).
+            front, per second), ``repeat`` (measured, and not surely on the front or off it), or the name of
+            another strategy that chose it.
         gain_per_s: the figure that it was chosen by; hypervolume, or share of the relevant
-            variance, per second.
+            variance, per second.  Of another strategy its expected hypervolume per second.
         n_sharing: designs of its new backbone that the accuracy job was shared among when it was
             compared; 1 if none is due.
         probability_of_gain: share of the draws in which it improves the measured front.
-        expected: (m,) expected objectives, natural scale.
+        median: (m,) medians of the objectives over the draws, natural scale; of a repeat what was measured.
+        low_90, high_90: (m,) what 5 and 95 % of the draws do not exceed; empty for a repeat.
+        accuracy_job_s: how much of ``cost_s`` is the accuracy job of its backbone.
+        probability_feasible: share of the draws in which it meets the constraints; ``None`` without any.
         runner_up: the design that would have been chosen instead, if any, and its figure.
     """
 
@@ -87,7 +91,11 @@ class Suggestion:
     gain_per_s: float = 0.0
     n_sharing: int = 1
     probability_of_gain: float = 0.0
-    expected: tuple[float, ...] = ()
+    median: tuple[float, ...] = ()
+    low_90: tuple[float, ...] = ()
+    high_90: tuple[float, ...] = ()
+    accuracy_job_s: float = 0.0
+    probability_feasible: float | None = None
     runner_up: tuple[Design, float] | None = None
 
 
@@ -198,23 +206,31 @@ def suggest(
             pending_feasible=pending_feasible, errors=errors, lookahead=lookahead,
         )  # fmt: skip
     else:
-        problem = BatchProblem(pool_draws, measured, reference, prices, pending_draws, feasible)
+        problem = BatchProblem(
+            pool_draws, measured, reference, prices, pending_draws, feasible, pending_feasible
+        )
         choices = strategy_by_name(strategy)(problem, batch, seed)
-    expected = pool_draws.mean(axis=0)
 
     def suggestion(choice: Choice) -> Suggestion:
         again = choice.why == "repeat"
-        values = measured[choice.index] if again else expected[choice.index]
-        other = choice.runner_up
+        j, other = choice.index, choice.runner_up
+        # Drawn costs are skewed: a few draws far above the rest would decide a mean.
+        low, median, high = (
+            ((), measured[j], ()) if again else np.quantile(pool_draws[:, j], (0.05, 0.5, 0.95), axis=0)
+        )
         return Suggestion(
-            design=measured_designs[choice.index] if again else pool[choice.index],
+            design=measured_designs[j] if again else pool[j],
             expected_gain=choice.expected_gain,
             cost_s=choice.cost_s,
             why=choice.why,
             gain_per_s=choice.gain_per_s,
             n_sharing=choice.n_sharing,
             probability_of_gain=choice.probability_of_gain,
-            expected=tuple(float(v) for v in values),
+            median=tuple(float(v) for v in median),
+            low_90=tuple(float(v) for v in low),
+            high_90=tuple(float(v) for v in high),
+            accuracy_job_s=0.0 if again else choice.cost_s - float(prices.item_s[j]),
+            probability_feasible=None if again or feasible is None else float(feasible[:, j].mean()),
             runner_up=None if other is None else (pool[other[0]], other[1]),
         )
 

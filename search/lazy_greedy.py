@@ -22,7 +22,9 @@ from .improvement import DrawnSets
 from .tables import FloatArray
 
 BoolArray = NDArray[np.bool_]
-Reason = Literal["improvement", "information", "repeat"]
+Reason = Literal[
+    "improvement", "information", "repeat", "qlognehvi", "mean", "thompson", "variance", "spread", "random"
+]  # fmt: skip
 
 SMALLEST_GAIN = 1e-12
 """Hypervolume that counts as none: rounding."""
@@ -83,11 +85,13 @@ class Choice:
     Attributes:
         index: row of the pool; of the measured points if ``why`` is ``repeat``.
         why: ``improvement`` (gain per second), ``information`` (what it tells about the points near
-            the front, per second), or ``repeat`` (a measured point whose error blurs the front).
+            the front, per second), ``repeat`` (a measured point whose error blurs the front), or the
+            name of another strategy (:mod:`.strategies`).
         expected_gain: expected hypervolume that it adds, given what was chosen before it.
         cost_s: what it costs, the group's cost included if it is the first of its group.
         gain_per_s: what it was chosen by: hypervolume per second, of it and the ``n_sharing`` - 1
-            points that would share its group's cost; of the other reasons, learned share per second.
+            points that would share its group's cost; of ``information`` and ``repeat``, learned share per
+            second; of other strategies, which choose by something else, its own expected gain per second.
         n_sharing: points that the group's cost was shared among in the comparison; 1 if none is.
         probability_of_gain: share of draws in which it improves the measured (and pending) front.
         runner_up: the point that would have been chosen instead, and its figure; ``None`` if none.

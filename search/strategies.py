@@ -1,6 +1,7 @@
 """Ways to choose a batch, by name: ours, and those that it is compared with.
 
-All get the same draws of the same pool, and all pay the same prices.
+All get the same draws of the same pool, and all pay the same prices.  Whatever a choice was made by, its expected
+gain and probability are over all draws; ``why`` is the name of the strategy, except of ours.
 
 =============  =============================================================================
 ``hvi``        expected hypervolume improvement per cost, exact (:func:`.batch.choose_batch`)
@@ -28,7 +29,7 @@ import numpy as np
 
 from ..errors import StudyError
 from ..surrogates.threads import single_thread
-from .batch import BoolArray, Choice, Prices, Reason, choose_batch, reference_scale
+from .batch import SMALLEST_GAIN, BoolArray, Choice, Prices, Reason, choose_batch, reference_scale
 from .improvement import DrawnSets, drawn_sets
 from .metrics import HypervolumeReference
 from .ranking import pareto_ranks
@@ -46,6 +47,7 @@ class BatchProblem:
         prices: of the n points.
         pending_draws: (s, p, m) draws of points that are being measured, if any.
         feasible: (s, n) whether a point meets the constraints in a draw; ``None`` = always.
+        pending_feasible: (s, p) likewise.
     """
 
     pool_draws: FloatArray
@@ -54,6 +56,7 @@ class BatchProblem:
     prices: Prices
     pending_draws: FloatArray | None = None
     feasible: BoolArray | None = None
+    pending_feasible: BoolArray | None = None
 
     @property
     def n(self) -> int:
@@ -68,13 +71,18 @@ class BatchProblem:
     @cached_property
     def drawn(self) -> FloatArray:
         """(s, n, m) draws on the scale of the reference; at the reference where a point is not feasible."""
-        drawn = self.reference.transform(self.pool_draws)
-        return drawn if self.feasible is None else np.where(self.feasible[:, :, None], drawn, self.point)
+        return self._counting(self.pool_draws, self.feasible)
 
     @cached_property
     def pending(self) -> FloatArray | None:
-        """(s, p, m) pending draws on the scale of the reference."""
-        return None if self.pending_draws is None else self.reference.transform(self.pending_draws)
+        """(s, p, m) pending draws likewise."""
+        return (
+            None if self.pending_draws is None else self._counting(self.pending_draws, self.pending_feasible)
+        )
+
+    def _counting(self, draws: FloatArray, feasible: BoolArray | None) -> FloatArray:
+        drawn = self.reference.transform(draws)
+        return drawn if feasible is None else np.where(feasible[:, :, None], drawn, self.point)
 
     def sets(self, which: Sequence[int]) -> DrawnSets:
         """What some of the draws have already: measured and pending points."""
@@ -108,6 +116,7 @@ def hvi(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
     return choose_batch(
         problem.pool_draws, problem.measured, problem.reference, batch=batch, prices=problem.prices,
         information_share=0.0, pending_draws=problem.pending_draws, feasible=problem.feasible,
+        pending_feasible=problem.pending_feasible,
     )  # fmt: skip
 
 
@@ -122,36 +131,37 @@ def mean(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
         batch=batch, prices=problem.prices, information_share=0.0,
         pending_draws=None if pending is None else pending.mean(axis=0, keepdims=True),
     )  # fmt: skip
-    gaining = [choice for choice in found if choice.why == "improvement"]
-    return _filled(problem, gaining, batch, -_variance(problem))
+    gaining = [choice.index for choice in found if choice.why == "improvement"]
+    more = [j for j in _ordered(-_variance(problem)) if j not in set(gaining)]
+    return _priced(problem, [*gaining, *more][:batch], "mean")
 
 
 def thompson(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
     """Each point: the best in one draw, given those before it as they came out in that draw."""
-    rng, prices, chosen = np.random.default_rng(seed), problem.prices, list[Choice]()
+    rng, prices, chosen = np.random.default_rng(seed), problem.prices, list[int]()
     for _ in range(min(batch, problem.n)):
         draw = int(rng.integers(len(problem.drawn)))
         sets = problem.sets([draw])
-        for choice in chosen:
-            sets.add(problem.drawn[[draw], choice.index])
-        gains, cost_s = sets.gains(problem.drawn[[draw]])[0], prices.now()
-        score = gains / cost_s
-        score[[choice.index for choice in chosen]] = -1.0
+        for j in chosen:
+            sets.add(problem.drawn[[draw], j])
+        score = sets.gains(problem.drawn[[draw]])[0] / prices.now()
+        score[chosen] = -1.0
         # Where a draw promises nothing, any point will do.
-        j = int(np.argmax(score)) if score.max() > 0 else int(rng.choice(np.flatnonzero(score >= 0)))
-        chosen.append(Choice(j, "improvement", float(gains[j]), float(cost_s[j]), float(score[j])))
-        prices = prices.after(j)
-    return tuple(chosen)
+        best = int(np.argmax(score)) if score.max() > 0 else int(rng.choice(np.flatnonzero(score >= 0)))
+        chosen.append(best)
+        prices = prices.after(best)
+    return _priced(problem, chosen, "thompson")
 
 
 def variance(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
     """The points that least is known of."""
-    return _filled(problem, [], batch, -_variance(problem))
+    return _priced(problem, _ordered(-_variance(problem))[:batch], "variance")
 
 
 def random(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
     """Any points."""
-    return _filled(problem, [], batch, np.random.default_rng(seed).permutation(problem.n).astype(np.float64))
+    order = _ordered(np.random.default_rng(seed).permutation(problem.n).astype(np.float64))
+    return _priced(problem, order[:batch], "random")
 
 
 def spread(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
@@ -170,7 +180,7 @@ def spread(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
         gaps = [min((abs(float(means[j, 1]) - other) for other in taken), default=np.inf) for j in front]
         order.append(int(front[int(np.argmax(gaps))]))
         taken.append(float(means[order[-1], 1]))
-    return _priced(problem, order, "improvement")
+    return _priced(problem, order, "spread")
 
 
 def qlognehvi(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
@@ -181,7 +191,7 @@ def qlognehvi(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...
     with single_thread():
         acquisition = qlognehvi_of(problem.drawn, measured, problem.point, problem.pending)
         order, _ = choose_by_qlognehvi(acquisition, problem.n, batch)
-    return _priced(problem, order, "improvement")
+    return _priced(problem, order, "qlognehvi")
 
 
 STRATEGIES: Mapping[str, Strategy] = {
@@ -196,23 +206,18 @@ def _variance(problem: BatchProblem) -> FloatArray:
     return np.asarray((problem.drawn / scale).var(axis=0).sum(axis=1))
 
 
-def _filled(
-    problem: BatchProblem, chosen: Sequence[Choice], batch: int, order: FloatArray
-) -> tuple[Choice, ...]:
-    """A batch filled up with points of the smallest ``order`` (n,)."""
-    taken = [choice.index for choice in chosen]
-    more = [int(j) for j in np.argsort(order, kind="stable") if int(j) not in set(taken)]
-    priced = _priced(problem, [*taken, *more[: max(0, min(batch, problem.n) - len(taken))]], "information")
-    return (*chosen, *priced[len(taken) :])
+def _ordered(key: FloatArray) -> list[int]:
+    """All points, those of the smallest ``key`` (n,) first."""
+    return [int(j) for j in np.argsort(key, kind="stable")]
 
 
 def _priced(problem: BatchProblem, order: Sequence[int], why: Reason) -> tuple[Choice, ...]:
-    """Choices in a given order, with what each costs and is expected to gain."""
+    """Choices in a given order, with what each costs and is expected to gain over all draws, as ours has it."""
     sets, prices, chosen = problem.sets(range(len(problem.drawn))), problem.prices, []
-    for j in order:
-        per_draw, cost_s = sets.gains(problem.drawn[:, [j]])[:, 0], float(prices.now()[j])
-        gain, probability = float(per_draw.mean()), float((per_draw > 0).mean())
-        chosen.append(Choice(j, why, gain, cost_s, gain / cost_s, probability_of_gain=probability))
+    joins = (sets.gains(problem.drawn[:, list(order)]) > SMALLEST_GAIN).mean(axis=0)
+    for j, probability in zip(order, joins, strict=True):
+        gain, cost_s = float(sets.gains(problem.drawn[:, [j]])[:, 0].mean()), float(prices.now()[j])
+        chosen.append(Choice(j, why, gain, cost_s, gain / cost_s, probability_of_gain=float(probability)))
         sets.add(problem.drawn[:, j])
         prices = prices.after(j)
     return tuple(chosen)

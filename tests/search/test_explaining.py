@@ -6,6 +6,7 @@ import pytest
 
 from hadas.search.acquisition import Suggestion, UnitCosts, candidate_pool, suggest
 from hadas.search.baselines import random_designs
+from hadas.search.constraints import Constraints
 from hadas.search.designs import Design, evaluate_measured
 from hadas.search.explaining import Explanation, explain, nearest_member, proposers
 from hadas.search.metrics import HypervolumeReference
@@ -21,7 +22,9 @@ def test_the_nearest_member_of_the_front_and_the_difference_in_terms_of_a_user()
     found = nearest_member((0.19, 76.0), measured, REFERENCE)
     assert found.member == 1  # 2 is dominated
     assert found.differences == {"accuracy": pytest.approx(1.0), "energy_mj": pytest.approx(-0.05)}
-    assert found.words == "accuracy +1.00 points, expected energy -5.0 %"
+    assert found.words == "accuracy +1.00 points, energy -5.0 %"
+    found = nearest_member((0.19, 76.0), measured, REFERENCE, ((0.17, 60.0), (0.23, 120.0)))
+    assert found.words == "accuracy +1.00 points (-3.00 .. +3.00), energy -5.0 % (-25.0 .. +50.0)"
     assert nearest_member((0.19, 76.0), measured[:0], REFERENCE) is None
 
 
@@ -42,14 +45,23 @@ def test_every_suggestion_says_why_what_for_at_what_cost_and_instead_of_what(syn
     found = suggest(
         pool, draws, measured=measured, reference=REFERENCE, measured_backbones={pool[0].backbone.arch_id},
         costs=UnitCosts(20, 300), batch=4, information_share=0.25,
+        feasible=np.arange(16)[:, None] < 12 * np.ones(len(pool), dtype=int),
     )  # fmt: skip
-    said = explain(found, measured=measured, reference=REFERENCE, proposed_by=by, name=lambda d: "X")
+    said = explain(
+        found, measured=measured, reference=REFERENCE, proposed_by=by, name=lambda d: "X",
+        constraints=Constraints(max_latency_ms=20.0),
+    )  # fmt: skip
     volume = REFERENCE.hypervolume(measured)
     for suggestion, explanation in zip(found, said, strict=True):
         text = " ".join(explanation.sentences)
         assert f"Probability {suggestion.probability_of_gain:.2f}" in text
         assert f"Costs {suggestion.cost_s:.0f} s" in text
-        assert "Against the nearest member of the front: accuracy" in text
+        assert "Against the nearest member of the front, in the median (90 % of the draws): accuracy" in text
+        assert "Probability 0.75 to meet the constraints (latency at most 20 ms)." in text
+        is_new = suggestion.cost_s > 20
+        assert ("300 s of them for the accuracy of its backbone" in text) == is_new
+        values = draws[:, pool.index(suggestion.design)]
+        assert suggestion.median == pytest.approx(np.median(values, axis=0))
         assert all(name in text for name in by[suggestion.design])
         assert explanation.gain_share == pytest.approx(suggestion.expected_gain / volume)
         assert Explanation.from_json(json.loads(json.dumps(explanation.to_json()))) == explanation
@@ -61,14 +73,25 @@ def test_every_suggestion_says_why_what_for_at_what_cost_and_instead_of_what(syn
 
 def test_a_repeat_and_a_shared_accuracy_job_are_called_so(synthetic_world):
     design = random_designs(synthetic_world.space, synthetic_world.clock_table, 1, 0)[0]
-    repeat = Suggestion(design, 0.0, 20.0, "repeat", expected=(0.25, 90.0))
-    shared = Suggestion(design, 0.1, 320.0, "improvement", gain_per_s=0.1, n_sharing=3, expected=(0.2, 80.0))
-    first, second = explain(
-        [repeat, shared], measured=np.array([[0.25, 90.0]]), reference=REFERENCE, proposed_by={}
+    repeat = Suggestion(design, 0.0, 20.0, "repeat", median=(0.25, 90.0))
+    shared = Suggestion(design, 0.1, 320.0, "improvement", gain_per_s=0.1, n_sharing=3, median=(0.2, 80.0))
+    unsure = replace(shared, n_sharing=1, median=(0.3, 95.0))
+    other = replace(unsure, why="thompson")
+    first, second, third, fourth = explain(
+        [repeat, shared, unsure, other],
+        measured=np.array([[0.25, 90.0]]),
+        reference=REFERENCE,
+        proposed_by={},
     )
     assert first.sentences == (first.why, "Costs 20 s.")
     assert "a second measurement decides" in first.why
     assert "best 3 designs together" in second.why
+    assert "uncertain" not in second.why
+    assert "In the median it adds nothing: it is chosen because it is very uncertain." in third.why
+    assert (
+        fourth.why
+        == "Chosen by the strategy thompson: most hypervolume per second in one draw, taken at random."
+    )
 
 
 def test_a_repeat_reduces_the_error_of_cost_alone(synthetic_world):

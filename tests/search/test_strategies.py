@@ -45,6 +45,32 @@ def test_without_costs_ours_and_qlognehvi_choose_alike():
     assert [c.expected_gain for c in ours] == pytest.approx([c.expected_gain for c in other])
 
 
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if name not in ("hvi", "qlognehvi")])
+def test_every_strategy_is_named_and_reports_what_all_draws_say_of_its_choice(name):
+    feasible = np.random.default_rng(1).random((8, 12)) < 0.8
+    asked = problem(feasible=feasible)
+    first, second, *_ = strategy_by_name(name)(asked, 3, 3)
+
+    def added(j, before):
+        whole = [
+            [*asked.measured, *(d[i] for i in before if ok[i])]
+            for d, ok in zip(asked.pool_draws, feasible, strict=True)
+        ]
+        more = [
+            [*w, d[j]] if ok[j] else w for w, d, ok in zip(whole, asked.pool_draws, feasible, strict=True)
+        ]
+        volume = REFERENCE.hypervolume
+        return np.array([volume(np.array(b)) - volume(np.array(a)) for a, b in zip(whole, more, strict=True)])
+
+    assert first.why == second.why == name
+    assert first.expected_gain == pytest.approx(added(first.index, []).mean())
+    assert second.expected_gain == pytest.approx(added(second.index, [first.index]).mean())
+    for choice in (first, second):
+        assert choice.gain_per_s == choice.expected_gain / choice.cost_s
+        # To join the measured front, whatever else is chosen.
+        assert choice.probability_of_gain == pytest.approx((added(choice.index, []) > 1e-9).mean())
+
+
 @pytest.mark.parametrize("name", ["hvi", "mean", "thompson"])
 def test_what_meets_no_constraint_is_not_chosen_for_its_gain(name):
     feasible = np.ones((8, 12), dtype=bool)
