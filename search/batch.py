@@ -79,8 +79,8 @@ def choose_batch(
         reference: what hypervolume is measured to; says which objectives are compared as logs.
         batch: points wanted.
         prices: of the n points.
-        information_share: share of the batch chosen for what it tells instead of what it gains,
-            rounded down to whole points: at 0.25 one of four, none of two.
+        information_share: share of the batch (of the pool, if that is smaller) chosen for what it tells
+            instead of what it gains, rounded down to whole points: at 0.25 one of four, none of two.
         pending_draws: (s, p, m) draws of points that are being measured: they count as if they had
             come out as drawn.
         feasible: (s, n) whether a point meets the constraints in a draw; where it does not it gains nothing.
@@ -101,7 +101,7 @@ def choose_batch(
     if n_wanted < 1:
         return ()
     # 0.29 * 100 is a little below 29 in binary; what is meant is 29.
-    n_information = min(n_wanted, math.floor(information_share * batch + 1e-9))
+    n_information = min(n_wanted, math.floor(information_share * n_wanted + 1e-9))
     drawn = reference.transform(pool_draws)
     base = reference.transform(measured)
     sets = drawn_sets(base, len(drawn), np.array(reference.point))

@@ -167,6 +167,15 @@ def test_information_is_what_tells_most_about_the_points_near_the_front():
     assert found[0].gain_per_s > found[1].gain_per_s > 0
 
 
+def test_a_pool_smaller_than_the_batch_is_shared_as_it_is():
+    draws = np.random.default_rng(2).uniform(0.2, 0.4, (16, 2, 2))
+    errors = MeasuredErrors(np.full((1, 2), 0.1), np.ones(1))
+    found = choose_batch(
+        draws, np.array([[0.5, 0.5]]), reference(2), batch=8, prices=Prices.equal(2), errors=errors
+    )
+    assert [choice.why for choice in found] == ["improvement"] * 2
+
+
 def test_information_is_sought_near_the_front_that_the_batch_makes():
     rng = np.random.default_rng(6)
     draws = np.empty((64, 5, 2))
