@@ -1,7 +1,7 @@
 """Checkpoints of a nested search: one JSON file, written whole after every generation.
 
 Floats are written so that they read back bit for bit.  A checkpoint belongs to one call: it carries a digest of all
-arguments and of what the world answers to a few questions, and is refused for any other.
+arguments and of the world, and is refused for any other.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from .. import __version__
 from ..errors import StudyError
 from ..spaces import Backbone, BackboneSpace, ClockTable, Exits
 from .constraints import Extremes
@@ -29,16 +30,32 @@ from .state import Candidate, Member, Reach, SearchState
 from .tables import StaticFitness, SupportsTables, Tables
 
 _FORMAT = 1
-_N_PROBES = 2
+_N_PROBES = 8
+
+
+@runtime_checkable
+class SupportsDigest(Protocol):
+    """A world that can say which it is."""
+
+    @property
+    def digest(self) -> str:
+        """Changes with what the world knows."""
+        ...
 
 
 def search_digest(
     space: BackboneSpace, world: SupportsTables, settings: SearchSettings, seed: int,
     initial: Sequence[Backbone], reference: HypervolumeReference | None,
 ) -> str:  # fmt: skip
-    """Identity of a search: its arguments, and how the world answers for two backbones of the space."""
+    """Identity of a search: this hadas, the arguments, and the world.
+
+    A world is known by its own ``digest``, if it has one (that of a :class:`.world.PredictedWorld` covers all measured
+    outcomes), and by its answers for the starting points and eight backbones of the space.
+    """
     table = world.clock_table
     arguments = {
+        "hadas": __version__,
+        "world": world.digest if isinstance(world, SupportsDigest) else None,
         "space": [space.name, space.first_exit, [[v.name, v.choices] for v in space.variables]],
         "clocks": [[domain.name, domain.frequencies_hz] for domain in table.domains],
         "settings": asdict(settings),
@@ -47,7 +64,8 @@ def search_digest(
         "reference": None if reference is None else reference.to_json(),
     }
     digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode())
-    probes = [space.decode(genome) for genome in space.sample(_N_PROBES, np.random.default_rng(0))]
+    some = [space.decode(genome) for genome in space.sample(_N_PROBES, np.random.default_rng(0))]
+    probes = list(dict.fromkeys([*initial, *some]))
     answers: list[StaticFitness | Tables] = [world.static(probes), *members_of(world.tables(probes))]
     for answer in answers:
         for field in fields(answer):
@@ -86,7 +104,7 @@ class Checkpoint:
             if document["digest"] != self._digest:
                 raise self._unusable(
                     f"belongs to another search ({document['digest']}, this is {self._digest}): its "
-                    "settings, seed, starting points or predictors differ"
+                    "settings, seed, starting points, measured outcomes, predictors or version of hadas differ"
                 )
             return self._state(document["state"])
         except (KeyError, TypeError, ValueError, IndexError) as error:

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,18 @@ class OutcomeLibrary:
     def n_samples(self) -> int:
         """n."""
         return self._donors[0].n_samples
+
+    @cached_property
+    def digest(self) -> str:
+        """64 hex digits over all that is measured here, and over what decides how it is borrowed."""
+        found = hashlib.sha256(repr((self._seed, self._controller, sorted(self._complete.items()))).encode())
+        for arch_id, matrix in sorted(self._matrices.items()):
+            found.update(arch_id.encode())
+            for field in fields(matrix):
+                values = np.ascontiguousarray(getattr(matrix, field.name))
+                found.update(f"{field.name} {values.dtype} {values.shape}".encode())
+                found.update(values.tobytes())
+        return found.hexdigest()
 
     def fractions(self, arch_id: str) -> FloatArray | None:
         """Measured fractions right of a backbone, the last that of its final classifier; ``None`` if it

@@ -56,6 +56,11 @@ class EnsembleWorld:
         """The settings of all members."""
         return self._members[0].clock_table
 
+    @property
+    def digest(self) -> str:
+        """Of all members."""
+        return " ".join(member.digest for member in self._members)
+
     def static(self, backbones: Sequence[Backbone]) -> StaticFitness:
         """The statistic of each static value over the draws."""
         found = [member.static(backbones) for member in self._members]

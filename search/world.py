@@ -169,6 +169,11 @@ class PredictedWorld:
         self._view, self._library = view, library
         self._workload = _Workloads(space, n_classes)
 
+    @property
+    def digest(self) -> str:
+        """Of the measured outcomes; what is predicted has to be asked for."""
+        return self._library.digest
+
     def static(self, backbones: Sequence[Backbone]) -> StaticFitness:
         """Measured final accuracy where there is one, else predicted; cost at maximum clocks."""
         accuracy = self._view.final_accuracy(backbones)

@@ -96,11 +96,39 @@ def test_another_searchs_checkpoint_is_refused(whole, new_world, tmp_path, predi
             nested_search(world.space, world, settings, seed, checkpoint=path)
     # Nor does a search go on in a world that says something else.
     fitted, records = predictors
-    other = PredictedWorld(
-        world.space, fitted.table, MeanView(world.space, fitted), OutcomeLibrary(records[:2]), n_classes=10
+    turned = dataclasses.replace(
+        records[-1],
+        calibration=dataclasses.replace(records[-1].calibration, correct=~records[-1].calibration.correct),
     )
-    with pytest.raises(StudyError, match="belongs to another search"):
-        nested_search(world.space, other, one, seed=3, checkpoint=path)
+    for others in (records[:2], [*records[:-1], turned]):
+        library = OutcomeLibrary(others)
+        other = PredictedWorld(
+            world.space, fitted.table, MeanView(world.space, fitted), library, n_classes=10
+        )
+        with pytest.raises(StudyError, match="belongs to another search"):
+            nested_search(world.space, other, one, seed=3, checkpoint=path)
+
+
+def test_a_world_is_known_by_every_outcome(predictors):
+    _, records = predictors
+    digest = OutcomeLibrary(records).digest
+    assert OutcomeLibrary(records[::-1]).digest == digest
+    for changed in records:
+        correct = changed.calibration.correct.copy()
+        correct[3, 1] ^= True
+        other = dataclasses.replace(
+            changed, calibration=dataclasses.replace(changed.calibration, correct=correct)
+        )
+        assert OutcomeLibrary([other if one is changed else one for one in records]).digest != digest
+
+
+def test_nor_does_a_search_go_on_with_another_hadas(new_world, tmp_path, monkeypatch):
+    path, world = tmp_path / "search.json", new_world()
+    one = dataclasses.replace(SETTINGS, generations=1)
+    nested_search(world.space, world, one, seed=3, checkpoint=path)
+    monkeypatch.setattr("hadas.search.checkpoint.__version__", "999")
+    with pytest.raises(StudyError, match="version of hadas differ"):
+        nested_search(world.space, world, one, seed=3, checkpoint=path)
 
 
 def test_a_damaged_checkpoint_is_named(new_world, tmp_path):
