@@ -14,7 +14,9 @@ from scipy.special import expit
 
 from hadas.search.objectives import Column
 from hadas.surrogates.accuracy import AccuracyScale, accuracy_design, fit_final_accuracy, repeat_noise
+from hadas.surrogates.conformal import Correction, factor_on_proposed_rows
 from hadas.surrogates.fitting import Fitter
+from hadas.surrogates.gp import GaussianProcess
 from hadas.surrogates.models import Model
 from hadas.surrogates.selection import TrainingRows
 from hadas.surrogates.shape_features import N_TOTALS
@@ -39,24 +41,38 @@ class FittedNetworks:
     Attributes:
         features: (N, d); log_flops: (N,).
         model: of accuracy on ``scale``.
+        correction: of its spread, from the errors of what was proposed so far, each predicted from what had been
+            measured before it.
     """
 
     features: FloatArray
     log_flops: FloatArray
     model: Model
     scale: AccuracyScale
+    correction: Correction
+
+    @classmethod
+    def fit(
+        cls, rows: TrainingRows, features: FloatArray, log_flops: FloatArray, seed: int
+    ) -> FittedNetworks:
+        """Fit to rows in the order in which they were measured, the first :data:`N_SEEDS` of them unproposed."""
+        fitted, scale = fit_final_accuracy(FITTER, rows, seed=seed)
+        model = fitted.model
+        assert isinstance(model, GaussianProcess)
+        factor = factor_on_proposed_rows(model.successive_errors()[N_SEEDS:])
+        return cls(features, log_flops, model, scale, Correction(factor))
 
     def moments(self) -> tuple[FloatArray, FloatArray]:
         """See :class:`_learning_pools.FittedPool`; spreads by the error one standard deviation better."""
         found = self.model.predict(self.features)
-        mean, sd = found.mean[:, 0], np.sqrt(found.var_epistemic[:, 0])
+        mean, sd = self.correction.normal(found.mean[:, 0], np.sqrt(found.var_epistemic[:, 0]))
         error = 1.0 - self.scale.fractions(mean)
         spread = np.abs(error - (1.0 - self.scale.fractions(mean + sd)))
         return np.stack([error, self.log_flops], axis=1), np.stack([spread, np.zeros(len(error))], axis=1)
 
     def draws(self, rows: IntArray, n_draws: int, seed: int) -> FloatArray:
         """See :class:`_learning_pools.FittedPool`."""
-        drawn = self.model.paths(n_draws, seed)(self.features[rows])[:, :, 0]
+        drawn = self.correction.draws(self.model.paths(n_draws, seed)(self.features[rows])[:, :, 0])
         error = 1.0 - self.scale.fractions(drawn)
         return np.stack([error, np.broadcast_to(self.log_flops[rows], error.shape)], axis=2)
 
@@ -74,8 +90,7 @@ def pool() -> Pool:
             np.arange(len(measured)), np.zeros(len(measured)),
             accuracy_design(len(measured), features.shape[1], totals),
         )  # fmt: skip
-        fitted, scale = fit_final_accuracy(FITTER, rows, seed=seed)
-        return FittedNetworks(features, log_flops, fitted.model, scale)
+        return FittedNetworks.fit(rows, features, log_flops, seed)
 
     return Pool(
         values=np.stack([1.0 - expit(trained).mean(axis=1), flops], axis=1),

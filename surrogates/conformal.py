@@ -170,6 +170,18 @@ def factor_on_random_rows(z: FloatArray, level: float = LEVEL) -> float:
     return float(np.sort(np.abs(z))[rank - 1] / norm.ppf(0.5 + level / 2))
 
 
+def factor_on_proposed_rows(z: FloatArray) -> float:
+    """Factor on standard deviations where a search looks, from errors (k,) of rows that it proposed.
+
+    For a predictor whose spread was learned on rows far from the front, and is too wide near it: a stationary
+    process that has seen the smallest network and the best has one variance for both.  The errors are best those of
+    each row predicted from the rows before it (:meth:`.gp.GaussianProcess.successive_errors`), which need no further
+    fit.  Root mean square, outliers clipped, shrunk towards 1 by :data:`PRIOR_ROWS`.
+    """
+    squares = float((np.clip(z, -CLIP, CLIP) ** 2).sum())
+    return math.sqrt((squares + PRIOR_ROWS) / (len(z) + PRIOR_ROWS))
+
+
 def learn_correction(held_out: HeldOut, checked: Sequence[FloatArray] = ()) -> Correction:
     """Factor and shift of one quantity.
 

@@ -118,6 +118,22 @@ class GaussianProcess:
         found._scaling, found._outputs = self._scaling, (output,)
         return found
 
+    def successive_errors(self) -> FloatArray:
+        """(n,) errors of the rows of its one output in the order given, in predicted standard deviations.
+
+        Each row is predicted from those before it, with the hyper-parameters of all.
+
+        Raises:
+            ModelError: it speaks through inducing rows, which have no order.
+        """
+        (output,) = self._outputs
+        if output.inducing:
+            raise ModelError(
+                f"'{self.names[0]}': past {self.max_exact_rows} rows there are no successive errors"
+            )
+        with single_thread():
+            return np.asarray(output.successive_errors)
+
     @property
     def told(self) -> FloatArray:
         """(k, k) what the rows tell of deviations along the slopes, beside the prior's I."""

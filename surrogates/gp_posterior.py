@@ -62,6 +62,18 @@ class Posterior:
         return np.asarray(self.alpha - off / self.y_scale)
 
     @cached_property
+    def successive_errors(self) -> FloatArray:
+        """(k,) errors of the training rows, each predicted from those before it, in predicted standard deviations.
+
+        With C = L L' the covariance of the target, noise included, they are L^-1 (y - constant) = L' alpha: each
+        entry is what a row differs by from its mean given the rows above it, over its standard deviation given them.
+        Where ``x`` are inducing rows there are none.
+        """
+        return np.asarray(
+            solve_triangular(self.whitening, self.alpha, lower=True, trans="T", check_finite=False)
+        )
+
+    @cached_property
     def pull(self) -> FloatArray:
         """(p,) S' C^-1 (y - mean): where the data pull deviations along the slopes."""
         return np.asarray(self.slopes.T @ self.alpha) / self.y_scale

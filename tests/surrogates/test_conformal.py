@@ -16,6 +16,7 @@ from hadas.surrogates.conformal import (
     UNCORRECTED,
     Correction,
     HeldOut,
+    factor_on_proposed_rows,
     factor_on_random_rows,
     learn_correction,
 )
@@ -159,3 +160,12 @@ def test_too_few_errors_say_nothing_at_a_level():
         factor_on_random_rows(np.arange(8.0))
     with pytest.raises(ModelError, match="too few"):
         factor_on_random_rows(np.zeros(0))
+
+
+def test_the_factor_on_proposed_rows_is_their_root_mean_square_with_evidence():
+    """None says nothing; many halve what is twice too wide; one outlier does not blow it up."""
+    assert factor_on_proposed_rows(np.zeros(0)) == 1.0
+    assert factor_on_proposed_rows(quantiles(400, 0.5)) == pytest.approx(0.5, abs=0.02)
+    assert 0.5 < factor_on_proposed_rows(quantiles(4, 0.5)) < 1.0
+    calm = np.zeros(20)
+    assert factor_on_proposed_rows(np.append(calm, 3.0)) == factor_on_proposed_rows(np.append(calm, 300.0))

@@ -204,3 +204,24 @@ def test_real_latency_under_gpu_and_memory_clocks():
     clocks = data[["gpu_mhz", "emc_mhz"]].to_numpy(dtype=float)
     x = np.hstack([pd.get_dummies(data.model).to_numpy(dtype=float), np.log(clocks), 1e3 / clocks])
     assert random_splits(x, np.log(data.latency_ms.to_numpy()), 100, 3) > 0.985
+
+
+def test_successive_errors_are_those_of_each_row_given_the_rows_before_it():
+    """By the textbook formula, row by row, with the covariance that the posterior was written in."""
+    x, y = smooth_task(12)
+    noise = np.full((12, 1), 0.02)
+    model = GaussianProcess().fit(x, y, noise)
+    (output,) = model._outputs
+    total = np.linalg.inv(output.whitening.T @ output.whitening)
+    target = (y[:, 0] - output.y_mean) / output.y_scale - output.hyper.constant
+    for i, error in enumerate(model.successive_errors()):
+        weights = np.linalg.solve(total[:i, :i], total[:i, i])
+        sd = np.sqrt(total[i, i] - total[i, :i] @ weights)
+        assert error == pytest.approx((target[i] - weights @ target[:i]) / sd, rel=1e-6)
+
+
+def test_rows_that_speak_through_inducing_ones_have_no_successive_errors():
+    x, y = smooth_task(60)
+    model = GaussianProcess(max_exact_rows=40, n_inducing=20).fit(x, y)
+    with pytest.raises(ModelError, match="past 40 rows"):
+        model.successive_errors()
