@@ -4,7 +4,7 @@ A task knows a truth (real measurements, or a simulator) and plays the user who 
 answers and counts what that cost.  What comes of it is a curve: the share of the best possible hypervolume that
 the measured points reach, against what was spent.
 
-A module of tasks has a function ``tasks() -> Sequence[LearningTask]`` and is named in :data:`MODULES`.
+A module of tasks has a function ``tasks() -> Sequence[LearningTask]``; :data:`MODULES` names it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
 from _predictor_tasks import FloatArray
 
-MODULES = ("_learning_dvfs", "_learning_macro", "_simulated_problem")
+MODULES = {"clocks": "_learning_dvfs", "macro": "_learning_macro", "simulated": "_simulated_problem"}
+"""Modules of tasks, by what ``--task`` calls each."""
+
 SEEDS = tuple(range(10))
 OURS = "ours"
 KNOWS_ALL = "knows all rows"
@@ -80,7 +81,7 @@ class LearningTask(Protocol):
     """One problem that strategies are compared on.
 
     Attributes:
-        name: for people and for JSON; ``--task`` selects by a part of it.
+        name: for people and for JSON; ``--task`` selects by a part of it, or by a key of :data:`MODULES`.
         truth: what is measured here, in words (real rows, modelled, ...), and what "measured" means.
         instances: variants of the problem that count alike (input sizes, say); one named ``""`` if there are none.
         strategies: names of those that are compared, by the number of seeds that they are run on (slow ones on
@@ -109,11 +110,29 @@ class LearningTask(Protocol):
 def all_tasks() -> Mapping[str, LearningTask]:
     """Every task by its name."""
     found: dict[str, LearningTask] = {}
-    for module in MODULES:
-        if (Path(__file__).resolve().parent / f"{module}.py").exists():
-            tasks: Sequence[LearningTask] = importlib.import_module(module).tasks()
-            for task in tasks:
-                if task.name in found:
-                    raise SystemExit(f"two tasks are named '{task.name}'")
-                found[task.name] = task
+    for key in MODULES:
+        for task in tasks_of(key):
+            if task.name in found:
+                raise SystemExit(f"two tasks are named '{task.name}'")
+            found[task.name] = task
+    return found
+
+
+def tasks_of(key: str) -> Sequence[LearningTask]:
+    """The tasks of one module, by its key in :data:`MODULES`."""
+    tasks: Sequence[LearningTask] = importlib.import_module(MODULES[key]).tasks()
+    return tasks
+
+
+def selected(part: str) -> Sequence[LearningTask]:
+    """Tasks of the module that ``part`` is the key of, or else those with ``part`` in their names, in any case.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    if part in MODULES:
+        return tasks_of(part)
+    found = [task for name, task in all_tasks().items() if part.lower() in name.lower()]
+    if not found:
+        raise SystemExit(f"no task has '{part}' in its name; there are {list(MODULES)}: {list(all_tasks())}")
     return found

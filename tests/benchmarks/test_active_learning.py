@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from _learning_cells import Cell, CellStore, cells_of, code_digest
 from _learning_pools import MEASUREMENTS, PLAIN_GP, RANDOM, Pool, PoolTask
 from _learning_summary import Summary, as_json, draw, printed
-from _learning_tasks import NEVER, OURS, Bound, Curve
+from _learning_tasks import MODULES, NEVER, OURS, Bound, Curve, selected
 from _predictor_tasks import DATA
 from hypothesis import given
 from hypothesis import strategies as st
@@ -186,6 +186,19 @@ def test_cells_come_seed_by_seed_and_slow_strategies_on_fewer() -> None:
     assert {s: sum(c.strategy == s for c in cells) for s in toy_task().strategies} == dict(
         toy_task().strategies
     )
+
+
+class TestSelection:
+    """What --task selects."""
+
+    @pytest.mark.parametrize("part", [*MODULES, "TX2 Inc", "bench-macro", "whole"])
+    def test_keys_and_parts_of_names_each_select_one_task(self, part) -> None:
+        assert len(selected(part)) == 1
+
+    def test_all_and_none(self) -> None:
+        assert len({task.name for task in selected("")}) == len(MODULES)
+        with pytest.raises(SystemExit, match="clocks"):
+            selected("no such task")
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="needs the measurements beside the checkout")
