@@ -142,6 +142,7 @@ def suggestions_of(
         reference=findings.reference,
         proposed_by=proposers(results),
         name=lambda design: f"{findings.name(design.backbone)} with exits {design.exits} at {design.setting}",
+        constraints=findings.constraints,
     )
     return list(zip(suggestions, explanations, strict=True))
 
