@@ -101,7 +101,7 @@ def choose_batch(
     if n_wanted < 1:
         return ()
     # 0.29 * 100 is a little below 29 in binary; what is meant is 29.
-    n_information = min(n_wanted, math.floor(information_share * n_wanted + 1e-9))
+    n_information = math.floor(information_share * n_wanted + 1e-9)
     drawn = reference.transform(pool_draws)
     base = reference.transform(measured)
     sets = drawn_sets(base, len(drawn), np.array(reference.point))

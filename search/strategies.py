@@ -32,7 +32,7 @@ from ..surrogates.threads import single_thread
 from .batch import SMALLEST_GAIN, BoolArray, Choice, Prices, Reason, choose_batch, reference_scale
 from .improvement import DrawnSets, drawn_sets
 from .metrics import HypervolumeReference
-from .ranking import pareto_ranks
+from .ranking import constrained_ranks, pareto_ranks
 from .tables import FloatArray
 
 
@@ -121,15 +121,22 @@ def hvi(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
 
 
 def mean(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
-    """Improvement of the mean of the draws, per cost; what gains nothing in the mean follows by variance."""
-    pending = problem.pending
+    """Improvement of the mean of the draws, per cost; what gains nothing in the mean follows by variance.
+
+    As if it were certain, too, that a point meets the constraints which it meets in half of the draws or more.
+    """
     certain = HypervolumeReference(
         problem.reference.columns, (False,) * len(problem.point), problem.reference.point
     )
+    means, likely = _mean_opinion(problem, problem.pool_draws, problem.feasible)
+    pending, pending_likely = (
+        (None, None)
+        if problem.pending_draws is None
+        else _mean_opinion(problem, problem.pending_draws, problem.pending_feasible)
+    )
     found = choose_batch(
-        problem.drawn.mean(axis=0, keepdims=True), problem.reference.transform(problem.measured), certain,
-        batch=batch, prices=problem.prices, information_share=0.0,
-        pending_draws=None if pending is None else pending.mean(axis=0, keepdims=True),
+        means, problem.reference.transform(problem.measured), certain, batch=batch, prices=problem.prices,
+        information_share=0.0, pending_draws=pending, feasible=likely, pending_feasible=pending_likely,
     )  # fmt: skip
     gaining = [choice.index for choice in found if choice.why == "improvement"]
     more = [j for j in _ordered(-_variance(problem)) if j not in set(gaining)]
@@ -167,10 +174,11 @@ def random(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
 def spread(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
     """Fronts of the mean, best first; within a front whatever is farthest from all others along one objective.
 
-    Others are the measured front and the points chosen before.
+    Others are the measured front and the points chosen before.  Points that miss the constraints in more than half
+    of the draws come last.
     """
-    means = problem.drawn.mean(axis=0)
-    ranks = pareto_ranks(means)
+    (means,), (likely,) = _mean_opinion(problem, problem.pool_draws, problem.feasible)
+    ranks = constrained_ranks(means, np.where(likely, 0.0, 1.0))
     measured = problem.reference.transform(problem.measured)
     taken = measured[pareto_ranks(measured) == 0, 1].tolist() if len(measured) else []
     order: list[int] = []
@@ -200,10 +208,21 @@ STRATEGIES: Mapping[str, Strategy] = {
 """Every strategy by its name."""
 
 
+def _mean_opinion(
+    problem: BatchProblem, draws: FloatArray, feasible: BoolArray | None
+) -> tuple[FloatArray, BoolArray]:
+    """(1, n, m) means of draws on the scale of the reference; (1, n) whether at least half meet the constraints."""
+    means = problem.reference.transform(draws).mean(axis=0, keepdims=True)
+    if feasible is None:
+        return means, np.ones(means.shape[:2], dtype=bool)
+    return means, feasible.mean(axis=0, keepdims=True) >= 0.5
+
+
 def _variance(problem: BatchProblem) -> FloatArray:
-    """(n,) variance in units of the reference's scale, summed over objectives."""
+    """(n,) variance in units of the reference's scale, summed over objectives, x the chance to meet the constraints."""
     scale = reference_scale(problem.reference, problem.measured)
-    return np.asarray((problem.drawn / scale).var(axis=0).sum(axis=1))
+    found = (problem.reference.transform(problem.pool_draws) / scale).var(axis=0).sum(axis=1)
+    return np.asarray(found if problem.feasible is None else found * problem.feasible.mean(axis=0))
 
 
 def _ordered(key: FloatArray) -> list[int]:

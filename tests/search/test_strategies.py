@@ -87,6 +87,29 @@ def test_mean_trusts_what_varies_and_variance_seeks_it():
     assert [strategy_by_name(name)(asked, 1, 0)[0].index for name in ("mean", "variance")] == [0, 1]
 
 
+def test_doubt_about_constraints_is_no_variance():
+    # Nothing is in doubt but whether the first meets the constraints.
+    draws = np.tile([[0.2, 4.0, 4.0], [0.3, 5.0, 5.0]], (8, 1, 1))
+    draws[::2, 1, 1] = 5.1
+    for share, by_mean in ((0.5, 0), (0.25, 1)):
+        feasible = np.ones((8, 2), dtype=bool)
+        feasible[int(8 * share) :, 0] = False
+        asked = BatchProblem(
+            draws, np.array([[0.5, 8.0, 8.0]]), REFERENCE, Prices.equal(2), feasible=feasible
+        )
+        for name, first in (("mean", by_mean), ("spread", by_mean), ("variance", 1)):
+            assert strategy_by_name(name)(asked, 1, 0)[0].index == first
+
+
+@pytest.mark.parametrize("name", ["hvi", "mean", "thompson"])
+def test_pending_points_that_miss_the_constraints_take_nothing_away(name):
+    free = strategy_by_name(name)(problem(), 3, 0)
+    pending = problem().pool_draws[:, [choice.index for choice in free]]
+    refused = problem(pending_draws=pending, pending_feasible=np.zeros((8, 3), dtype=bool))
+    assert strategy_by_name(name)(refused, 3, 0) == free
+    assert strategy_by_name(name)(problem(pending_draws=pending), 3, 0) != free
+
+
 def test_spread_fills_the_largest_gap_along_the_second_objective():
     energy = np.array([4.0, 5.0, 9.0, 6.0])
     error = 0.1 + 0.01 * (12 - energy)
