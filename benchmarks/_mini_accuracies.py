@@ -3,15 +3,15 @@
     python benchmarks/_mini_accuracies.py [--n 120] [--quick]
 
 What has been measured is kept under ``runs/bench`` and never measured again; a killed run goes on where it was.
-On two cores of its own the supernet takes about two minutes and a backbone about two seconds; nothing else is
-needed, no data sets and no network.
+Nothing else is needed, no data sets and no network.  On two cores of its own the supernet takes about two minutes and
+a backbone three to six seconds; on cores that others use, several times that.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class MiniAccuracies:
         data: the bundled digits with their splits.
         trained: the supernet.
         records: one valid row per backbone, with outcomes at every exit on the calibration and test split;
-            both ends of the space, the presets, then random backbones.
+            both ends of the space, the presets, random backbones, then those that were asked for besides.
     """
 
     space: MBConvSpace
@@ -71,12 +71,18 @@ def mini_backbones(n: int, space: MBConvSpace | None = None) -> tuple[Backbone, 
 
 
 def mini_records(
-    n: int = N_BACKBONES, *, quick: bool = False, directory: Path = DIRECTORY, say: Say = print
+    n: int = N_BACKBONES,
+    *,
+    further: Sequence[Backbone] = (),
+    quick: bool = False,
+    directory: Path = DIRECTORY,
+    say: Say = print,
 ) -> MiniAccuracies:
     """Accuracies of :func:`mini_backbones`, measured now or found from an earlier call.
 
     Args:
         n: backbones.
+        further: measured too, after them.
         quick: train and measure in seconds on few images: everything is real, nothing is good.
         directory: where weights and rows are kept.
         say: told how it goes on.
@@ -96,7 +102,7 @@ def mini_records(
     store = Store(str(directory / "accuracies.sqlite"))
     try:
         meter = SupernetMeter(space, data, trained, exits)
-        backbones = mini_backbones(n, space)
+        backbones = tuple(dict.fromkeys([*mini_backbones(n, space), *further]))
         known = _known(store, meter, backbones)
         missing = [backbone for backbone in backbones if backbone.arch_id not in known]
         first_row = store.next_accuracy_row(SESSION)

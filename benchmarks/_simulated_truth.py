@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from _accuracy_oracle import AccuracyOracle
@@ -200,14 +201,7 @@ class Yardstick:
 def yardstick(truth: Truth, generosity: Generosity, directory: Path) -> Yardstick:
     """Search the truth, or find what an earlier call found; it is kept in ``directory``."""
     path = directory / f"yardstick-{generosity.digest(truth)}.json"
-    if not path.exists():
-        document = json.dumps(_searched(truth, generosity))
-        # Whoever else works on it finds the same; the file is whole or not there.
-        part = path.with_suffix(f".{hashlib.sha256(document.encode()).hexdigest()[:8]}.part")
-        directory.mkdir(parents=True, exist_ok=True)
-        part.write_text(document)
-        part.replace(path)
-    found = json.loads(path.read_text())
+    found = kept(path, lambda: _searched(truth, generosity))
     fronts = [np.array(front) for front in found["fronts"]]
     together = np.concatenate(fronts)
     front = together[front_indices(together)]
@@ -215,6 +209,18 @@ def yardstick(truth: Truth, generosity: Generosity, directory: Path) -> Yardstic
     whole = reference.hypervolume(front)
     shares = tuple(reference.hypervolume(own) / whole for own in fronts)
     return Yardstick(front, reference, shares, found["n_evaluated"], found["modelling"])
+
+
+def kept(path: Path, make: Callable[[], Any]) -> Any:
+    """What a JSON file holds; where there is none, it is made and written."""
+    if not path.exists():
+        document = json.dumps(make())
+        # Whoever else works on it finds the same; the file is whole or not there.
+        part = path.with_suffix(f".{hashlib.sha256(document.encode()).hexdigest()[:8]}.part")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(document)
+        part.replace(path)
+    return json.loads(path.read_text())
 
 
 def _searched(truth: Truth, generosity: Generosity) -> dict[str, object]:

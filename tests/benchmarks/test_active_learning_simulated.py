@@ -12,7 +12,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
+import _accuracies_near_the_front
 import _simulated_problem
+from _accuracies_near_the_front import neighbours, on_the_front
 from _accuracy_oracle import AccuracyOracle
 from _learning_tasks import OURS
 from _mini_accuracies import mini_backbones, mini_records
@@ -79,6 +81,25 @@ def test_oracle_does_not_depend_on_order_or_company(oracle):
     assert again.digest == oracle.digest
     for backbone, own in zip(backbones, together, strict=True):
         assert np.array_equal(again.fractions([backbone])[0], own)
+
+
+def test_neighbours_of_the_ends_differ_from_them_in_one_gene():
+    found = np.array([SPACE.encode(backbone) for backbone in neighbours(SPACE)])
+    ends = np.array([SPACE.encode(end) for end in (SPACE.smallest, SPACE.largest)])
+    steps = np.abs(found[:, None] - ends).sum(axis=2)  # of choices
+    assert sorted(steps.min(axis=1).tolist()) == [1] * len(found)
+    assert set(steps.argmin(axis=1)) == {0, 1}
+
+
+def test_unmeasured_backbones_of_the_front_are_measured_next(truth, monkeypatch):
+    monkeypatch.setattr(_accuracies_near_the_front, "SEARCH", SMALL_SEARCH)
+    found = [SPACE.decode(np.array(genome)) for genome in on_the_front(truth, 3, seed=4)]
+    assert 0 < len(found) <= 3
+    assert len(set(found)) == len(found)
+    known = [record.backbone for record in truth.oracle.measured]
+    assert not set(found) & set(known)
+    front = nested_search(SPACE, TrueWorld(truth), SMALL_SEARCH, 4, initial=known).front
+    assert set(found) <= {candidate.design.backbone for candidate in front}
 
 
 def test_search_that_sees_the_truth_sees_what_measuring_shows(truth):
@@ -151,4 +172,6 @@ def test_accuracies_are_measured_once(tmp_path):
     assert said[-1] == "accuracies: 1 of 1 measured, 1 were known"
     assert two.records[0].calibration.to_bytes() == one.records[0].calibration.to_bytes()
     assert [record.backbone for record in two.records] == list(mini_backbones(2))
+    three = mini_records(1, quick=True, directory=tmp_path, further=mini_backbones(2)[::-1], say=said.append)
+    assert [record.backbone for record in three.records] == list(mini_backbones(2))
     assert two.trained.weights_id == one.trained.weights_id
