@@ -32,6 +32,9 @@ SMALLEST_GAIN = 1e-12
 LOOKAHEAD = 4
 """Points of a new group that may share its cost in a comparison."""
 
+_AT_MOST = 1 + 1e-9
+"""Gains are rounded, so that one computed anew may be a little larger than before: a bound stays one."""
+
 _REFRESHED_AT_ONCE = 8
 """Stale gains that are computed anew together; which of them are is of no consequence for the choice."""
 
@@ -220,7 +223,7 @@ class LazyGreedy:
 
     def _bounds(self) -> FloatArray:
         """(n + g,) upper bounds of the ratio of points that share no open cost, then of groups."""
-        ratio = self.gains / self.prices.item_s
+        ratio = _AT_MOST * self.gains / self.prices.item_s
         alone = ~self._taken & (self.prices.group_s[self.prices.group] == 0)
         of_groups = [self._group_bound(g) for g in range(len(self.prices.group_s))]
         return np.concatenate([np.where(alone, ratio, -np.inf), np.array(of_groups)])
@@ -233,7 +236,7 @@ class LazyGreedy:
             return -np.inf
         sums = np.cumsum(np.sort(self.gains[members])[::-1][: self.lookahead])
         costs = self.prices.group_s[g] + self.prices.item_s[members].min() * np.arange(1, len(sums) + 1)
-        return float((sums / costs).max()) * (1 + 1e-9)  # sums are rounded: a bound stays one
+        return _AT_MOST * float((sums / costs).max())
 
     def _bundle(self, g: int) -> _Move:
         """The best few points of a group that is not paid: greedily, by their joint gain per joint cost."""
