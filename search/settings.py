@@ -36,10 +36,8 @@ class SearchSettings:
         objective: ``expected``, ``hadas-2d``, ``hadas-eq6`` or ``hadas-code``.
         with_latency: minimise expected latency besides expected energy (``expected`` only).
         gamma: exponent of dissim (``hadas-2d`` and ``hadas-eq6`` only).
-        dissimilarity: how dissim is had from outcomes, ``marginal`` or ``joint`` (the same two only).
         ratio: how costs enter ``hadas-eq6``: ``gain``, ``inverse`` or ``literal``.
-        ratio: ``gain``, ``inverse`` or ``literal`` (``hadas-eq6`` only).
-        dissimilarity: ``marginal`` or ``joint`` (``hadas-2d`` and ``hadas-eq6`` only).
+        dissimilarity: how dissim is had from outcomes, ``marginal`` or ``joint`` (the same two as gamma).
         constraints: what designs have to meet, under the controller.
         stagnation: stop after so many generations without a gain in hypervolume; 0 = never.
         statistic: search the predictive means, or a quantile of each objective over joint draws.
