@@ -116,30 +116,36 @@ class Summary:
 
 
 def printed(summary: Summary) -> list[str]:
-    """Lines of the table of one task."""
+    """Lines on one task: its table, as in docs/active-learning.md (Markdown), and what it is judged by."""
     task = summary.task
     heads = [f"{b.counter} to {100 * b.share:g} %" for b in task.bounds]
-    lines = [
-        "", task.name, f"  {task.truth}",
-        f"  {'strategy':14}" + "".join(f"{head:>26}" for head in heads)
-        + f"{'mean share':>12}{'ours is ahead by':>22}{'cells':>7}",
-    ]  # fmt: skip
+    lines = ["", f"**{task.name}.** {task.truth[0].upper()}{task.truth[1:]}.", ""]
+    lines += [_row(["strategy", *heads, f"mean share to {task.horizon:g}", "ours is ahead by", "cells"])]
+    lines += [_row(["---"] * (len(heads) + 4))]
     for strategy, curves in summary.curves.items():
-        cells = f"  {strategy:14}"
-        for bound in task.bounds:
-            needed = summary.needed(strategy, bound)
-            got = np.count_nonzero(np.isfinite(needed))
-            cells += f"{f'{np.median(needed):g} ({got} of {len(needed)} got there)':>26}"
-        cells += f"{summary.mean_curve(strategy).mean():>12.4f}"
+        needs = [_needs(summary.needed(strategy, bound)) for bound in task.bounds]
+        ahead = ""
         if strategy != OURS:
             found = summary.compared(strategy)
-            cells += f"{f'{found.ahead:+.1f} +- {found.error:.1f}':>22}"
-        else:
-            cells += f"{'':>22}"
-        lines.append(cells + f"{len(curves):>7}")
+            ahead = f"{found.ahead:+.1f} ± {found.error:.1f}"
+        share = f"{summary.mean_curve(strategy).mean():.4f}"
+        lines.append(_row([strategy, *needs, share, ahead, str(len(curves))]))
+    lines += [""]
     lines += [f"  known from elsewhere: {name}: {value}" for name, value in task.facts.items()]
     bounds = "; ".join(f"{head} at most {b.at_most:g}" for head, b in zip(heads, task.bounds, strict=True))
     return [*lines, f"  medians to be reached by ours: {bounds}"]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _needs(needed: FloatArray) -> str:
+    """A median, and how many got there where not all did."""
+    got = int(np.count_nonzero(np.isfinite(needed)))
+    few = "" if got == len(needed) else f" ({got} of {len(needed)} got there)"
+    median = float(np.median(needed))
+    return f"{f'{median:g}' if np.isfinite(median) else 'not reached'}{few}"
 
 
 def plain(value: float) -> float | None:

@@ -175,7 +175,10 @@ class TestSummary:
     def test_table_and_plot(self, tmp_path) -> None:
         found = summary({OURS: (5, 6, 7, 8), "mean": (7, 8, 9, 11)})
         lines = printed(found)
-        assert any("mean" in line and "+2.2" in line for line in lines)
+        mean_share = summary({"mean": (7, 8, 9, 11)}).mean_curve("mean").mean()
+        assert f"| mean | 8.5 | {mean_share:.4f} | +2.2 ± 0.2 | 4 |" in lines
+        (row,) = (line for line in printed(summary({OURS: (5, 6, math.inf, math.inf)})) if OURS in line[:7])
+        assert "| not reached (2 of 4 got there) |" in row
         draw([found], tmp_path / "curves.png")
         assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
