@@ -41,6 +41,9 @@ from .objectives import (
 )
 from .tables import CostKind, FloatArray, Tables
 
+_SHARE_DECIMALS = 12
+"""Of means over exits; sums of thirds differ in their last bits where what is summed is equal."""
+
 
 def _listed(objective: Objective, tables: Tables, backbone: int) -> MaskTerms:
     """Terms of all choices of exits, by way of those of candidates."""
@@ -134,7 +137,7 @@ class Hadas2D:
     def mask_terms(self, tables: Tables, backbone: IntArray, masks: BoolArray) -> MaskTerms:
         """Score and cumulative-cost weights; see :class:`Objective`."""
         values = _exit_values(tables, backbone, masks, self.gamma, self.dissimilarity)
-        return MaskTerms(-_row_sums(values), _mean_cost_weights(masks))
+        return MaskTerms(-np.round(_row_sums(values), _SHARE_DECIMALS), _mean_cost_weights(masks))
 
     def enumerate_terms(self, tables: Tables, backbone: int) -> MaskTerms:
         """See :class:`Objective`."""
@@ -145,7 +148,7 @@ class Hadas2D:
     ) -> tuple[FloatArray, ...]:
         """See :class:`Objective`."""
         kind = self.cost_kinds("energy_mj" in costs)[0]
-        return (loss, costs[kind].mix(weight, masks) / costs[kind].alone)
+        return (loss, np.round(costs[kind].mix(weight, masks) / costs[kind].alone, _SHARE_DECIMALS))
 
 
 @dataclass(frozen=True)

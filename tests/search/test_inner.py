@@ -143,6 +143,20 @@ def test_nsga2_evaluates_its_budget_and_nothing_twice(random_tables, monkeypatch
     assert len(judged) == len(set(judged)) == 1020
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_no_member_of_a_front_is_dominated_but_for_rounding(random_tables, seed):
+    tables = random_tables(seed, n_backbones=1, n_positions=(6,), n_settings=1)
+    # Few different costs, so that means over different exits tie; shares of them are no round numbers.
+    tied = dataclasses.replace(
+        tables,
+        segment_energy_mj=0.7 * np.rint(tables.segment_latency_ms),
+        head_energy_mj=0.7 * np.ones_like(tables.head_latency_ms),
+    )
+    points = Exhaustive().run(tied, Hadas2D(gamma=0.0))[0].objectives
+    assert (np.diff(points, axis=0)[:, 0] > 1e-9).all()
+    assert (np.diff(points, axis=0)[:, 1] < -1e-9).all()
+
+
 @pytest.mark.parametrize("objective", [Expected(), Hadas2D()])
 def test_nsga2_lists_what_its_budget_covers_however_many_the_positions(random_tables, objective):
     many = random_tables(3, n_backbones=1, n_positions=(17,), n_settings=1)
