@@ -38,7 +38,9 @@ class HypervolumeReference:
     point: tuple[float, ...]
 
     @classmethod
-    def from_front(cls, points: FloatArray, columns: Sequence[Column]) -> Self:
+    def from_front(
+        cls, points: FloatArray, columns: Sequence[Column], margin: float = REFERENCE_MARGIN
+    ) -> Self:
         """Freeze the reference: 1.1 x the range of the front beyond its nadir, per objective.
 
         Where the front has no range, nadir and range of all points stand in.
@@ -46,6 +48,7 @@ class HypervolumeReference:
         Args:
             points: (q, m) points; their non-dominated subset is the front.
             columns: the m objectives.
+            margin: another multiple of the range than 1.1; the smaller, the less the ends of a front count.
 
         Raises:
             StudyError: no points, or a cost on a log scale that is not positive.
@@ -59,7 +62,7 @@ class HypervolumeReference:
         flat = np.ptp(front, axis=0) < _SMALLEST_RANGE
         basis = np.where(flat, transformed.max(axis=0), front.max(axis=0))
         spread = np.where(flat, np.ptp(transformed, axis=0), np.ptp(front, axis=0))
-        point = basis + REFERENCE_MARGIN * np.maximum(spread, _SMALLEST_RANGE)
+        point = basis + margin * np.maximum(spread, _SMALLEST_RANGE)
         return cls(tuple(column.name for column in columns), log, tuple(float(v) for v in point))
 
     def transform(self, points: FloatArray) -> FloatArray:
