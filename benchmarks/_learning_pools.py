@@ -35,7 +35,7 @@ MEASUREMENTS = "measurements"
 PLAIN_GP = "plain GP"
 RANDOM = "random"
 
-N_PROMISING, N_UNSURE = 192, 64
+N_PROMISING, N_UNSURE = 128, 32
 """Candidates of a round: those whose optimistic values would gain most, and those that least is known of."""
 
 OPTIMISM = 2.0
