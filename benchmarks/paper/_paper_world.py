@@ -12,19 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from _simulated_view import FloatArray, SimulatedView
 
 from hadas.datasets.records import AccuracyRecord
-from hadas.measurement.hardware.simulation.simulator import SimulatedDevice, simulated_device
+from hadas.measurement.hardware.simulation.simulator import simulated_device
 from hadas.search.designs import Design
 from hadas.search.objectives import Objective, evaluate
 from hadas.search.outcomes import OutcomeLibrary
 from hadas.search.tables import StaticFitness, SupportsTables, Tables
 from hadas.search.world import MeanView, PredictedWorld
-from hadas.spaces import CLOCK_TABLES, Backbone, ClockTable, MBConvSpace, Setting, Stage
+from hadas.spaces import CLOCK_TABLES, Backbone, ClockTable, MBConvSpace
 from hadas.surrogates.predictor_set import PredictorSet
-
-FloatArray = NDArray[np.float64]
 
 SETTINGS = {
     "agx-volta-gpu": "AGX Volta GPU",
@@ -33,45 +31,6 @@ SETTINGS = {
     "tx2-denver-cpu": "NVIDIA Denver CPU",
 }
 """The paper's four hardware settings, in its order."""
-
-
-class SimulatedView:
-    """Accuracies as predicted, costs as the simulator knows them."""
-
-    def __init__(self, accuracies: MeanView, device: SimulatedDevice, space: MBConvSpace) -> None:
-        self._accuracies, self._device, self._space = accuracies, device, space
-        self._rows: dict[tuple[Setting, ...], dict[tuple[object, ...], tuple[FloatArray, FloatArray]]] = {}
-
-    def final_accuracy(self, backbones: Sequence[Backbone]) -> FloatArray:
-        """(k,) fraction right at the end."""
-        return self._accuracies.final_accuracy(backbones)
-
-    def exit_fractions(self, backbones: Sequence[Backbone]) -> list[FloatArray]:
-        """k arrays (p,), fraction right per exit position."""
-        return self._accuracies.exit_fractions(backbones)
-
-    def stage_costs(
-        self, stages: Sequence[Stage], settings: Sequence[Setting]
-    ) -> tuple[FloatArray, FloatArray]:
-        """(r, F) latency in ms and energy in mJ; a stage that runs the same layers is simulated once."""
-        rows = self._rows.setdefault(tuple(settings), {})
-        # The first segment carries the network's fixed offset.
-        keys = [(stage.kind, stage.layers, stage.units[0].stage == 0) for stage in stages]
-        fresh = {key: stage for key, stage in zip(keys, stages, strict=True) if key not in rows}
-        if fresh:
-            latency_ms, energy_mj = self._device.true_costs(list(fresh.values()), settings)
-            rows |= dict(zip(fresh, zip(latency_ms, energy_mj, strict=True), strict=True))
-        return np.stack([rows[key][0] for key in keys]), np.stack([rows[key][1] for key in keys])
-
-    def network_cost(self, backbones: Sequence[Backbone], setting: Setting) -> tuple[FloatArray, FloatArray]:
-        """(k,) latency in ms and energy in mJ of the backbones alone."""
-        sums = []
-        for backbone in backbones:
-            workload = self._space.workload(backbone, n_classes=self._device.n_classes)
-            segments = [stage for stage in workload.unit_stages() if stage.kind == "segment"]
-            sums.append([costs.sum() for costs in self.stage_costs(segments, [setting])])
-        latency_ms, energy_mj = np.array(sums).T
-        return latency_ms, energy_mj
 
 
 class ModelledOutcomes(OutcomeLibrary):

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from _paper_world import FloatArray, IdealMapping, SimulatedView
+from _paper_world import IdealMapping
+from _simulated_view import FloatArray, SimulatedView
 
 from hadas.measurement.hardware.simulation.simulator import simulated_device
 from hadas.search.objectives import Expected, evaluate
