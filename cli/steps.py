@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..errors import ConfigError
+from ..errors import ConfigError, InfeasibleError
 from .devices import DevicesFile
 from .networks import NamedNetworks, measure_networks
 from .opening import Adopt, Cluster, NWorkers, StudyFile, Workers, named_places, open_study
@@ -65,7 +65,7 @@ def measure(
         str,
         typer.Option(
             rich_help_panel=_NAMED,
-            help="At which clocks: max, min, all, or e.g. 'gpu=854250000 emc=1600000000' (Hz).",
+            help="At which clocks: max, min, all, or e.g. 'gpu=854.25MHz emc=1600MHz' (no unit: Hz).",
         ),
     ] = "max",
     space: Annotated[
@@ -186,7 +186,10 @@ def fit(
     ] = None,
     adopt: Adopt = False,
 ) -> None:
-    """Fit the predictors to all valid rows; show the cross-validated choice per quantity."""
+    """Fit the predictors to all valid rows; show the cross-validated choice per quantity.
+
+    Their intervals are then checked, and corrected, by predicting measured backbones that were held out in turn.
+    """
     from ..study.tables import model_rows
 
     if sum((new_only, forget is not None, leave_out is not None)) > 1 or (accept_drift and not new_only):
@@ -272,8 +275,8 @@ def run(
 
     With `--budget` it goes on for as many rounds as fit. What earlier runs spent counts, by what their rows took; a
     step that would not fit is not begun, so no measurement is cut short, and the report is written with what is
-    there. A budget decides how many seeds are planned and when the loop ends, never which points a round measures:
-    the same command with a larger budget goes on as if it had been given at once.
+    there, once the seeds are measured. A budget decides how many seeds are planned and when the loop ends, never
+    which points a round measures: the same command with a larger budget goes on as if it had been given at once.
     """
     from ..study.budget import Budget
     from ..study.ledger import parse_budget
@@ -284,27 +287,41 @@ def run(
 
 
 def run_whole_loop(study: Study, budget: Budget | None = None) -> None:
-    """Run or continue the loop; print every round, what was found, and where the report is."""
+    """Run or continue the loop; print every round, what was found, and where the report is.
+
+    Raises:
+        InfeasibleError: the search found nothing that meets the constraints; the report is written before.
+    """
     from ..study.reporting import statements, write_study_report
     from ..study.stopping import stop_reason
 
     if budget is not None:
         say(f"budget: {budget.standing()}")
     with showing_progress() as progress:
-        for summary in study.run(progress, budget):
-            _print_round(study, summary)
-            if budget is not None:
-                say(f"budget: {budget.standing()}")
+        infeasible: InfeasibleError | None = None
+        try:
+            for summary in study.run(progress, budget):
+                _print_round(study, summary)
+                if budget is not None:
+                    say(f"budget: {budget.standing()}")
+        except InfeasibleError as error:
+            infeasible = error  # what was measured is reported before
         if reason := stop_reason(study):
             say(f"stopped: {reason} (learning.stop_gain)")
         if budget is not None and budget.stopped is not None:
             say(budget.verdict())
+            if not study.findings.n_measured_rounds:
+                say("no report is written: the seeds are not measured yet")
+                budget.note()
+                return
         page = write_study_report(study, progress)
     if budget is not None:
         budget.note()
     for line in statements(study):
         say(f"- {line}")
     console.print(escape(f"Report: {page}"), soft_wrap=True)
+    if infeasible is not None:
+        raise infeasible
 
 
 def _print_round(study: Study, summary: RoundSummary) -> None:

@@ -24,6 +24,7 @@ from .ledger import Ledger, duration, most_backbones, parse_budget
 
 if TYPE_CHECKING:
     from .assembly import ProgressCallback
+    from .config import LearningConfig
     from .loop import Study
 
 SEED_SHARE = 0.5
@@ -42,11 +43,12 @@ class BudgetSpent(Exception):  # noqa: N818 - a way to stop, and nobody's fault
     Attributes:
         step: which, in words.
         needs_s: what it is expected to take; 0 = not known, for nothing is left at all.
+        at_least: whether it takes more than that, for part of it was never done yet.
     """
 
-    def __init__(self, step: str, needs_s: float = 0.0) -> None:
+    def __init__(self, step: str, needs_s: float = 0.0, *, at_least: bool = False) -> None:
         super().__init__(step)
-        self.step, self.needs_s = step, needs_s
+        self.step, self.needs_s, self.at_least = step, needs_s, at_least
 
 
 class Prices:
@@ -84,10 +86,10 @@ class Prices:
         return len(device.names) if device.is_real else 1
 
     @cached_property
-    def planning_s(self) -> float:
-        """Fitting, searching and choosing of one round; 0 if this study has planned none."""
+    def planning_s(self) -> float | None:
+        """Fitting, searching and choosing of one round; ``None`` if this study has planned none."""
         taken = [plan["seconds"] for plan in self._study.findings.plans() if "seconds" in plan]
-        return float(np.median(taken)) if taken else 0.0
+        return float(np.median(taken)) if taken else None
 
     def measuring_s(self, n_backbones: int, n_points: int) -> float:
         """Accuracies of so many new backbones, and so many points."""
@@ -95,10 +97,38 @@ class Prices:
 
     @property
     def round_s(self) -> float:
-        """A round as large as those so far; before the first one, all its backbones are taken to be new."""
+        """A round as large as those so far; before the first one, all its backbones are taken to be new.
+
+        What planning takes is left out while it is not known.
+        """
         findings, batch = self._study.findings, self._study.config.learning.batch
         n_new = [findings.n_new_backbones(r) for r in range(1, findings.n_measured_rounds)]
-        return self.planning_s + self.measuring_s(math.ceil(np.mean(n_new)) if n_new else batch, batch)
+        return (self.planning_s or 0.0) + self.measuring_s(
+            math.ceil(np.mean(n_new)) if n_new else batch, batch
+        )
+
+    @cached_property
+    def training_s(self) -> float | None:
+        """What is left of the supernet's training; ``None`` if none alike was ever trained."""
+        try:
+            return self._ledger.training_s_left()
+        except StudyError:
+            return None
+
+    @property
+    def seeds_s(self) -> float | None:
+        """What is missing of the smallest round of seeds, or of the planned one, with what is left of training.
+
+        ``None`` where one of these prices is not known.
+        """
+        findings, learning = self._study.findings, self._study.config.learning
+        if self.training_s is None or self.backbone_s is None:
+            return None
+        plan = findings.event("plan:0")
+        n = (plan.get("n_backbones") or learning.seed_backbones) if plan else fewest_seeds(learning)
+        n_jobs = max(0, n - len(self._ledger.own_accuracy))
+        n_rows = 0 if plan is None else len(findings.cost_rows(0))
+        return self.training_s + self.measuring_s(n_jobs, max(0, n * learning.seed_settings - n_rows))
 
     def spent_s(self) -> float:
         """Real seconds that the study has spent, by its records."""
@@ -112,17 +142,23 @@ class Prices:
 
     def buys(self, seconds: float) -> str:
         """What so much time buys, in words; empty if the prices are not known yet."""
-        if self.backbone_s is None:
+        if self.backbone_s is None or self.training_s is None:
             return ""
         settings = self._study.config.learning.seed_settings
-        n = most_backbones(seconds, self.backbone_s, settings * self.point_s, self.n_workers)
-        found = [f"{n} backbones with {settings} points each"]
-        if self._study.findings.n_measured_rounds and self.round_s > 0:
-            n_rounds = int(seconds / self.round_s)
-            batch = self._study.config.learning.batch
-            rounds = f"about {n_rounds} round{'s' if n_rounds != 1 else ''}"
-            found.insert(0, f"{rounds} of {batch} points ({duration(self.round_s)} each)")
-        return ", or ".join(found)
+        n = most_backbones(
+            max(0.0, seconds - self.training_s), self.backbone_s, settings * self.point_s, self.n_workers
+        )
+        backbones = f"{n or 'no'} backbone{'s' if n != 1 else ''} with {settings} points each"
+        if not self._study.findings.n_measured_rounds:
+            return backbones
+        return f"{self._rounds_in(seconds)}, or {backbones}"
+
+    def _rounds_in(self, seconds: float) -> str:
+        what = f"of {self._study.config.learning.batch} points"
+        if self.planning_s is None:
+            return f"rounds {what} (how many is known once one is planned)"
+        n, each = int(seconds / self.round_s), f"{what} ({duration(self.round_s)} each)"
+        return f"about {n} round{'s' if n != 1 else ''} {each}" if n else f"no whole round {each}"
 
 
 class Budget:
@@ -159,10 +195,10 @@ class Budget:
         """What may still be spent on anything but the report."""
         return max(0.0, self.budget_s - kept_for_report_s(self.budget_s) - self.spent_s)
 
-    def check(self, step: str, needs_s: float = 0.0) -> None:
+    def check(self, step: str, needs_s: float = 0.0, *, at_least: bool = False) -> None:
         """Raises: BudgetSpent: the step does not fit."""
         if needs_s > self.left_s or self.left_s <= 0.0:
-            raise BudgetSpent(step, needs_s)
+            raise BudgetSpent(step, needs_s, at_least=at_least)
 
     def note(self) -> None:
         """Journal what this run has spent that no row or plan tells, such as reports; a kill forgets the rest."""
@@ -178,11 +214,17 @@ class Budget:
         The callback raises:
             BudgetSpent: nothing is left.
         """
+        began: list[tuple[int, float]] = []
 
         def advance(phase: str, done: int, total: int, note: str = "") -> None:
             progress(phase, done, total, note)
-            if done < total:
-                self.check("the end of the supernet's training")
+            now = self._now()
+            if not began:
+                began.append((done, now))
+            if done < total and self.left_s <= 0.0:
+                n_done = done - began[0][0]
+                rest_s = (now - began[0][1]) / n_done * (total - done) if n_done else 0.0
+                raise BudgetSpent("the end of the supernet's training", rest_s)
 
         return advance
 
@@ -223,7 +265,8 @@ class Budget:
         Raises:
             BudgetSpent: it does not.
         """
-        self.check("the next round", Prices(self._study).round_s)
+        prices = Prices(self._study)
+        self.check("the next round", prices.round_s, at_least=prices.planning_s is None)
 
     def n_seeds(self) -> int:
         """Seed backbones to plan: as many as configured, or as half of what is left buys, but never below three.
@@ -234,7 +277,7 @@ class Budget:
         self._remember()
         prices, learning = Prices(self._study), self._study.config.learning
         points_s = learning.seed_settings * prices.point_s
-        fewest = min(FEWEST_SEEDS, learning.seed_backbones)
+        fewest = fewest_seeds(learning)
         self.check(f"{fewest} seed backbones", prices.measuring_s(fewest, fewest * learning.seed_settings))
         if not prices.backbone_s:
             return learning.seed_backbones
@@ -249,14 +292,25 @@ class Budget:
         """Why the run stopped, and what to do; empty if the budget did not stop it."""
         if self.stopped is None:
             return ""
-        takes = f", which takes about {duration(self.stopped.needs_s)}" if self.stopped.needs_s else ""
-        larger = _round_budget(self.spent_s + 2 * max(self.stopped.needs_s, 0.1 * self.budget_s))
-        more_s = parse_budget(larger) - kept_for_report_s(parse_budget(larger)) - self.spent_s
-        bought = Prices(self._study).buys(more_s)
+        stopped, spent_s, prices = self.stopped, self.spent_s, Prices(self._study)
+        about = "at least" if stopped.at_least else "about"
+        takes = f", which takes {about} {duration(stopped.needs_s)}" if stopped.needs_s else ""
+        begun = bool(self._study.findings.n_measured_rounds)
+        whole_s = prices.round_s if begun else prices.seeds_s or 0.0
+        # Twice what is needed to get on, for no two steps take the same.
+        larger = _budget_leaving(2 * max(stopped.needs_s, whole_s, 0.1 * self.budget_s), spent_s)
+        bought = prices.buys(parse_budget(larger) - kept_for_report_s(parse_budget(larger)) - spent_s)
+        if bought:
+            advice = f"{larger} would buy {bought}."
+        elif stopped.needs_s:
+            advice = (
+                f"{larger} is about enough for that; what the seeds take is known once some are measured."
+            )
+        else:
+            advice = f"{larger}, for instance; what training and seeds take is known once they are begun."
         return (
-            f"stopped before {self.stopped.step}{takes}: {duration(self.spent_s)} of the budget of "
-            f"{duration(self.budget_s)} are spent. The same command with a larger budget goes on from here: --budget "
-            + (f"{larger} would buy {bought}." if bought else f"{larger}, for instance.")
+            f"stopped before {stopped.step}{takes}: {duration(spent_s)} of the budget of {duration(self.budget_s)} "
+            f"are spent. The same command with a larger budget goes on from here: --budget {advice}"
         )
 
 
@@ -265,8 +319,15 @@ def kept_for_report_s(budget_s: float) -> float:
     return min(REPORT_SHARE * budget_s, REPORT_S)
 
 
-def _round_budget(seconds: float) -> str:
-    """A budget of at least so many seconds, as a user would write it."""
+def fewest_seeds(learning: LearningConfig) -> int:
+    """Seed backbones that are planned however small the budget is."""
+    return min(FEWEST_SEEDS, learning.seed_backbones)
+
+
+def _budget_leaving(left_s: float, spent_s: float) -> str:
+    """A budget of which so many seconds are left beside the spent ones and the report's, as a user would write it."""
+    without_report_s = left_s + spent_s
+    seconds = min(without_report_s / (1.0 - REPORT_SHARE), without_report_s + REPORT_S)
     for unit, size in (("h", 3600.0), ("m", 60.0)):
         if seconds >= 2 * size:
             return f"{math.ceil(seconds / size)}{unit}"
@@ -281,9 +342,13 @@ def standing(study: Study, budget_s: float, spent_s: float | None = None) -> str
     """
     prices = Prices(study)
     spent_s = prices.spent_s() if spent_s is None else spent_s
-    left_s = max(0.0, budget_s - kept_for_report_s(budget_s) - spent_s)
-    bought = prices.buys(left_s)
+    unspent_s = max(0.0, budget_s - spent_s)
+    kept_s = min(kept_for_report_s(budget_s), unspent_s)
+    left_s = unspent_s - kept_s
+    bought = prices.buys(left_s) if left_s else ""
     return (
-        f"{duration(spent_s)} of {duration(budget_s)} spent, {duration(left_s)} left"
-        + (f": {bought}" if bought and left_s else "")
-    )  # fmt: skip
+        f"{duration(spent_s)} of {duration(budget_s)} spent, "
+        + (f"{duration(kept_s)} kept for the report, " if kept_s else "")
+        + f"{duration(left_s)} left"
+        + (f": {bought}" if bought else "")
+    )

@@ -149,10 +149,10 @@ def held_out_checks(study: Study, predictors: PredictorSet, progress: ProgressCa
     order = np.random.default_rng(study.seed_for(9, study.latest_round())).permutation(len(backbones))
     checks: list[Check] = []
     for fold in range(N_FOLDS):
-        progress("holding out backbones", fold, N_FOLDS)
+        progress("intervals on held-out backbones", fold, N_FOLDS)
         held = {backbones[int(i)] for i in order[fold::N_FOLDS]}
         checks += _fold_checks(study, predictors, held, [p for p in points if p.design.backbone in held])
-    progress("holding out backbones", N_FOLDS, N_FOLDS)
+    progress("intervals on held-out backbones", N_FOLDS, N_FOLDS)
     return checks
 
 

@@ -98,11 +98,13 @@ def device_now(study: Study) -> DeviceIdentity:
     Rows of another board, release, engine or clock table never mix with those the study has.
 
     Raises:
+        ConfigError: a limit on energy, which it does not count.
         StudyError: it is not the one that the study began on.
         HadasError: it cannot be held; says why.
     """
     with study.parts.held_device() as held:
         device = DeviceIdentity.of(held)
+    study.findings.constraints.check_energy(device.counts_energy)
     begun = study.findings.event("device")
     if begun is None:
         return device

@@ -21,6 +21,9 @@ def whole_loop(study: Study, progress: ProgressCallback, budget: Budget | None) 
     """Seeds, rounds, baselines; see :meth:`.Study.run`."""
     shown = 0
     try:
+        for summary in study.findings.summaries():  # of earlier runs, before anything else is measured
+            yield summary
+            shown += 1
         study.measure(progress, budget)
         while True:
             for summary in study.findings.summaries()[shown:]:

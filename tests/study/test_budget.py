@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from hadas.study import Study
-from hadas.study.budget import Budget, BudgetSpent, Prices
+from hadas.study.budget import Budget, BudgetSpent, Prices, standing
 from hadas.study.stopping import stop_reason
 from hadas.study.tables import status_rows
 
@@ -113,12 +113,61 @@ def test_a_study_that_a_budget_stopped_measures_the_same_as_one_in_one_go(study_
 
     study = Study.open(study_file)
     budget = Budget(study, 40.0, Clock())  # enough to finish this round, not for another
-    assert [summary.round for summary in study.run(budget=budget)] == [0, 1]
+    running = study.run(budget=budget)
+    assert next(running).round == 0
+    assert len(study.findings.cost_rows(1)) == 1  # what was known is shown before anything is measured
+    assert [summary.round for summary in running] == [1]
     assert budget.stopped.step == "the next round"
     assert "takes about 50 s" in budget.verdict()
+    assert "--budget 103s would buy about 2 rounds of 2 points (50 s each), or" in budget.verdict()
     assert [p.outcome for p in study.findings.points(1)] == [p.outcome for p in whole.findings.points(1)]
     assert study.findings.event("budget:0") == {"budget_s": 100.0}
     assert study.findings.event("budget:1") == {"budget_s": 40.0}
+
+
+def test_spent_kept_and_left_add_up_and_no_round_is_promised_before_one_is_planned(study_file, monkeypatch):
+    with_prices(monkeypatch, backbone_s=40.0, n_workers=1, spent_s=lambda self: 19.0)
+    study = Study.open(study_file)
+    unknown = "rounds of 2 points (how many is known once one is planned)"
+    assert standing(study, 60.0) == (
+        "19 s of 60 s spent, 1.2 s kept for the report, 39.8 s left: "
+        + unknown
+        + ", or no backbones with 2 points each"
+    )
+    assert standing(study, 19.1) == "19 s of 19.1 s spent, 0.1 s kept for the report, 0 s left"
+    budget = Budget(study, 60.0, Clock())
+    with pytest.raises(BudgetSpent) as spent:
+        budget.check_round()  # as if the two points were of new backbones
+    budget.stopped = spent.value
+    assert "next round, which takes at least 80 s" in budget.verdict()
+    study.journal("plan:1", {"designs": [], "predictions": [], "seconds": 30.0})
+    assert "39.8 s left: no whole round of 2 points (110 s each), or" in standing(study, 60.0)
+
+
+def test_a_training_that_is_cut_short_says_what_is_left_of_it(study_file, monkeypatch):
+    """Of 100 steps, the first ten of this sitting took 9.9 s: the other 80 take 79.2."""
+    clock = Clock()
+    monkeypatch.setattr(Prices, "spent_s", lambda self: 0.0)
+    budget = Budget(Study.open(study_file), 10.0, clock)
+    advance = budget.watching(lambda phase, done, total, note="": None)
+    advance("training", 10, 100)
+    clock.seconds = 9.9
+    with pytest.raises(BudgetSpent, match="the end of the supernet's training") as spent:
+        advance("training", 20, 100)
+    assert spent.value.needs_s == pytest.approx(79.2)
+
+
+def test_a_budget_too_small_for_the_training_ends_without_a_report_and_without_an_error(study_file, tmp_path):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    path = shutil.copy(study_file, alone)
+    done = hadas("run", path, "--budget", "0.01s")
+    assert (done.returncode, done.stderr) == (0, "")
+    said = " ".join(done.stdout.split())
+    assert "stopped before the end of the supernet's training" in said
+    assert "no report is written: the seeds are not measured yet" in said
+    assert "writing the report" not in said
+    assert not (alone / "report.html").exists()
 
 
 def test_what_is_spent_is_what_rows_and_plans_took(study_file):

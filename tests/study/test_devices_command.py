@@ -189,6 +189,20 @@ def test_a_study_says_what_its_device_lacks():
             validate_config({"device": device}, source="s")
 
 
+def test_a_limit_on_energy_that_is_not_counted_is_refused_before_anything_is_trained(tmp_path):
+    path = study_on(tmp_path, "mine", kind="host-cpu").path
+    document = yaml.safe_load(path.read_text())
+    document["search"]["constraints"] = {"max_energy_mj": 5.0}
+    path.write_text(yaml.safe_dump(document))
+    study = Study.open(path)
+    rig = VirtualRig(space=study.parts.space, energy=None)
+    study.parts.device = MeasuredDevice(rig, QUICK, space=study.parts.space, n_classes=10, clock=rig.clock)
+    with pytest.raises(ConfigError, match="counts no energy; limit 'max_latency_ms'"):
+        study.measure()
+    assert study.store.study_config("mine") is None
+    assert not (tmp_path / "weights").exists()
+
+
 def test_a_study_refuses_another_machine(tmp_path, monkeypatch):
     study = study_on(tmp_path, "mine", kind="host-cpu")
     study._check_device()
