@@ -18,6 +18,7 @@ Shapes: s draws, n points in the pool, q measured points, m objectives, g groups
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -114,14 +115,23 @@ def choose_batch(
     n_left = n_wanted - len(chosen)
     if n_left:
         scale = reference_scale(reference, measured)
-        knowledge = Knowledge(drawn / scale, greedy.relevance())
-        for one in [] if pending is None else np.moveaxis(pending, 1, 0):
-            knowledge.learn_of(one / scale)
-        for choice in chosen:
-            knowledge.learn(choice.index)
+        known = None if pending is None else pending / scale
+        knowledge = _knowledge(drawn / scale, known, chosen, greedy.relevance())
         repeats = _Repeats.of(errors, base, measured, reference, scale)
         chosen += _informative(knowledge, greedy, repeats, n_left)
     return tuple(chosen)
+
+
+def _knowledge(
+    drawn: FloatArray, pending: FloatArray | None, chosen: Sequence[Choice], relevance: FloatArray
+) -> Knowledge:
+    """What will be known of the pool once pending and chosen points are measured; draws in units of the scale."""
+    knowledge = Knowledge(drawn, relevance)
+    for one in [] if pending is None else np.moveaxis(pending, 1, 0):
+        knowledge.learn_of(one)
+    for choice in chosen:
+        knowledge.learn(choice.index)
+    return knowledge
 
 
 @dataclass
