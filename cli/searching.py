@@ -113,9 +113,10 @@ def suggest(
     if n is not None and design is not None:
         raise ConfigError("-n and --design exclude each other: a file is planned whole; drop one of the two")
     opened = open_study(study, adopt)
+    planned = True
     with showing_progress() as progress:
         if design is None:
-            opened.suggest(n, progress, more=more)
+            planned = opened.suggest(n, progress, more=more)
         else:
             opened.plan(read_designs(design, opened.parts.space, opened.parts.table), progress)
     columns = (*design_columns(opened), "expected gain", "cost, s", "why")
@@ -123,4 +124,8 @@ def suggest(
     if explain:
         for line in explanation_lines(opened):
             say(line)
+    if not planned:
+        say(
+            "This plan was open already; nothing new was chosen (more points beside it: hadas suggest --more)."
+        )
     console.print(escape(f"Next: hadas measure {study}"), soft_wrap=True)

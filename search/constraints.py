@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ConfigError, InfeasibleError
 
 FloatArray = NDArray[np.float64]
+
+_Limit = tuple[str, str, bool]
+"""A limit in words, the best found in words, and whether that meets it."""
+
+_UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,22 @@ class Extremes:
 
 
 NOTHING_FOUND = Extremes()
+
+
+@dataclass(frozen=True)
+class Attained:
+    """What known designs attain, such as measured ones: what a verdict on constraints must not deny.
+
+    Attributes:
+        best: for each constraint by itself.
+        others_met: for each constraint, among the designs that meet all the others.
+    """
+
+    best: Extremes = NOTHING_FOUND
+    others_met: Extremes = NOTHING_FOUND
+
+
+NOTHING_ATTAINED = Attained()
 
 
 @dataclass(frozen=True)
@@ -127,43 +148,86 @@ class Constraints:
         """In words, e.g. ``latency at most 20 ms, accuracy at least 0.9``."""
         return ", ".join(words for words, _, _ in self._limits(NOTHING_FOUND)) or "no constraints"
 
-    def infeasible(self, best: Extremes) -> InfeasibleError:
-        """The error to raise when nothing meets all constraints.
+    def attained(
+        self, accuracy: ArrayLike, energy_mj: ArrayLike, latency_ms: ArrayLike, n_exits: ArrayLike
+    ) -> Attained:
+        """What q known designs attain, each input (q,)."""
+        known = [np.asarray(v, dtype=np.float64) for v in (accuracy, energy_mj, latency_ms, n_exits)]
+        limited = {"min_accuracy": 0, "max_energy_mj": 1, "max_latency_ms": 2, "max_exits": 3}
+        others_met = [known[i][:0] for i in range(len(known))]
+        for name, i in limited.items():
+            others = replace(self, **{name: None})
+            others_met[i] = known[i][others.violation(*known) == 0.0]
+        return Attained(Extremes.of(*known), Extremes.of(*others_met))
+
+    def infeasible(self, best: Extremes, measured: Attained = NOTHING_ATTAINED) -> InfeasibleError:
+        """The error to raise when a search finds nothing that meets all constraints.
 
         Args:
-            best: the best that was found for each constraint by itself.
+            best: the best that the search found for each constraint by itself.
+            measured: what measured designs attain, whether the search came by them or not.
         """
-        limits = self._limits(best)
-        unmet = [(words, found) for words, found, met in limits if not met]
-        if unmet:
-            parts = [f"{words} (best found: {found})" for words, found in unmet]
-            return InfeasibleError(
-                f"no design meets the constraint {' nor '.join(parts)}; relax it, or search a larger space",
-                tuple(words for words, _ in unmet),
+        limits = self._limits(Extremes.merged([best, measured.best]))
+        together = self._limits(measured.others_met)
+        named = tuple(words for words, _, met in limits if not met) or tuple(words for words, _, _ in limits)
+        if all(met for _, _, met in together):
+            message = (
+                f"the search found no design that is predicted to meet the constraints {self}, though a measured one "
+                "meets them; search longer, or relax one of them"
             )
-        parts = [f"{words} (best found alone: {found})" for words, found, _ in limits]
-        return InfeasibleError(
-            f"no design meets these constraints together, though each is met by some: {', '.join(parts)}; "
-            "relax one of them, or search longer",
-            tuple(words for words, _, _ in limits),
-        )
+        elif not all(met for _, _, met in limits):
+            message = (
+                f"no design meets the constraint {self._unmet(limits)}; relax it, or search a larger space"
+            )
+        else:
+            message = (
+                "no design meets these constraints together, though each is met by some: "
+                f"{_side_by_side(limits, together, ', measured')}; relax one of them, or search longer"
+            )
+        return InfeasibleError(message, named)
 
-    def _limits(self, best: Extremes) -> list[tuple[str, str, bool]]:
-        """(the limit in words, the best found in words, whether that meets it) of every limit."""
-        found: list[tuple[str, str, bool]] = []
+    def missed_by_all(self, measured: Attained) -> str:
+        """Which constraints none of some measured designs meets, in words; for designs that all miss some."""
+        limits, together = self._limits(measured.best), self._limits(measured.others_met)
+        if all(met for _, _, met in limits):
+            return "the constraints are not met together, though each is met by some: " + _side_by_side(
+                limits, together, ""
+            )
+        return f"none meets the constraint {self._unmet(limits)}"
+
+    @staticmethod
+    def _unmet(limits: list[_Limit]) -> str:
+        return " nor ".join(f"{words} (best found: {found})" for words, found, met in limits if not met)
+
+    def _limits(self, best: Extremes) -> list[_Limit]:
+        """What is said of every limit."""
+        found: list[_Limit] = []
         if self.max_latency_ms is not None:
-            found.append((f"latency at most {self.max_latency_ms:g} ms", f"{best.latency_ms:.4g} ms",
+            found.append((f"latency at most {self.max_latency_ms:g} ms", _shown(best.latency_ms, " ms"),
                           best.latency_ms <= self.max_latency_ms))  # fmt: skip
         if self.max_energy_mj is not None:
-            found.append((f"energy at most {self.max_energy_mj:g} mJ", f"{best.energy_mj:.4g} mJ",
+            found.append((f"energy at most {self.max_energy_mj:g} mJ", _shown(best.energy_mj, " mJ"),
                           best.energy_mj <= self.max_energy_mj))  # fmt: skip
         if self.min_accuracy is not None:
-            found.append((f"accuracy at least {self.min_accuracy:g}", f"{best.accuracy:.4g}",
+            found.append((f"accuracy at least {self.min_accuracy:g}", _shown(best.accuracy),
                           best.accuracy >= self.min_accuracy))  # fmt: skip
         if self.max_exits is not None:
-            found.append((f"at most {self.max_exits} exits", f"{best.n_exits:g}",
+            found.append((f"at most {self.max_exits} exits", _shown(best.n_exits),
                           best.n_exits <= self.max_exits))  # fmt: skip
         return found
+
+
+def _shown(value: float, unit: str = "") -> str:
+    return _UNKNOWN if math.isnan(value) else f"{value:.4g}{unit}"
+
+
+def _side_by_side(alone: list[_Limit], together: list[_Limit], whose: str) -> str:
+    """Limits with the best found alone, and the best where all others are met, if there is any."""
+    parts = []
+    for (words, found, _), (_, with_others, _) in zip(alone, together, strict=True):
+        known = "" if with_others == _UNKNOWN else f"; with all others met{whose}: {with_others}"
+        parts.append(f"{words} (best found alone: {found}{known})")
+    return ", ".join(parts)
 
 
 NO_CONSTRAINTS = Constraints()

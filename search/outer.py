@@ -25,7 +25,7 @@ import numpy as np
 from ..errors import StudyError
 from ..spaces import Backbone, BackboneSpace, IntArray
 from .checkpoint import Checkpoint, search_digest
-from .constraints import Constraints, Extremes
+from .constraints import NOTHING_ATTAINED, Attained, Constraints, Extremes
 from .metrics import HypervolumeReference
 from .objectives import Column
 from .operators import GenomeNSGA2, found_of
@@ -246,8 +246,8 @@ class _Nested:
             state.n_generations - 1, state.n_static, state.n_inner, state.history[-1], front
         )
 
-    def result(self) -> SearchResult:
-        """What was found.
+    def result(self, measured: Attained) -> SearchResult:
+        """What was found; ``measured`` enters the verdict if nothing met the constraints.
 
         Raises:
             StudyError: nothing could be evaluated.
@@ -257,7 +257,7 @@ class _Nested:
         if not state.archive:
             raise StudyError("the search evaluated nothing: the space offers no backbone")
         if state.reference is None or state.archive[0].violation > 0.0:
-            raise self.settings.constraints.infeasible(state.reach.best)
+            raise self.settings.constraints.infeasible(state.reach.best, measured)
         return SearchResult(
             front=tuple(sorted(state.archive, key=lambda c: c.objectives)),
             population=tuple(member.backbone for member in state.parents),
@@ -298,6 +298,7 @@ def nested_search(
     initial: Sequence[Backbone] | None = None,
     reference: HypervolumeReference | None = None,
     checkpoint: Path | None = None,
+    measured: Attained = NOTHING_ATTAINED,
 ) -> SearchResult:
     """Search backbones, exits and clocks together.
 
@@ -312,6 +313,7 @@ def nested_search(
         reference: hypervolume reference; by default frozen from the first front that meets the constraints.
         checkpoint: file that the state goes to after every generation.  If it is there, the search goes on
             from it, to the same result as in one go.
+        measured: what measured designs attain; it changes nothing but the words of an :class:`InfeasibleError`.
 
     Raises:
         StudyError: a search in which nothing could be evaluated, or a checkpoint of another search.
@@ -328,4 +330,4 @@ def nested_search(
             kept.save(search.state)
         if on_generation is not None:
             on_generation(search.summary())
-    return search.result()
+    return search.result(measured)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,21 @@ from ..datasets.store import Store
 from ..errors import StudyError
 from ..spaces import Backbone, exits_from_heads
 from .assembly import Assembly
-from .journal import Adoption, Check, Forgetting, MeasuredPoint, RoundSummary, checks_of
+from .journal import (
+    Adoption,
+    Check,
+    Forgetting,
+    MeasuredPoint,
+    RoundSummary,
+    checks_of,
+    settings_digest,
+)
 from .repeats import once_each
 
 if TYPE_CHECKING:
     from ..measurement.accuracy.meter import AccuracyMeter
     from ..search.acquisition import UnitCosts
-    from ..search.constraints import Constraints
+    from ..search.constraints import Attained, Constraints
     from ..search.metrics import HypervolumeReference
     from ..search.objectives import Column
     from ..surrogates.conformal import Correction
@@ -208,6 +217,20 @@ class Findings:
         n = sum(change.after_round == r for change in changes)
         return f"{r}+{n}" if n else f"{r}"
 
+    def search_label(self, r: int) -> str:
+        """How searches after round ``r``, and what follows from them, are journalled.
+
+        As fits, with the digest of the search's settings where others were adopted than the study began with.
+        """
+        label, now = self.fit_label(r), settings_digest(self.parts.config.search.model_dump(mode="json"))
+        return label if self._first_settings in (None, now) else f"{label}~{now}"
+
+    @property
+    def _first_settings(self) -> str | None:
+        """Digest of the search settings that the study began with, if others were adopted since."""
+        event = self.event("search_settings")
+        return None if event is None else str(event["digest"])
+
     def training_accuracy(self, n_rounds: int) -> tuple[AccuracyRecord, ...]:
         """Valid accuracy rows of the backbones of rounds 0 .. n_rounds - 1."""
         found = self.accuracy_records([row.backbone for row in self.loop_rows(n_rounds)])
@@ -306,12 +329,13 @@ class Findings:
 
     def infeasibility(self, points: Sequence[MeasuredPoint]) -> str:
         """Which constraint no measured point meets, and the best there is; empty if some meets them all."""
-        from ..search.constraints import Extremes
-
         if not points or self.comparable(points):
             return ""
-        found = once_each(points, self.parts.controller)
-        return str(self.constraints.infeasible(Extremes.of(*self._constrained(found))))
+        return self.constraints.missed_by_all(self.attained(points))
+
+    def attained(self, points: Sequence[MeasuredPoint]) -> Attained:
+        """What measured points attain of what is constrained."""
+        return self.constraints.attained(*self._constrained(once_each(points, self.parts.controller)))
 
     def front(self, points: Sequence[MeasuredPoint]) -> list[MeasuredPoint]:
         """The non-dominated of the points that count (see :meth:`comparable`), best accuracy last."""
@@ -407,6 +431,13 @@ class Findings:
         return [check for r in range(self.n_measured_rounds) for check in self.round_checks(r)]
 
     def summaries(self) -> list[RoundSummary]:
-        """What each measured round found."""
+        """What each measured round found; its hypervolume is that of the points that count today."""
         events = (self.event(f"measured:{r}") for r in range(self.n_measured_rounds))
-        return [RoundSummary.from_json(event) for event in events if event is not None]
+        found = [RoundSummary.from_json(event) for event in events if event is not None]
+        # Under adopted constraints others count than when the round was measured.
+        return found if self._first_settings is None else [self._recounted(summary) for summary in found]
+
+    def _recounted(self, summary: RoundSummary) -> RoundSummary:
+        points = self.loop_points(summary.round + 1)
+        error = self.hypervolume_standard_error(points)
+        return replace(summary, hypervolume=self.hypervolume(points), hypervolume_se=error)

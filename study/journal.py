@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -230,6 +231,20 @@ def search_to_json(result: SearchResult) -> dict[str, Any]:
         "n_static": result.n_static,
         "n_inner": result.n_inner,
     }
+
+
+def settings_digest(section: Mapping[str, Any]) -> str:
+    """Identity of a study file's section ``search``; what is left open (``None``, nothing) does not count.
+
+    Studies from before a field could be said have the digest that they have with it left open.
+    """
+    text = json.dumps(_said(section), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _said(section: Mapping[str, Any]) -> dict[str, Any]:
+    pruned = {key: _said(value) if isinstance(value, Mapping) else value for key, value in section.items()}
+    return {key: value for key, value in pruned.items() if value is not None and value != {}}
 
 
 def search_from_json(document: Mapping[str, Any]) -> SearchResult:

@@ -8,12 +8,13 @@ Journal keys: ``supernet`` (its weights, what training cost), ``device`` (whose 
 ``reference`` (of the hypervolume), ``budget:k`` (of time, whenever another one was given), ``time:k`` (what a run with a
 budget took beside rows and plans),
 ``plan:r`` (what round r measures, and why), ``measured:r`` (what round r found), ``fit:r`` and
-``search:r`` (on the rows of rounds 0..r), ``confidence:r`` (how sure the front of that search is), ``calibration:r`` (how held-out predictions of the same rows err, and what
+``search:r`` (on the rows of rounds 0..r; ``infeasible:r`` if it found nothing that meets the constraints), ``confidence:r`` (how sure the front of that search is), ``calibration:r`` (how held-out predictions of the same rows err, and what
 intervals are corrected by), ``plan:NAME`` and ``measured:NAME`` of each baseline,
 ``logs:k`` (rows from elsewhere that are trained on after some round, or left out), ``drift:k`` (what they changed)
 and ``forgotten:j`` (an adoption taken back); ``stop:r`` (a best batch that
 was not worth measuring); what is fitted and searched after the n-th such change that followed
-round r is ``fit:r+n``, ``calibration:r+n``, ``search:r+n``.
+round r is ``fit:r+n``, ``calibration:r+n``, ``search:r+n``.  Once other settings of the search are adopted,
+``search_settings`` says which the study began with; what is searched with others is ``search:r~DIGEST``.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from .journal import (
     design_from_json,
     search_from_json,
     search_to_json,
+    settings_digest,
 )
 from .measuring import measure_accuracies, measure_costs
 from .running import whole_loop
@@ -110,8 +112,15 @@ class Study:
         study = cls(config if not places else with_places(config, places), path, store)
         study.parts.check()
         if begun is not None and begun != wanted:
+            study._remember_settings(begun.get("search", {}), wanted["search"])
             store.put_study(config.study, wanted)
         return study
+
+    def _remember_settings(self, begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+        """Write down which search settings the study began with, the first time that others are adopted."""
+        digest = settings_digest(begun)
+        if digest != settings_digest(wanted) and self.findings.event("search_settings") is None:
+            self.store.journal(self.config.study, "search_settings", {"digest": digest})
 
     def lock(self) -> None:
         """Make this process the only one that works on the study, until it ends.
@@ -237,7 +246,6 @@ class Study:
 
     def _check_device(self) -> None:
         device = device_now(self)
-        self.findings.constraints.check_energy(device.counts_energy)
         if self.findings.event("device") is None:
             self.journal("device", device.to_json())
             self.parts.known_device = device
@@ -310,17 +318,28 @@ class Study:
         return predictors
 
     def search(self, progress: ProgressCallback = _silent) -> SearchResult:
-        """Nested search on the current predictive means."""
+        """Nested search on the current predictive means.
+
+        Raises:
+            InfeasibleError: it found nothing that meets the constraints, now or when it was made.
+        """
         r = self.latest_round()
-        key = f"search:{self.findings.fit_label(r)}"
-        event = self.findings.event(key)
+        label = self.findings.search_label(r)
+        event = self.findings.event(f"search:{label}")
         if event is None:
+            if (refused := self.findings.event(f"infeasible:{label}")) is not None:
+                raise InfeasibleError(refused["message"], tuple(refused["constraints"]))
             # Measured backbones are known exactly; the search starts from all of them.
             initial = [point.design.backbone for point in self.findings.loop_points()]
             world = self.worlds(progress).searched(self.parts.search_settings, self.seed_for(11, r))
-            result = self.search_in(world, self.seed_for(4, r), "nested search", progress, initial)
+            try:
+                result = self.search_in(world, self.seed_for(4, r), "nested search", progress, initial)
+            except InfeasibleError as error:
+                found = {"message": str(error), "constraints": list(error.constraints)}
+                self.journal(f"infeasible:{label}", found)
+                raise
             event = search_to_json(result)
-            self.journal(key, event)
+            self.journal(f"search:{label}", event)
         return search_from_json(event)
 
     def search_in(
@@ -338,13 +357,14 @@ class Study:
         from ..search.outer import nested_search
 
         settings = self.parts.search_settings
-        label = self.findings.fit_label(self.latest_round())
+        label = self.findings.search_label(self.latest_round())
         checkpoint = self.parts.directory / f"{self.config.study}.search-{label}-{seed}.json"
         try:
             found = nested_search(
                 self.parts.space, world, settings, seed, initial=initial, checkpoint=checkpoint,
+                measured=self.findings.attained(self.findings.loop_points()),
                 on_generation=lambda g: progress(
-                    phase, g.generation + 1, settings.generations, f"hypervolume {g.hypervolume:.4f}"
+                    phase, g.generation + 1, settings.generations, f"predicted hypervolume {g.hypervolume:.4f}, to a reference of the search's own"
                 ),
             )  # fmt: skip
         except InfeasibleError:
@@ -355,23 +375,26 @@ class Study:
 
     def suggest(
         self, n: int | None = None, progress: ProgressCallback = _silent, *, more: bool = False
-    ) -> None:
+    ) -> bool:
         """Plan the next round: the points most worth measuring per second, with predictions to check.
 
-        Does nothing if a plan is open and no ``n`` is asked for.
+        Does nothing if a plan is open, unless another number of points is asked for.
 
         Args:
             more: plan a further round beside open ones, whose points count as if they had come out as predicted.
 
+        Returns:
+            Whether a round was planned.
+
         Raises:
-            StudyError: nothing is measured yet, or ``n`` is asked for while a plan is open.
+            StudyError: nothing is measured yet, or the plan that is open has not ``n`` points.
         """
         self.latest_round()
         if self._open_rounds() and not more:
-            if n is not None:
+            if n not in (None, len(self._designs(self._open_rounds()[-1]))):
                 self._refuse_second_plan()
-            return
-        plan_suggestions(self, n or self.config.learning.batch, progress)
+            return False
+        return plan_suggestions(self, n or self.config.learning.batch, progress)
 
     def plan(self, designs: Sequence[Design], progress: ProgressCallback = _silent) -> None:
         """Plan a round of one's own designs instead of suggested ones; predictions are checked likewise.
@@ -392,7 +415,8 @@ class Study:
 
     def _refuse_second_plan(self) -> NoReturn:
         raise StudyError(
-            f"study '{self.config.study}': round {self.latest_round() + 1} is planned already; run: hadas measure "
+            f"study '{self.config.study}': round {self.latest_round() + 1} is planned already; see it: hadas suggest; "
+            "run: hadas measure "
             "(or plan more points beside it: hadas suggest --more)"
         )
 

@@ -82,7 +82,7 @@ def predicted_rows(study: Study) -> list[PredictedRow]:
 
 
 def _confidence_key(study: Study) -> str:
-    return f"confidence:{study.findings.fit_label(study.latest_round())}"
+    return f"confidence:{study.findings.search_label(study.latest_round())}"
 
 
 def _confidence(study: Study, found: SearchResult, progress: ProgressCallback) -> list[float]:

@@ -41,7 +41,7 @@ def stop_reason(study: Study, expected_gain: float | None = None) -> str:
 
 
 def _key(study: Study) -> str:
-    return f"stop:{study.findings.fit_label(study.latest_round())}"
+    return f"stop:{study.findings.search_label(study.latest_round())}"
 
 
 def _prospect(found: dict[str, Any]) -> RoundProspect:

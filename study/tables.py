@@ -172,7 +172,7 @@ def constraints_line(study: Study, n_rounds: int | None = None) -> str:
     n_kept = int((findings.violations(points) == 0.0).sum())
     if verdict := findings.infeasibility(points):
         return f"none of {len(points)} measured points counts: {verdict}"
-    return f"constraints ({findings.constraints}) are met by {n_kept} of {len(points)} measured points"
+    return f"{n_kept} of {len(points)} measured points meet the constraints ({findings.constraints})"
 
 
 def failed_line(study: Study, r: int) -> str:
@@ -351,6 +351,12 @@ def _next_step(study: Study) -> str:
     label = findings.fit_label(r)
     if findings.event(f"fit:{label}") is None:
         return "hadas fit"
+    label = findings.search_label(r)
+    if findings.event(f"infeasible:{label}") is not None:
+        return (
+            "relax 'search.constraints' in the study file, or search longer, and go on with: hadas search --adopt "
+            "(the search on these rows found nothing that meets the constraints)"
+        )
     if findings.event(f"search:{label}") is None:
         return "hadas search"
     if findings.n_suggested_rounds() < study.config.learning.rounds and not stop_reason(study):

@@ -84,6 +84,35 @@ def test_the_error_names_what_cannot_be_met_and_the_best_found():
     assert "energy" not in str(error)
 
 
+def test_a_verdict_denies_nothing_that_is_measured():
+    limits = Constraints(max_energy_mj=2.4, min_accuracy=0.2)
+    searched = Extremes(0.185, 1.945, 1.0, 0.0)
+    # Measured: one accurate enough but costly, one cheap but poor.
+    measured = limits.attained([0.203, 0.15], [2.9, 2.3], [1.0, 1.0], [1, 1])
+    assert measured.others_met.energy_mj == 2.9
+    assert measured.others_met.accuracy == 0.15
+    error = limits.infeasible(searched, measured)
+    assert error.constraints == ("energy at most 2.4 mJ", "accuracy at least 0.2")
+    assert "energy at most 2.4 mJ (best found alone: 1.945 mJ; with all others met, measured: 2.9 mJ)" in str(
+        error
+    )
+    assert "accuracy at least 0.2 (best found alone: 0.203; with all others met, measured: 0.15)" in str(
+        error
+    )
+    # Of the measured points alone the same is said, by their own best.
+    assert "not met together" in limits.missed_by_all(measured)
+    assert "(best found alone: 2.3 mJ; with all others met: 2.9 mJ)" in limits.missed_by_all(measured)
+    tighter = Constraints(max_energy_mj=2.0, min_accuracy=0.2)
+    measured = tighter.attained([0.203, 0.15], [2.9, 2.3], [1.0, 1.0], [1, 1])
+    assert tighter.missed_by_all(measured) == (
+        "none meets the constraint energy at most 2 mJ (best found: 2.3 mJ)"
+    )
+    assert "together" in str(tighter.infeasible(searched, measured))
+    # Nothing is called impossible that a measured design does.
+    able = limits.attained([0.21], [2.3], [1.0], [1])
+    assert "though a measured one meets them" in str(limits.infeasible(searched, able))
+
+
 def test_limits_that_are_met_one_by_one_but_not_together_are_all_named():
     limits = Constraints(max_latency_ms=2.0, min_accuracy=0.9)
     error = limits.infeasible(Extremes(0.95, 1.0, 1.5, 0.0))

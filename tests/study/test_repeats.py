@@ -67,10 +67,10 @@ def test_a_constraint_keeps_points_off_the_front_and_is_said(smoke_seeds, tmp_pa
     assert all(p.outcome.controller.latency_ms <= limit for p in study.findings.front(points))
     assert study.findings.hypervolume(points) == study.findings.hypervolume(kept)
     said = dict(status_rows(study))["constraints"]
-    assert said == f"constraints (latency at most {limit:g} ms) are met by 4 of {len(points)} measured points"
+    assert said == f"4 of {len(points)} measured points meet the constraints (latency at most {limit:g} ms)"
     content = report_content(study)
     assert sum(row.meets_constraints for row in content.designs) == 4
-    assert any("are met by 4 of" in line for line in content.statements)
+    assert any("4 of" in line and "meet the constraints" in line for line in content.statements)
 
 
 def test_where_nothing_is_feasible_the_constraint_and_the_best_are_named(smoke_seeds, tmp_path):
