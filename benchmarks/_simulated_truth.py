@@ -5,6 +5,7 @@ Accuracies are those of the frozen oracle (:mod:`_accuracy_oracle`).  All of it 
 
 What a search with hardware in the loop reaches is had by searching this very truth: the union of the fronts of
 several generous nested searches that evaluate every design exactly, however many measurements that would take.
+Each of the three alone reached 98.5 to 99.3 % of their union, so 99 % of it is more than one such search is sure of.
 """
 
 from __future__ import annotations
