@@ -30,7 +30,7 @@ from .state import Candidate, Member, Reach, SearchState
 from .tables import StaticFitness, SupportsTables, Tables
 
 _FORMAT = 1
-_N_PROBES = 8
+_N_PROBES, _N_TABLE_PROBES = 8, 2
 
 
 @runtime_checkable
@@ -50,12 +50,14 @@ def search_digest(
     """Identity of a search: this hadas, the arguments, and the world.
 
     A world is known by its own ``digest``, if it has one (that of a :class:`.world.PredictedWorld` covers all measured
-    outcomes), and by its answers for the starting points and eight backbones of the space.
+    outcomes), and by its answers for the starting points and eight backbones of the space; tables, which take longer,
+    are asked of all of them only where there is no ``digest``, else of two.
     """
+    own = world.digest if isinstance(world, SupportsDigest) else None
     table = world.clock_table
     arguments = {
         "hadas": __version__,
-        "world": world.digest if isinstance(world, SupportsDigest) else None,
+        "world": own,
         "space": [space.name, space.first_exit, [[v.name, v.choices] for v in space.variables]],
         "clocks": [[domain.name, domain.frequencies_hz] for domain in table.domains],
         "settings": asdict(settings),
@@ -66,7 +68,8 @@ def search_digest(
     digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode())
     some = [space.decode(genome) for genome in space.sample(_N_PROBES, np.random.default_rng(0))]
     probes = list(dict.fromkeys([*initial, *some]))
-    answers: list[StaticFitness | Tables] = [world.static(probes), *members_of(world.tables(probes))]
+    of_tables = probes if own is None else some[:_N_TABLE_PROBES]
+    answers: list[StaticFitness | Tables] = [world.static(probes), *members_of(world.tables(of_tables))]
     for answer in answers:
         for field in fields(answer):
             value = getattr(answer, field.name)
