@@ -18,7 +18,10 @@ def search(
     clocks_per_exit: Annotated[
         bool,
         typer.Option(
-            "--clocks-per-exit", help="Also show what other clocks after each exit are predicted to bring."
+            "--clocks-per-exit",
+            help="Also show what other clocks after each exit are predicted to bring. What a change of clocks costs "
+            "decides; where the clock table does not say it, as on the simulator, name it with --switching-ms and "
+            "--switching-mj (0 and 0: the most that free changes could bring).",
         ),
     ] = False,
     switching_ms: Annotated[
@@ -37,18 +40,20 @@ def search(
     energy, accuracy, number of exits), and overrides, e.g. `{generations: 20, stagnation: 5}` to stop early or
     `{statistic: quantile}` to look at what is likely at worst instead of on average.
 
-    The column "on front" is the probability that a member is truly non-dominated: in that share of the joint draws of the
-    predictors nothing on the front, or near it, dominates it. The same rows give the same front; a search that was
-    interrupted goes on where it stopped.
+    Shown is what the search looked at; quantities that are limited and not searched for are medians over joint draws of
+    the predictors. The column "meets constraints" is the share of the draws in which a member meets all of them, the
+    column "on front" the probability that it is truly non-dominated: in that share of the draws nothing on the front, or
+    near it, dominates it. The same rows give the same front; a search that was interrupted goes on where it stopped.
     """
-    from ..study.predicted_front import exit_clock_front, front_confidence
-    from ..study.tables import (
-        design_columns,
+    from ..study.predicted_front import FrontOutlook, exit_clock_front, front_confidence
+    from ..study.predicted_tables import (
         exit_clock_line,
         exit_clock_rows,
         predicted_columns,
+        predicted_front_note,
         predicted_front_rows,
     )
+    from ..study.tables import design_columns
 
     if (switching_ms is not None or switching_mj is not None) and not clocks_per_exit:
         raise ConfigError("--switching-ms and --switching-mj go with --clocks-per-exit")
@@ -57,9 +62,13 @@ def search(
     opened = open_study(study, adopt)
     with showing_progress() as progress:
         opened.search(progress)
+        outlook = FrontOutlook.of(opened, progress)
         chances = front_confidence(opened, progress)
-    columns = (*design_columns(opened), *predicted_columns(opened, chances=chances is not None))
-    print_table(f"predicted front{cost_mark(opened)}", columns, predicted_front_rows(opened, chances))
+    columns = (*design_columns(opened), *predicted_columns(opened, outlook, chances=chances is not None))
+    print_table(
+        f"predicted front{cost_mark(opened)}", columns, predicted_front_rows(opened, outlook, chances)
+    )
+    say(predicted_front_note(opened))
     if clocks_per_exit:
         named = None
         if switching_ms is not None and switching_mj is not None:
@@ -69,8 +78,12 @@ def search(
         with showing_progress() as progress:
             found = exit_clock_front(opened, progress, named)
         columns = (*design_columns(opened), *predicted_columns(opened))
-        title = f"predicted front, clocks per exit{cost_mark(opened)}"
-        print_table(title, columns, exit_clock_rows(opened, found))
+        for what, members in (
+            ("one setting per design", found.single_members),
+            ("clocks per exit", found.members),
+        ):
+            title = f"predicted front, {what}{cost_mark(opened)}"
+            print_table(title, columns, exit_clock_rows(opened, members))
         say(exit_clock_line(found))
 
 

@@ -1,14 +1,14 @@
 """The predicted front of the latest search: how sure its members are, and what clocks per exit would add.
 
-Journal key ``confidence:r`` (labelled as searches are): per member of ``search:r``, the probability that it is
-non-dominated.
+Journal keys, labelled as searches are: ``confidence:r``, the probability of each member of ``search:r`` to be
+non-dominated, and ``outlook:r``, what joint draws say of each member under the controller, whatever was searched for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -28,6 +28,49 @@ N_RIVALS = 200
 """Designs off the front, at most, that may turn out to dominate its members."""
 
 _PROHIBITIVE = SwitchingCost(1e12, 1e12)
+
+
+@dataclass(frozen=True)
+class FrontOutlook:
+    """What joint draws say of the members of the predicted front under the controller, in the order of the front.
+
+    A search looks at what the predictors hold for each stage; draws are of whole designs, and corrected by what
+    the study has learned of its predictions, as those that suggestions are weighed with.
+
+    Attributes:
+        accuracy, energy_mj, latency_ms: medians over the draws; of energy ``None`` where none is counted.
+        probability_feasible: share of the draws in which a member meets the constraints; ``None`` without any.
+    """
+
+    accuracy: list[float]
+    energy_mj: list[float] | None
+    latency_ms: list[float]
+    probability_feasible: list[float] | None
+
+    @classmethod
+    def of(cls, study: Study, progress: ProgressCallback) -> Self:
+        """Of the latest search; worked out once and journalled."""
+        key = f"outlook:{_label(study)}"
+        event = study.findings.event(key)
+        if event is None:
+            event = asdict(cls._drawn(study, study.search(progress), progress))
+            study.journal(key, event)
+        return cls(**event)
+
+    @classmethod
+    def _drawn(cls, study: Study, found: SearchResult, progress: ProgressCallback) -> Self:
+        worlds, constraints = study.worlds(progress), study.findings.constraints
+        designs = [candidate.design for candidate in found.front]
+        drawn = worlds.design_draws(designs, _draws(study, progress))
+        n_exits = np.array([float(len(design.exits.positions)) for design in designs])
+        misses = constraints.violation(1.0 - drawn.error, drawn.energy_mj, drawn.latency_ms, n_exits)
+        counted = not np.isnan(drawn.energy_mj).any()
+        return cls(
+            accuracy=np.median(1.0 - drawn.error, axis=0).tolist(),
+            energy_mj=np.median(drawn.energy_mj, axis=0).tolist() if counted else None,
+            latency_ms=np.median(drawn.latency_ms, axis=0).tolist(),
+            probability_feasible=(misses == 0.0).mean(axis=0).tolist() if constraints.any else None,
+        )
 
 
 def front_confidence(study: Study, progress: ProgressCallback) -> list[float] | None:
@@ -82,15 +125,23 @@ def predicted_rows(study: Study) -> list[PredictedRow]:
 
 
 def _confidence_key(study: Study) -> str:
-    return f"confidence:{study.findings.search_label(study.latest_round())}"
+    return f"confidence:{_label(study)}"
+
+
+def _label(study: Study) -> str:
+    return study.findings.search_label(study.latest_round())
+
+
+def _draws(study: Study, progress: ProgressCallback) -> PredictorDraws:
+    n, seed = study.config.learning.draws, study.seed_for(12, study.latest_round())
+    return study.worlds(progress).predictors.draws(n, seed)
 
 
 def _confidence(study: Study, found: SearchResult, progress: ProgressCallback) -> list[float]:
     from ..search.acquisition import candidate_pool
     from ..search.front_confidence import probability_non_dominated
 
-    worlds = study.worlds(progress)
-    draws = worlds.predictors.draws(study.config.learning.draws, study.seed_for(12, study.latest_round()))
+    draws = _draws(study, progress)
     front = [candidate.design for candidate in found.front]
     rivals = candidate_pool([found], exclude=set(front), limit=N_RIVALS)
     chances = probability_non_dominated(
@@ -133,11 +184,14 @@ class ExitClockComparison:
 
     Attributes:
         members: the front with a setting for each stretch between exits, most accurate last.
+        single_members: the front with one setting per design, from the same backbones and the same choices of exits;
+            more of them than the search of the study looks at.
         switching: what a change of clocks costs.
         hypervolume, single_hypervolume: with clocks per exit, and with one setting per design, on the same backbones.
     """
 
     members: tuple[ExitClockMember, ...]
+    single_members: tuple[ExitClockMember, ...]
     switching: SwitchingCost
     hypervolume: float
     single_hypervolume: float
@@ -154,23 +208,27 @@ def exit_clock_front(
     Raises:
         ConfigError: the cost of a change is not known, or the search did not look at expected costs.
     """
-    from ..search.ranking import front_indices
-
     switching = switching or switching_cost(study)
     found = study.search(progress)
     members = _exit_clock_members(study, found, switching, progress)
     # The same exits are tried where no change of clocks is worth its cost, so that only the changes make a difference.
-    single = _exit_clock_members(study, found, _PROHIBITIVE, progress)
-    points = np.array([member.objectives for member in members])
-    chosen = sorted(
-        (members[int(i)] for i in front_indices(points)), key=lambda member: -member.objectives[0]
-    )
-    return ExitClockComparison(
-        tuple(chosen),
-        switching,
-        found.reference.hypervolume(points),
-        found.reference.hypervolume(np.array([member.objectives for member in single])),
-    )
+    # Changes are left only where no sample goes on, and are none.
+    single = [
+        replace(member, stretches=(member.stretches[0],) * len(member.stretches))
+        for member in _exit_clock_members(study, found, _PROHIBITIVE, progress)
+    ]
+    volumes = [
+        found.reference.hypervolume(np.array([m.objectives for m in some])) for some in (members, single)
+    ]
+    return ExitClockComparison(_front_of(members), _front_of(single), switching, *volumes)
+
+
+def _front_of(members: list[ExitClockMember]) -> tuple[ExitClockMember, ...]:
+    """The non-dominated of them, most accurate last."""
+    from ..search.ranking import front_indices
+
+    chosen = front_indices(np.array([member.objectives for member in members]))
+    return tuple(sorted((members[int(i)] for i in chosen), key=lambda member: -member.objectives[0]))
 
 
 def _exit_clock_members(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from ..search.designs import Design
     from .arrivals import Change
     from .ledger import Ledger, Split
-    from .predicted_front import ExitClockComparison
 
 
 def design_columns(study: Study) -> list[str]:
@@ -72,63 +69,6 @@ def front_rows(study: Study, n_rounds: int | None = None) -> list[list[str]]:
             ]
         )
     return rows
-
-
-def predicted_front_rows(study: Study, chances: Sequence[float] | None = None) -> list[list[str]]:
-    """The predicted front of the latest search.
-
-    Args:
-        chances: probability of each member to be non-dominated, if known.
-    """
-    found = study.search()
-    names = [column.name for column in found.columns]
-    rows = []
-    for i, candidate in enumerate(found.front):
-        rows.append([*design_cells(study, candidate.design), *_objective_cells(names, candidate.objectives)])
-        if chances is not None:
-            rows[-1].append(f"{chances[i]:.0%}")
-    return rows
-
-
-def _objective_cells(names: Sequence[str], objectives: Sequence[float]) -> list[str]:
-    return [
-        f"{100 * (1 - value):.1f}" if name == "error" else f"{value:.3g}"
-        for name, value in zip(names, objectives, strict=True)
-    ]
-
-
-def predicted_columns(study: Study, *, chances: bool = False) -> list[str]:
-    """Headings of what :func:`predicted_front_rows` shows of each design; errors are shown as accuracies."""
-    names = {"error": "accuracy, %", "energy_mj": "energy, mJ", "latency_ms": "latency, ms"}
-    shown = [names.get(column.name, column.name) for column in study.search().columns]
-    return [*shown, "on front"] if chances else shown
-
-
-def exit_clock_rows(study: Study, found: ExitClockComparison) -> list[list[str]]:
-    """The front with clocks per exit: the first clocks, and every change after the block that it follows."""
-    names = [column.name for column in study.search().columns]
-    rows = []
-    for member in found.members:
-        backbone, exits, clocks = design_cells(study, member.design)
-        places = zip(member.design.exits.positions, pairwise(member.stretches), strict=True)
-        for position, (before, after) in places:
-            if after != before:
-                changed = ", ".join(f"{hz / 1e6:g}" for _, hz in after.clocks_hz)
-                clocks += f"; after {position}: {changed}"
-        rows.append([backbone, exits, clocks, *_objective_cells(names, member.objectives)])
-    return rows
-
-
-def exit_clock_line(found: ExitClockComparison) -> str:
-    """How much clocks per exit add."""
-    n = sum(member.n_changes > 0 for member in found.members)
-    gain = found.hypervolume / found.single_hypervolume - 1 if found.single_hypervolume else math.nan
-    return (
-        f"{n} of {len(found.members)} members change clocks on their way (a change costs "
-        f"{found.switching.latency_ms:g} ms and {found.switching.energy_mj:g} mJ); predicted hypervolume "
-        f"{found.hypervolume:.4f}, {100 * gain:+.2f} % of that with one setting per design on the same backbones. "
-        "Studies measure one setting per design."
-    )
 
 
 def marked(mark: str) -> str:
