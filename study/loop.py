@@ -8,7 +8,7 @@ Journal keys: ``supernet`` (its weights, what training cost), ``device`` (whose 
 ``reference`` (of the hypervolume), ``budget:k`` (of time, whenever another one was given), ``time:k`` (what a run with a
 budget took beside rows and plans),
 ``plan:r`` (what round r measures, and why), ``measured:r`` (what round r found), ``fit:r`` and
-``search:r`` (on the rows of rounds 0..r; ``infeasible:r`` if it found nothing that meets the constraints), ``confidence:r`` (how sure the front of that search is), ``calibration:r`` (how held-out predictions of the same rows err, and what
+``search:r`` (on the rows of rounds 0..r; ``infeasible:r`` if it found nothing that meets the constraints), ``confidence:r`` (how sure the front of that search is) and ``outlook:r`` (what joint draws say of it), ``calibration:r`` (how held-out predictions of the same rows err, and what
 intervals are corrected by), ``plan:NAME`` and ``measured:NAME`` of each baseline,
 ``logs:k`` (rows from elsewhere that are trained on after some round, or left out), ``drift:k`` (what they changed)
 and ``forgotten:j`` (an adoption taken back); ``stop:r`` (a best batch that
