@@ -221,9 +221,10 @@ class Budget:
             now = self._now()
             if not began:
                 began.append((done, now))
-            if done < total and self.left_s <= 0.0:
-                n_done = done - began[0][0]
-                rest_s = (now - began[0][1]) / n_done * (total - done) if n_done else 0.0
+            n_done = done - began[0][0]
+            # Stopped after two steps at the earliest, so that what the rest takes can be told.
+            if n_done and done < total and self.left_s <= 0.0:
+                rest_s = (now - began[0][1]) / n_done * (total - done)
                 raise BudgetSpent("the end of the supernet's training", rest_s)
 
         return advance
