@@ -35,9 +35,6 @@ MEASUREMENTS = "measurements"
 PLAIN_GP = "plain GP"
 RANDOM = "random"
 
-N_PROMISING, N_UNSURE = 128, 32
-"""Candidates of a round: those whose optimistic values would gain most, and those that least is known of."""
-
 OPTIMISM = 2.0
 """Predicted standard deviations by which optimistic values are better than means."""
 
@@ -101,6 +98,8 @@ class PoolTask:
     Attributes:
         pools: made on demand.
         n_seeds: measured first; batch: measured between two fits.
+        n_promising, n_unsure: candidates of a round: those whose optimistic values would gain most, and those that
+            least is known of.
     """
 
     name: str
@@ -113,6 +112,8 @@ class PoolTask:
     horizon: float
     facts: Mapping[str, str]
     counter: str = MEASUREMENTS
+    n_promising: int = 192
+    n_unsure: int = 64
     instances: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -192,7 +193,7 @@ class _Run:
         values = self.pool.values[measured]
         reference = self.pool.exact_reference()
         fitted = self._fitted(measured, reference)
-        rows = _candidates(fitted, reference, values, left)
+        rows = self._candidates(fitted, reference, values, left)
         drawn = fitted.draws(rows, N_DRAWS, number)
         drawn[:, :, list(self.pool.known)] = reference.transform(self.pool.values[rows])[
             :, list(self.pool.known)
@@ -202,6 +203,23 @@ class _Run:
         name = "hvi" if self.strategy in (OURS, PLAIN_GP, KNOWS_ALL) else self.strategy
         return [int(rows[choice.index]) for choice in STRATEGIES[name](problem, self.task.batch, number)]
 
+    def _candidates(
+        self, fitted: FittedPool, reference: HypervolumeReference, values: FloatArray, left: IntArray
+    ) -> IntArray:
+        """Rows that a choice is made among, ascending: all that are left, where these are few."""
+        task = self.task
+        if len(left) <= task.n_promising + task.n_unsure:
+            return left
+        mean, sd = fitted.moments()
+        point = np.array(reference.point)
+        hopeful = (mean - OPTIMISM * sd)[left]
+        gains = drawn_sets(reference.transform(values), 1, point).gains(hopeful[None])[0]
+        scale = point - reference.transform(values).min(axis=0)
+        unsure = ((sd[left] / scale) ** 2).sum(axis=1)
+        best = np.argsort(-gains, kind="stable")[: task.n_promising]
+        widest = np.argsort(-unsure, kind="stable")[: task.n_unsure]
+        return np.asarray(left[np.union1d(best, widest)])
+
     def _fitted(self, measured: IntArray, reference: HypervolumeReference) -> FittedPool:
         if self.strategy == PLAIN_GP:
             target = reference.transform(self.pool.values[measured])
@@ -209,23 +227,6 @@ class _Run:
         if self.strategy == KNOWS_ALL:
             return self.pool.fitted_to_all
         return self.pool.fit(measured, self.seed)
-
-
-def _candidates(
-    fitted: FittedPool, reference: HypervolumeReference, values: FloatArray, left: IntArray
-) -> IntArray:
-    """Rows that a choice is made among, ascending: all that are left, where these are few."""
-    if len(left) <= N_PROMISING + N_UNSURE:
-        return left
-    mean, sd = fitted.moments()
-    point = np.array(reference.point)
-    hopeful = (mean - OPTIMISM * sd)[left]
-    gains = drawn_sets(reference.transform(values), 1, point).gains(hopeful[None])[0]
-    scale = point - reference.transform(values).min(axis=0)
-    unsure = ((sd[left] / scale) ** 2).sum(axis=1)
-    best = np.argsort(-gains, kind="stable")[:N_PROMISING]
-    widest = np.argsort(-unsure, kind="stable")[:N_UNSURE]
-    return np.asarray(left[np.union1d(best, widest)])
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def printed(summary: Summary) -> list[str]:
         ahead = ""
         if strategy != OURS:
             found = summary.compared(strategy)
-            ahead = f"{found.ahead:+.1f} ± {found.error:.1f}"
+            ahead = f"{found.ahead:+.1f}" + (f" ± {found.error:.1f}" if found.n_cells > 1 else "")
         share = f"{summary.mean_curve(strategy).mean():.4f}"
         lines.append(_row([strategy, *needs, share, ahead, str(len(curves))]))
     lines += [""]
