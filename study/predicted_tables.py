@@ -112,8 +112,8 @@ def predicted_front_note(study: Study) -> str:
     constraints = study.findings.constraints
     limits = f" It kept to: {constraints}." if constraints.any else ""
     return (
-        f"Shown is what the search looked at: {what}.{limits} Per cents and medians in the other columns are over joint "
-        "draws of whole designs, corrected by what was measured, as in `hadas suggest --explain`; the two differ where "
+        f"Shown is what the search looked at: {what}.{limits} Columns of medians, 'meets constraints' and 'on front' are "
+        "over joint draws of whole designs, corrected by what was measured, as in `hadas suggest --explain`; the two differ where "
         "the predictors are unsure."
     )
 
