@@ -18,7 +18,7 @@ LOOP = "hadas"
 SEED = "seed"
 ASKED_FOR = "asked for"
 """Strategy of the designs that the user asked to be measured."""
-MISSES = "misses the constraints"
+MISSES = "misses constraints"
 """Name, in the figure of the fronts, of all points that do not count."""
 
 _STRATEGIES: dict[str, tuple[str, Symbol, bool]] = {

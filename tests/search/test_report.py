@@ -562,9 +562,9 @@ def test_points_that_miss_the_constraints_look_so_and_bend_no_line(simulated: Pa
     chart = all_charts(limited)[0]
     drawn = {(s.name, s.kind, s.symbol): (s.x, s.y) for s in chart.panels[0].series}
     assert drawn["random", "points", "triangle"] == ((10.0,), (60.0,))
-    assert drawn["misses the constraints", "points", "plus"] == ((20.0,), (70.0,))
+    assert drawn["misses constraints", "points", "plus"] == ((20.0,), (70.0,))
     assert max(drawn["random", "line", "circle"][1]) == 60.0
-    assert [entry.name for entry in chart.legend] == ["random", "misses the constraints"]
+    assert [entry.name for entry in chart.legend] == ["random", "misses constraints"]
     assert "(latency at most 20 ms): 1 of 2 miss them and lie on no line." in chart.reading
     assert "constraints" not in " ".join(_parsed(simulated).texts)
 
