@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from _accuracy_oracle import AccuracyOracle
 from _predictor_tasks import FloatArray
+from _simulated_view import SimulatedView
 
 from hadas.datasets.records import CostRecord
 from hadas.measurement.accuracy.policies import DEFAULT_CONTROLLER
@@ -34,7 +35,7 @@ from hadas.search.outer import SearchSettings, nested_search
 from hadas.search.ranking import front_indices
 from hadas.search.tables import StaticFitness, Tables
 from hadas.search.world import PredictedWorld
-from hadas.spaces import Backbone, ClockTable, MBConvSpace, Setting, Stage
+from hadas.spaces import Backbone, ClockTable, MBConvSpace
 
 DEVICE = "tx2-pascal-gpu"
 COLUMNS = ("error", "energy_mj")
@@ -109,7 +110,8 @@ class TrueWorld:
     """The truth as a search sees it, without any error; ``SupportsTables``."""
 
     def __init__(self, truth: Truth) -> None:
-        self._truth, self._view = truth, _TrueView(truth)
+        self._truth = truth
+        self._view = SimulatedView(_TrueAccuracies(truth.oracle), truth.exact, truth.space)
 
     @property
     def space(self) -> MBConvSpace:
@@ -135,40 +137,19 @@ class TrueWorld:
         return world.tables(backbones)
 
 
-class _TrueView:
-    """What is true of accuracies and of the costs of stages."""
+class _TrueAccuracies:
+    """What is true of accuracies."""
 
-    def __init__(self, truth: Truth) -> None:
-        self._truth = truth
-        self._costs: dict[tuple[object, ...], tuple[FloatArray, FloatArray]] = {}
+    def __init__(self, oracle: AccuracyOracle) -> None:
+        self._oracle = oracle
 
     def final_accuracy(self, backbones: Sequence[Backbone]) -> FloatArray:
-        return np.array([own[-1] for own in self._truth.oracle.fractions(backbones)])
+        """(k,) fraction right at the end."""
+        return np.array([own[-1] for own in self._oracle.fractions(backbones)])
 
     def exit_fractions(self, backbones: Sequence[Backbone]) -> list[FloatArray]:
-        return [own[:-1] for own in self._truth.oracle.fractions(backbones)]
-
-    def stage_costs(
-        self, stages: Sequence[Stage], settings: Sequence[Setting]
-    ) -> tuple[FloatArray, FloatArray]:
-        asked = tuple(settings)
-        keys = [(stage.kind, stage.position == 0, stage.layers, asked) for stage in stages]
-        fresh = {key: stage for key, stage in zip(keys, stages, strict=True) if key not in self._costs}
-        if fresh:
-            found = self._truth.exact.true_costs(list(fresh.values()), asked)
-            self._costs.update((key, (found[0][i], found[1][i])) for i, key in enumerate(fresh))
-        latency_ms, energy_mj = (np.stack([self._costs[key][i] for key in keys]) for i in range(2))
-        return latency_ms, energy_mj
-
-    def network_cost(self, backbones: Sequence[Backbone], setting: Setting) -> tuple[FloatArray, FloatArray]:
-        latency, energy = [], []
-        for backbone in backbones:
-            workload = self._truth.space.workload(backbone, n_classes=self._truth.n_classes)
-            segments = [stage for stage in workload.unit_stages() if stage.kind == "segment"]
-            costs = self.stage_costs(segments, [setting])
-            latency.append(costs[0].sum())
-            energy.append(costs[1].sum())
-        return np.array(latency), np.array(energy)
+        """k arrays (p,), fraction right per exit position."""
+        return [own[:-1] for own in self._oracle.fractions(backbones)]
 
 
 @dataclass(frozen=True)
