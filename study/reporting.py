@@ -170,6 +170,8 @@ def _comparisons(study: Study) -> list[str]:
             continue
         sides = [seeds + own[:n], seeds + rival[:n]]
         volumes = [findings.hypervolume(points) for points in sides]
+        if not any(volumes):  # none meets the constraints, which is said elsewhere
+            continue
         errors = [findings.hypervolume_standard_error(points) for points in sides]
         fronts = [findings.objectives(findings.comparable(points))[0] for points in sides]
         gain, gain_se = volumes[0] - volumes[1], math.hypot(*errors)

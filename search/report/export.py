@@ -22,9 +22,14 @@ if TYPE_CHECKING:
 
 Cell = str | int | float | bool | None
 
+_SOMETIMES = {"chosen", "predicted", "policies"}
+"""Tables that a later report of the same study may be without, as after other constraints are adopted."""
+
 
 def write_report(content: ReportContent, directory: Path) -> Path:
-    """Write ``report.html``, one PNG per figure and one CSV per table; replaces earlier ones.
+    """Write ``report.html``, one PNG per figure and one CSV per table.
+
+    Replaces those of an earlier report; what it had and this one has not is taken away.
 
     Args:
         directory: created if it does not exist.
@@ -36,8 +41,11 @@ def write_report(content: ReportContent, directory: Path) -> Path:
     charts = all_charts(content)
     for chart in charts:
         write_png(chart, directory / f"{chart.key}.png", mark=content.mark)
-    for name, rows in csv_tables(content).items():
+    tables = csv_tables(content)
+    for name, rows in tables.items():
         write_csv(directory / f"{name}.csv", rows)
+    for name in _SOMETIMES - set(tables):
+        (directory / f"{name}.csv").unlink(missing_ok=True)
     page = directory / "report.html"
     page.write_text(render_page(content, charts), encoding="utf-8")
     return page

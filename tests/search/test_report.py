@@ -569,6 +569,18 @@ def test_points_that_miss_the_constraints_look_so_and_bend_no_line(simulated: Pa
     assert "constraints" not in " ".join(_parsed(simulated).texts)
 
 
+def test_a_table_that_a_later_report_has_not_is_taken_away(tmp_path: Path) -> None:
+    few = replace(sample_content(), designs=(), traces=(), checks=(), rounds=(), calibration=())
+    write_report(few, tmp_path)
+    assert (tmp_path / "chosen.csv").is_file()
+    write_report(replace(few, chosen=(), policies={}), tmp_path)
+    assert [(tmp_path / f"{name}.csv").is_file() for name in ("chosen", "policies", "ledger")] == [
+        False,
+        False,
+        True,
+    ]
+
+
 def test_what_the_user_asked_for_looks_like_no_other_strategy() -> None:
     named = ["seed", "random", "backbone only", "presets optimized", "hadas", "made up", "asked for"]
     styles = [strategy_style(name) for name in named]
