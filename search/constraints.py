@@ -193,11 +193,11 @@ class Constraints:
             return "the constraints are not met together, though each is met by some: " + _side_by_side(
                 limits, together, ""
             )
-        return f"none meets the constraint {self._unmet(limits)}"
+        return f"none meets the constraint {self._unmet(limits, 'best measured')}"
 
     @staticmethod
-    def _unmet(limits: list[_Limit]) -> str:
-        return " nor ".join(f"{words} (best found: {found})" for words, found, met in limits if not met)
+    def _unmet(limits: list[_Limit], best: str = "best found") -> str:
+        return " nor ".join(f"{words} ({best}: {found})" for words, found, met in limits if not met)
 
     def _limits(self, best: Extremes) -> list[_Limit]:
         """What is said of every limit."""

@@ -105,7 +105,7 @@ def test_a_verdict_denies_nothing_that_is_measured():
     tighter = Constraints(max_energy_mj=2.0, min_accuracy=0.2)
     measured = tighter.attained([0.203, 0.15], [2.9, 2.3], [1.0, 1.0], [1, 1])
     assert tighter.missed_by_all(measured) == (
-        "none meets the constraint energy at most 2 mJ (best found: 2.3 mJ)"
+        "none meets the constraint energy at most 2 mJ (best measured: 2.3 mJ)"
     )
     assert "together" in str(tighter.infeasible(searched, measured))
     # Nothing is called impossible that a measured design does.
