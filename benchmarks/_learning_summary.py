@@ -25,7 +25,7 @@ class Comparison:
     """Another strategy against ours, on the cells (instance, seed) that both ran.
 
     Attributes:
-        ahead: mean of (what it needs - what ours needs) to the first bound's share, horizon at most; above 0
+        ahead: mean of (what it needs - what ours needs) to a bound's share, horizon at most; above 0
             ours needs less.
         error: standard error of that mean; NaN of a single cell.
         share_ahead: mean of (our share - its share) averaged over the horizon.
@@ -76,9 +76,17 @@ class Summary:
         steps = self.steps()
         return np.mean([c.at(self.task.counter, steps) for c in self.curves[strategy].values()], axis=0)
 
-    def compared(self, strategy: str) -> Comparison:
-        """With ours, cell by cell."""
-        bound, steps = self.task.bounds[0], self.steps()
+    @property
+    def shares(self) -> tuple[Bound, ...]:
+        """One bound of every share that is asked for, the task's own counter first."""
+        by_share: dict[float, Bound] = {}
+        for bound in sorted(self.task.bounds, key=lambda b: b.counter != self.task.counter):
+            by_share.setdefault(bound.share, bound)
+        return tuple(by_share.values())
+
+    def compared(self, strategy: str, bound: Bound) -> Comparison:
+        """With ours, cell by cell, in what is needed to the bound's share."""
+        steps = self.steps()
         horizon = self.task.horizon if bound.counter == self.task.counter else math.inf
         ours, others = self.curves[OURS], self.curves[strategy]
         both = [cell for cell in ours if cell in others]
@@ -110,8 +118,11 @@ class Summary:
                     f"{self.task.name}: {bound.counter} to {100 * bound.share:g} %: {median:g} > {bound.at_most:g}"
                 )
         for strategy in self.others:
-            if self.compared(strategy).ours_is_worse:
-                found.append(f"{self.task.name}: '{strategy}' needs less than ours")
+            for bound in self.shares:
+                if self.compared(strategy, bound).ours_is_worse:
+                    found.append(
+                        f"{self.task.name}: '{strategy}' needs less than ours to {100 * bound.share:g} %"
+                    )
         return found
 
 
@@ -120,16 +131,14 @@ def printed(summary: Summary) -> list[str]:
     task = summary.task
     heads = [f"{b.counter} to {100 * b.share:g} %" for b in task.bounds]
     lines = ["", f"**{task.name}.** {task.truth[0].upper()}{task.truth[1:]}.", ""]
-    lines += [_row(["strategy", *heads, f"mean share to {task.horizon:g}", "ours is ahead by", "cells"])]
-    lines += [_row(["---"] * (len(heads) + 4))]
+    aheads = [f"ours is ahead by, to {100 * b.share:g} %" for b in summary.shares]
+    lines += [_row(["strategy", *heads, f"mean share to {task.horizon:g}", *aheads, "cells"])]
+    lines += [_row(["---"] * (len(heads) + len(aheads) + 3))]
     for strategy, curves in summary.curves.items():
         needs = [_needs(summary.needed(strategy, bound)) for bound in task.bounds]
-        ahead = ""
-        if strategy != OURS:
-            found = summary.compared(strategy)
-            ahead = f"{found.ahead:+.1f}" + (f" ± {found.error:.1f}" if found.n_cells > 1 else "")
+        ahead = ["" if strategy == OURS else _ahead(summary.compared(strategy, b)) for b in summary.shares]
         share = f"{summary.mean_curve(strategy).mean():.4f}"
-        lines.append(_row([strategy, *needs, share, ahead, str(len(curves))]))
+        lines.append(_row([strategy, *needs, share, *ahead, str(len(curves))]))
     lines += [""]
     lines += [f"  known from elsewhere: {name}: {value}" for name, value in task.facts.items()]
     bounds = "; ".join(f"{head} at most {b.at_most:g}" for head, b in zip(heads, task.bounds, strict=True))
@@ -138,6 +147,10 @@ def printed(summary: Summary) -> list[str]:
 
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _ahead(found: Comparison) -> str:
+    return f"{found.ahead:+.1f}" + (f" ± {found.error:.1f}" if found.n_cells > 1 else "")
 
 
 def _needs(needed: FloatArray) -> str:
@@ -175,11 +188,14 @@ def as_json(summary: Summary) -> dict[str, Any]:
         },
         "ours_is_ahead_by": {
             strategy: {
-                "mean": plain(found.ahead), "standard_error": plain(found.error),
-                "mean_share": plain(found.share_ahead), "pairs": found.n_cells,
+                f"{100 * bound.share:g} %": {
+                    "mean": plain(found.ahead), "standard_error": plain(found.error),
+                    "mean_share": plain(found.share_ahead), "pairs": found.n_cells,
+                }
+                for bound in summary.shares
+                for found in [summary.compared(strategy, bound)]
             }
             for strategy in summary.others
-            for found in [summary.compared(strategy)]
         },
     }  # fmt: skip
 

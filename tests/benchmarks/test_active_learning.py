@@ -131,13 +131,16 @@ class TestPools:
         np.testing.assert_allclose(pool.exact_reference().point, expected)
 
 
+FIRST = Bound(0.99, MEASUREMENTS, 10)
+
+
 def summary(needed, ours_seeds=(0, 1, 2, 3)) -> Summary:
     """One curve per strategy and seed that reaches 0.99 when said."""
     curves = {
         Cell("toy", "", strategy, seed): curve((0.5, 0.99), (1, n)) for strategy, ns in needed.items()
         for seed, n in zip(ours_seeds, ns, strict=True)
     }  # fmt: skip
-    return Summary.of(toy_task(bounds=(Bound(0.99, MEASUREMENTS, 10),)), curves)
+    return Summary.of(toy_task(bounds=(FIRST,)), curves)
 
 
 class TestSummary:
@@ -150,21 +153,31 @@ class TestSummary:
         assert summary({OURS: (9, 10, 11, 12)}).failures(judge_bounds=False) == []
 
     def test_pairs_are_compared_by_cell(self) -> None:
-        found = summary({OURS: (5, 6, 7, 8), "mean": (7, 8, 9, 11)}).compared("mean")
+        found = summary({OURS: (5, 6, 7, 8), "mean": (7, 8, 9, 11)}).compared("mean", FIRST)
         assert (found.ahead, found.n_cells) == (pytest.approx(2.25), 4)
         assert found.error == pytest.approx(np.std([2, 2, 2, 3], ddof=1) / 2)
         assert not found.ours_is_worse
 
     def test_a_strategy_that_needs_less_beyond_chance_fails(self) -> None:
-        assert summary({OURS: (7, 8, 9, 10), "mean": (5, 6, 7, 9)}).compared("mean").ours_is_worse
-        assert not summary({OURS: (7, 8, 9, 10), "mean": (1, 14, 3, 20)}).compared("mean").ours_is_worse
+        assert summary({OURS: (7, 8, 9, 10), "mean": (5, 6, 7, 9)}).compared("mean", FIRST).ours_is_worse
+        assert (
+            not summary({OURS: (7, 8, 9, 10), "mean": (1, 14, 3, 20)}).compared("mean", FIRST).ours_is_worse
+        )
+
+    def test_every_share_is_judged(self) -> None:
+        curves = {
+            Cell("toy", "", strategy, seed): curve((0.5, 0.99, 0.998), (1, 5, n + seed))
+            for strategy, n in ((OURS, 12), ("mean", 8)) for seed in range(4)
+        }  # fmt: skip
+        found = Summary.of(toy_task(bounds=(FIRST, Bound(0.998, MEASUREMENTS, 20))), curves)
+        assert found.failures(judge_bounds=True) == ["toy: 'mean' needs less than ours to 99.8 %"]
 
     def test_what_was_never_reached_counts_as_the_horizon(self) -> None:
         curves = {
             Cell("toy", "", OURS, 0): curve((0.5, 0.99), (1, 20)),
             Cell("toy", "", "mean", 0): curve((0.5, 0.6), (1, 30)),
         }
-        found = Summary.of(toy_task(bounds=(Bound(0.99, MEASUREMENTS, 10),)), curves).compared("mean")
+        found = Summary.of(toy_task(bounds=(FIRST,)), curves).compared("mean", FIRST)
         assert found.ahead == 10.0
 
     def test_json_knows_no_infinity(self) -> None:
