@@ -35,6 +35,9 @@ NOISE_PRIOR = (-6.0, 2.0)
 VARIANCE_PRIOR = (2.0, 0.5)
 """Shape and rate of the gamma prior of a signal variance."""
 
+WORST = 1e10
+"""Negative log density per row where there is none; finite, so that a line search can turn back from it."""
+
 
 def fit_hyper_parameters(
     x: FloatArray, target: FloatArray, known: FloatArray, start: HyperParameters, max_iterations: int
@@ -181,11 +184,18 @@ class PosteriorDensity:
 
     def __call__(self, free: FloatArray) -> tuple[float, FloatArray]:
         """Value and gradient at free parameters."""
-        noise, constant, variances, scales = self.unpacked(free)
-        found = [term.correlation(own) for term, own in zip(self.terms, scales, strict=True)]
-        total = sum(v * correlation for v, (correlation, _) in zip(variances, found, strict=True))
-        total[np.diag_indices(len(total))] += self.known + noise
-        factor = _factor(total)
+        with np.errstate(over="ignore", invalid="ignore"):
+            noise, constant, variances, scales = self.unpacked(free)
+            found = [term.correlation(own) for term, own in zip(self.terms, scales, strict=True)]
+            total = sum(v * correlation for v, (correlation, _) in zip(variances, found, strict=True))
+            total[np.diag_indices(len(total))] += self.known + noise
+        try:
+            # A step of the search may go where numbers end; it is to turn back from there.
+            factor = _factor(total)
+            if not np.isfinite(factor).all():
+                return WORST, np.zeros(len(free))
+        except LinAlgError:
+            return WORST, np.zeros(len(free))
         off = self.target - constant
         solved = cho_solve((factor, True), off, check_finite=False)
         log_density = -0.5 * float(off @ solved) - float(np.log(np.diag(factor)).sum())
@@ -220,10 +230,11 @@ def _above(value: FloatArray, lower: FloatArray | float) -> FloatArray:
 
 def _factor(covariance: FloatArray) -> FloatArray:
     """Lower Cholesky factor; of a matrix that is singular to rounding, of one with a little more noise."""
+    size = max(1.0, float(np.diag(covariance).mean()))
     for jitter in (0.0, 1e-8, 1e-7, 1e-6, 1e-5):
         try:
             return np.asarray(
-                cholesky(covariance + jitter * np.eye(len(covariance)), lower=True, check_finite=False)
+                cholesky(covariance + jitter * size * np.eye(len(covariance)), lower=True, check_finite=False)
             )
         except LinAlgError:
             continue

@@ -121,3 +121,19 @@ def test_rows_that_repeat_and_know_their_noise_are_no_obstacle():
         found = fit_hyper_parameters(x, np.repeat([1.0, -1.0, 0.5, -0.5], 10), np.zeros(40), one, 60)
         assert np.isfinite(found.length_scale[0, :3]).all()
         assert found.noise_variance < 1e-3
+
+
+def test_a_step_too_far_turns_back_instead_of_ending_the_fit():
+    """Where the covariance is singular but for rounding it is made a little less so; where there is none, all is worst."""
+    x = np.repeat(data(4)[0], 3, axis=0)
+    start = HyperParameters.default(6, PARTS[:1])
+    density = PosteriorDensity.of(x, np.linspace(-1.5, 1.5, 12), np.zeros(12), start)
+    free = density.start(start)
+    far, gone = free.copy(), free.copy()
+    far[[0, 2]] = -60.0, 60.0
+    gone[2] = 800.0
+    for at in (far, gone):
+        value, slopes = density(at)
+        assert np.isfinite(value)
+        assert np.isfinite(slopes).all()
+        assert value > density(free)[0]
