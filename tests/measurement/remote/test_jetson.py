@@ -372,7 +372,9 @@ def test_clocks_that_a_killed_agent_left_are_not_measured_at(tmp_path: Path) -> 
     killed = AgentClient(LocalTransport(), allow_dvfs=True, program=program)
     killed.request("set_clocks", clocks_hz={"gpu": TX2_GPU_HZ[2]})
     os.kill(killed.hello["pid"], signal.SIGKILL)
-    with pytest.raises(DeviceError, match=r"left as it was found is not known\. .*agent ended.*hadas-agent"):
+    # Whether it is the end of the agent or of the pipe that is seen first is up to the system.
+    lost = r"left as it was found is not known\. .*(agent ended|pipe to its agent is closed).*hadas-agent"
+    with pytest.raises(DeviceError, match=lost):
         killed.close()
     with pytest.raises(DeviceError, match=r"stale-journal: .*allow_dvfs: true"):
         JetsonRig(AgentClient(LocalTransport(), program=program), plain, space=MINI, n_classes=10)
