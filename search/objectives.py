@@ -27,7 +27,6 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError
 from .tables import CostKind, FloatArray, Tables
 
 BoolArray = NDArray[np.bool_]
@@ -288,36 +287,3 @@ def evaluate(
 
 Ratio = Literal["gain", "inverse", "literal"]
 Dissimilarity = Literal["marginal", "joint"]
-
-
-def objective_by_name(
-    name: str,
-    *,
-    with_latency: bool = False,
-    gamma: float = 1.0,
-    ratio: Ratio = "gain",
-    dissimilarity: Dissimilarity = "marginal",
-) -> Objective:
-    """An objective by name.
-
-    Args:
-        name: ``expected``, ``hadas-2d``, ``hadas-eq6`` or ``hadas-code``.
-        with_latency: of ``expected``.
-        gamma, dissimilarity: of ``hadas-2d`` and ``hadas-eq6``.
-        ratio: of ``hadas-eq6``.
-
-    Raises:
-        ConfigError: no objective of that name, or an impossible gamma, ratio or dissimilarity.
-    """
-    # Where objectives come from by name, all of them are known; none of them needs to know this function.
-    from .hadas_objectives import Hadas2D, HadasCode, HadasEq6
-
-    known: dict[str, Objective] = {
-        "expected": Expected(with_latency),
-        "hadas-2d": Hadas2D(gamma, dissimilarity),
-        "hadas-eq6": HadasEq6(gamma, ratio, dissimilarity),
-        "hadas-code": HadasCode(),
-    }
-    if name not in known:
-        raise ConfigError(f"no objective '{name}'; known: {list(known)}")
-    return known[name]

@@ -10,7 +10,8 @@ from ..errors import ConfigError
 from .constraints import NO_CONSTRAINTS, Constraints
 from .ensemble import Statistic
 from .inner import ArrayNSGA2, Hybrid, InnerEngine, PymooNSGA2
-from .objectives import Dissimilarity, Objective, Ratio, objective_by_name
+from .objective_names import objective_by_name
+from .objectives import Dissimilarity, Objective, Ratio
 
 InnerEngineName = Literal["array", "pymoo"]
 INNER_ENGINES: dict[InnerEngineName, type[ArrayNSGA2] | type[PymooNSGA2]] = {

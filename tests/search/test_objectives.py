@@ -8,7 +8,8 @@ import pytest
 
 from hadas.errors import ConfigError
 from hadas.search.hadas_objectives import Hadas2D, HadasCode, HadasEq6
-from hadas.search.objectives import Expected, all_masks, evaluate, objective_by_name
+from hadas.search.objective_names import objective_by_name
+from hadas.search.objectives import Expected, all_masks, evaluate
 from hadas.search.tables import Tables
 from hadas.spaces import mini_space
 
