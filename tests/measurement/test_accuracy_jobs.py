@@ -126,7 +126,7 @@ def check_deaths(workers: Watched, source: SupernetSource, expected: list[Accura
     fatal = dataclasses.replace(jobs[0], session=DiesWhenUnpacked(), row_no=99)  # type: ignore[arg-type]
     records = run_jobs([*jobs[:3], fatal, *jobs[3:]], workers)
     found = [next(records)]
-    place, killed = next((place, row) for place, row in reversed(workers.given) if row not in (3, 99))
+    place = next(place for place, row in reversed(workers.given) if row not in (3, 99))
     os.kill(workers.pid(place), signal.SIGKILL)
     found += records
     lost = found.pop(3)
@@ -134,9 +134,10 @@ def check_deaths(workers: Watched, source: SupernetSource, expected: list[Accura
     assert (lost.valid, lost.row_no, lost.test) == (False, 99, None)
     assert f"its worker died {running.RETRIES + 1} times" in lost.reason
     given = [row for _, row in workers.given]
-    assert given.count(killed) == 2
     assert given.count(99) == running.RETRIES + 1
-    assert all(given.count(row) == 1 for row in set(given) - {killed, 99})
+    # What the killed worker was at is given once more, and nothing else; it may have been between two jobs.
+    again = [row for row in set(given) - {99} if given.count(row) > 1]
+    assert [given.count(row) for row in again] in ([2], [])
 
 
 @pytest.mark.usefixtures("one_retry")
