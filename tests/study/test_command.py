@@ -129,15 +129,19 @@ ENDING = """
 import multiprocessing, os, signal, sys, time
 from hadas.cli.commands import app, main
 
-def held():
-    print("held", flush=True)  # the child says it: a signal that comes while a process is being forked is lost
+def held(runs):
+    runs.set()
     time.sleep(60)
 
 @app.command()
 def hold():
-    child = multiprocessing.get_context("fork").Process(target=held)
+    fork = multiprocessing.get_context("fork")
+    runs = fork.Event()
+    child = fork.Process(target=held, args=(runs,))
     child.start()
     try:
+        runs.wait()  # a signal that comes while a process is being forked is lost
+        print("held", flush=True)
         time.sleep(60)
     finally:
         os.kill(os.getpid(), signal.SIGTERM)  # an impatient second one
