@@ -1,0 +1,1 @@
+"""Modelled hardware: energy and cycles of networks on edge accelerators, by an analytical cost model."""

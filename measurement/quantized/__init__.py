@@ -1,0 +1,1 @@
+"""Quantized early-exit networks trained jointly with their exits, and what they get right."""

@@ -1,0 +1,1 @@
+"""The study of early exits, quantization and mapping on an edge accelerator."""
