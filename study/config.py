@@ -5,18 +5,14 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..errors import ConfigError
-from ..spaces.userfile import read_user_text
+from .fields import EDGE, Section, commented, difference, is_edge, merged, read_study_file, validated
 
 # Strict checks refuse what would be converted in silence (`seed: true`); these two kinds have no form of
 # their own in YAML, where a path is a string and a tuple a list.
@@ -28,11 +24,7 @@ Strategy = Literal["hvi", "random", "variance", "mean", "thompson", "spread", "q
 """How a batch is chosen from the pool; the names of :data:`hadas.search.strategies.STRATEGIES`."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which images."""
 
     name: Literal["digits", "cifar10", "cifar100", "tiny-imagenet"] = "digits"
@@ -40,7 +32,7 @@ class DataConfig(_Section):
     limit: int | None = Field(default=None, ge=100)
 
 
-class DeviceConfig(_Section):
+class DeviceConfig(Section):
     """Which device, and which of its clocks may be chosen."""
 
     kind: Literal["simulator", "host-cpu", "cuda", "jetson", "replay"] = "simulator"
@@ -82,7 +74,7 @@ class DeviceConfig(_Section):
         return tuple(name.strip() for name in self.name.split(",") if name.strip())
 
 
-class AccuracyConfig(_Section):
+class AccuracyConfig(Section):
     """How the supernet and the exits are trained."""
 
     preset: Literal["demo", "smoke", "gpu", "hadas-code"] = "demo"
@@ -115,7 +107,7 @@ class AccuracyConfig(_Section):
         return self
 
 
-class SurrogateConfig(_Section):
+class SurrogateConfig(Section):
     """Which models compete to predict each quantity."""
 
     candidates: Candidates = ("gp", "xgb")
@@ -128,7 +120,7 @@ class SurrogateConfig(_Section):
         return candidates
 
 
-class ConstraintsConfig(_Section):
+class ConstraintsConfig(Section):
     """What a network must keep to, expected under the controller; ``None`` = anything goes."""
 
     max_latency_ms: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
@@ -145,7 +137,7 @@ class ConstraintsConfig(_Section):
         return accuracy
 
 
-class SearchConfig(_Section):
+class SearchConfig(Section):
     """The nested search; ``preset`` sets everything, the other fields override it."""
 
     preset: Literal["demo", "paper", "thorough", "smoke"] = "demo"
@@ -153,7 +145,7 @@ class SearchConfig(_Section):
     overrides: dict[str, Any] = Field(default_factory=dict)
 
 
-class LearningConfig(_Section):
+class LearningConfig(Section):
     """The loop: seeds, then rounds of suggest, measure, refit."""
 
     seed_backbones: int = Field(default=12, ge=3)
@@ -169,14 +161,14 @@ class LearningConfig(_Section):
     accuracy_job_s: float = Field(default=10.0, ge=0.0, allow_inf_nan=False)
 
 
-class PolicyConfig(_Section):
+class PolicyConfig(Section):
     """The runtime controller that decides when a sample leaves."""
 
     score: Literal["max-softmax", "margin", "entropy"] = "max-softmax"
     tolerance: float = Field(default=0.01, ge=0.0, le=0.5)
 
 
-class StudyConfig(_Section):
+class StudyConfig(Section):
     """One study: one target, one data set, one configuration."""
 
     study: str = Field(default="study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -275,7 +267,6 @@ policy:
   tolerance: {policy.tolerance}  # accuracy an exit may lose against the final classifier on the samples it keeps
 baselines: true  # measure the presets, backbone-only and random baselines too
 """
-_COMMENT_COLUMN = 27
 
 
 def template(name: str, preset: str, changes: Mapping[str, Any] | None = None) -> str:
@@ -289,29 +280,8 @@ def template(name: str, preset: str, changes: Mapping[str, Any] | None = None) -
     """
     if preset not in PRESETS:
         raise ConfigError(f"no preset '{preset}'; known: {sorted(PRESETS)}")
-    document = dict(PRESETS[preset])
-    for name_, value in (changes or {}).items():
-        document[name_] = {**document.get(name_, {}), **value} if isinstance(value, dict) else value
-    config = validate_config(document, source=f"preset {preset}")
-    fields_as_yaml = {
-        key: SimpleNamespace(**{field: _as_yaml(v) for field, v in value.items()})
-        if isinstance(value, dict)
-        else _as_yaml(value)
-        for key, value in config.model_dump(mode="json").items()
-    }
-    text = _TEMPLATE.format(name=name, **fields_as_yaml)
-    return "".join(_with_comment_in_line(line) + "\n" for line in text.splitlines())
-
-
-def _as_yaml(value: Any) -> str:
-    """A value as it stands behind a field's colon."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=math.inf)
-    return text.removesuffix("\n").removesuffix("\n...")
-
-
-def _with_comment_in_line(line: str) -> str:
-    field, mark, comment = line.partition("  # ")
-    return f"{field.rstrip():<{_COMMENT_COLUMN - 2}}  # {comment}" if mark else line
+    config = validate_config(merged(PRESETS[preset], changes or {}), source=f"preset {preset}")
+    return commented(_TEMPLATE, name, config)
 
 
 def validate_config(document: Any, *, source: str) -> StudyConfig:
@@ -320,68 +290,23 @@ def validate_config(document: Any, *, source: str) -> StudyConfig:
     Raises:
         ConfigError: names every field at fault; for an unknown field, the nearest known one.
     """
-    if not isinstance(document, dict):
-        raise ConfigError(f"{source}: a study is a mapping of fields, not {type(document).__name__}")
-    try:
-        return StudyConfig.model_validate(document)
-    except ValidationError as error:
-        problems = [_explain(problem) for problem in error.errors()]
-        raise ConfigError(f"{source}: " + "; ".join(problems)) from error
-
-
-def _explain(problem: Any) -> str:
-    location = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] != "extra_forbidden":
-        message = problem["msg"].removeprefix("Value error, ")
-        # Fields that do not go together are named in the message; their whole section says no more.
-        whole = problem["type"] == "value_error" and isinstance(problem["input"], dict)
-        return f"'{location}': {message}" if whole else f"'{location}' = {problem['input']!r}: {message}"
-    near = difflib.get_close_matches(
-        str(problem["loc"][-1]), _known_fields(problem["loc"][:-1]), n=1, cutoff=0.5
-    )
-    return f"'{location}': no such field" + (f"; did you mean '{near[0]}'?" if near else "")
-
-
-def _known_fields(location: tuple[Any, ...]) -> list[str]:
-    model: type[BaseModel] = StudyConfig
-    for part in location:
-        annotation = model.model_fields[str(part)].annotation
-        if not isinstance(annotation, type) or not issubclass(annotation, BaseModel):
-            return []
-        model = annotation
-    return list(model.model_fields)
+    return validated(StudyConfig, document, source=source)
 
 
 def load_config(path: Path) -> StudyConfig:
     """Read and check a study file.
 
     Raises:
-        ConfigError: missing, empty or unreadable file, bad YAML (with the line), or bad fields (each named).
+        ConfigError: missing, empty or unreadable file, bad YAML (with the line), or bad fields (each named); a study
+            of another system, with what works on it.
     """
-    what = f"study file {path}"
-    document = parse_yaml(
-        read_user_text(path, "study file", if_absent=f"write one with: hadas init {path}"), what
-    )
-    if document is None:
-        raise ConfigError(f"{what}: is empty; write one with: hadas init {path} --force")
-    return validate_config(document, source=what)
-
-
-def parse_yaml(text: str, what: str) -> Any:
-    """A YAML document; ``what`` starts the message.
-
-    Raises:
-        ConfigError: not YAML, with the line where it is known.
-    """
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{what}{line}: not YAML ({problem})") from error
-    except ValueError as error:  # a date that is none, such as 2026-13-01
-        raise ConfigError(f"{what}: not YAML ({error})") from error
+    document = read_study_file(path)
+    if is_edge(document):
+        raise ConfigError(
+            f"study file {path}: is of 'system: {EDGE}', on which this does not work; what does: "
+            "hadas run, status, report"
+        )
+    return validate_config(document, source=f"study file {path}")
 
 
 PLACE_FIELDS = ("device", "workers", "n_workers", "cluster")
@@ -425,25 +350,4 @@ def config_difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     A field that a study began without, because there was none yet, counts as its default: that is
     what was done before it could be said.
     """
-    return _difference(_overlaid(StudyConfig().model_dump(mode="json"), old), new, "")
-
-
-def _overlaid(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """``values`` with what is missing in them, or in their sections, from ``defaults``."""
-    found = defaults | values
-    for key, default in defaults.items():
-        if isinstance(default, dict) and isinstance(found[key], dict):
-            found[key] = _overlaid(default, found[key])
-    return found
-
-
-def _difference(old: dict[str, Any], new: dict[str, Any], prefix: str) -> list[str]:
-    lines: list[str] = []
-    for key in sorted(set(old) | set(new)):
-        name = f"{prefix}{key}"
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            lines += _difference(before, after, f"{name}.")
-        elif before != after and name not in FREE_FIELDS:
-            lines.append(f"{name}: {before!r} -> {after!r}")
-    return lines
+    return difference(StudyConfig().model_dump(mode="json"), old, new, FREE_FIELDS)

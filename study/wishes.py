@@ -17,7 +17,7 @@ from ..errors import ConfigError, HadasError
 from ..spaces import Backbone, ClockTable, Exits, MBConvSpace, genome_from_values
 from ..spaces.dvfs import unit_hint
 from ..spaces.userfile import read_user_text
-from .config import parse_yaml
+from .fields import parse_yaml
 
 if TYPE_CHECKING:
     from ..search.designs import Design
