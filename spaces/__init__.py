@@ -12,6 +12,7 @@ from .dvfs import CLOCK_TABLES, PINNED, ClockDomain, ClockTable, Setting, Switch
 from .exits import Exits, exits_from_heads
 from .macro import Backbone
 from .mini import mini_space
+from .quantized import EDGE_SPACES, ExitStage, QuantizedExitSpace, QuantizedNetwork, SegmentWork, edge_space
 from .workload import Layer, Stage, Unit, Workload
 
 SPACES = {"attentivenas": attentivenas_space, "mini": mini_space}
@@ -34,8 +35,8 @@ def space_by_name(name: str) -> MBConvSpace:
 
 
 __all__ = [
-    "CLOCK_TABLES", "PINNED", "SPACES", "Backbone", "BackboneSpace", "ClockDomain", "ClockTable", "Exits",
-    "IntArray", "Layer", "MBConvSpace", "Setting", "Stage", "SwitchingCost", "Unit", "Variable", "Workload",
-    "attentivenas_space", "clock_table", "exits_from_heads", "genome_from_values", "mini_space",
-    "space_by_name",
+    "CLOCK_TABLES", "EDGE_SPACES", "PINNED", "SPACES", "Backbone", "BackboneSpace", "ClockDomain", "ClockTable",
+    "ExitStage", "Exits", "IntArray", "Layer", "MBConvSpace", "QuantizedExitSpace", "QuantizedNetwork",
+    "SegmentWork", "Setting", "Stage", "SwitchingCost", "Unit", "Variable", "Workload", "attentivenas_space",
+    "clock_table", "edge_space", "exits_from_heads", "genome_from_values", "mini_space", "space_by_name",
 ]  # fmt: skip
