@@ -23,7 +23,7 @@ from .tables import FloatArray
 
 BoolArray = NDArray[np.bool_]
 Reason = Literal[
-    "improvement", "information", "repeat", "qlognehvi", "mean", "thompson", "variance", "spread", "random"
+    "improvement", "information", "repeat", "qlognehvi", "mean", "thompson", "variance", "spread", "random", "feasibility"
 ]  # fmt: skip
 
 SMALLEST_GAIN = 1e-12

@@ -1,4 +1,4 @@
-"""pymoo's NSGA-II over backbone genomes, with operators that know the space.
+"""pymoo's NSGA-II over genomes, with operators that know their space.
 
 A genome is an array of choice indices; the choices of a gene ascend, so a neighbouring index is a small change.
 Genes of one stage (its width, depth, kernel and expansion) were found to be good together, so crossover
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from pymoo.core.survival import Survival
 from pymoo.core.termination import NoTermination
 from pymoo.operators.selection.tournament import TournamentSelection
 
-from ..spaces import Backbone, BackboneSpace, IntArray
+from ..spaces import IntArray, Variable
 
 CROSSOVER_PROBABILITY = 0.9
 N_MUTATED = 1.5
@@ -40,13 +40,23 @@ MATING_ROUNDS = 10
 _RANDOM_ROUNDS = 20
 
 
+class GenomeSpace(Protocol):
+    """What variation needs to know of a space: its genes, and how to draw from it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def variables(self) -> tuple[Variable, ...]: ...
+    def sample(self, n: int, rng: np.random.Generator) -> IntArray: ...
+
+
 def genome_key(genome: IntArray) -> bytes:
     """Identity of a genome."""
     return np.asarray(genome, dtype=np.int64).tobytes()
 
 
 def random_genomes(
-    space: BackboneSpace, n: int, rng: np.random.Generator, seen: AbstractSet[bytes]
+    space: GenomeSpace, n: int, rng: np.random.Generator, seen: AbstractSet[bytes]
 ) -> IntArray:
     """Up to ``n`` distinct random genomes that are not in ``seen``; (n', n_genes), fewer in a space used up."""
     known = set(seen)
@@ -62,7 +72,7 @@ def random_genomes(
     return np.array(rows, dtype=np.int64).reshape(len(rows), len(space.variables))
 
 
-def stage_groups(space: BackboneSpace) -> IntArray:
+def stage_groups(space: GenomeSpace) -> IntArray:
     """(n_genes,) which group each gene belongs to: genes named after the same stage (``depth.mb3``,
     ``width.mb3``) share one, every other gene is its own."""
     labels = [variable.name.rpartition(".")[2] for variable in space.variables]
@@ -73,22 +83,22 @@ def stage_groups(space: BackboneSpace) -> IntArray:
 class GenomeProblem(Problem):  # type: ignore[misc]
     """Bounds of the genes; values are told, not computed (ask and tell)."""
 
-    def __init__(self, space: BackboneSpace) -> None:
+    def __init__(self, space: GenomeSpace) -> None:
         upper = np.array([len(variable.choices) - 1 for variable in space.variables])
         super().__init__(n_var=len(upper), n_obj=1, xl=np.zeros(len(upper), int), xu=upper, vtype=int)
 
 
 class FirstGenomes(Sampling):  # type: ignore[misc]
-    """Given backbones, then distinct random genomes up to the population."""
+    """Given genomes, then distinct random ones up to the population."""
 
-    def __init__(self, space: BackboneSpace, initial: Sequence[Backbone] = ()) -> None:
+    def __init__(self, space: GenomeSpace, initial: Sequence[IntArray] = ()) -> None:
         super().__init__()
         self._space, self._initial = space, initial
 
     def _do(
         self, problem: Problem, n_samples: int, *_: Any, random_state: np.random.Generator, **__: Any
     ) -> IntArray:
-        given = {backbone: self._space.encode(backbone) for backbone in self._initial}
+        given = {genome_key(genome): genome for genome in self._initial}
         known = np.array(list(given.values()), dtype=np.int64).reshape(len(given), problem.n_var)
         seen = {genome_key(genome) for genome in known}
         missing = max(0, n_samples - len(known))
@@ -98,7 +108,7 @@ class FirstGenomes(Sampling):  # type: ignore[misc]
 class StageCrossover(Crossover):  # type: ignore[misc]
     """Uniform crossover of whole stages; one child per pair."""
 
-    def __init__(self, space: BackboneSpace) -> None:
+    def __init__(self, space: GenomeSpace) -> None:
         super().__init__(n_parents=2, n_offsprings=1, prob=CROSSOVER_PROBABILITY)
         self._groups = stage_groups(space)
 
@@ -172,8 +182,8 @@ class GenomeNSGA2:
     """
 
     def __init__(
-        self, space: BackboneSpace, order: Callable[[Population], IntArray], *, n_parents: int,
-        population: int, seed: int, initial: Sequence[Backbone] = (),
+        self, space: GenomeSpace, order: Callable[[Population], IntArray], *, n_parents: int,
+        population: int, seed: int, initial: Sequence[IntArray] = (),
     ) -> None:  # fmt: skip
         """Args:
         order: of parents and children (n individuals), best first, from what they were told with.

@@ -157,7 +157,7 @@ class _Nested:
         self.objective, self.inner = settings.make_objective(), settings.make_inner()
         self.genomes = GenomeNSGA2(
             space, self._order, n_parents=settings.survivors, population=settings.population, seed=seed,
-            initial=initial,
+            initial=[space.encode(backbone) for backbone in initial],
         )  # fmt: skip
         none_seen = np.zeros((0, len(space.variables)), dtype=np.int64)
         self.state = known or SearchState(0, none_seen, reference=reference)

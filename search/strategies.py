@@ -140,7 +140,7 @@ def mean(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
     )  # fmt: skip
     gaining = [choice.index for choice in found if choice.why == "improvement"]
     more = [j for j in _ordered(-_variance(problem)) if j not in set(gaining)]
-    return _priced(problem, [*gaining, *more][:batch], "mean")
+    return priced(problem, [*gaining, *more][:batch], "mean")
 
 
 def thompson(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
@@ -157,18 +157,18 @@ def thompson(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]
         best = int(np.argmax(score)) if score.max() > 0 else int(rng.choice(np.flatnonzero(score >= 0)))
         chosen.append(best)
         prices = prices.after(best)
-    return _priced(problem, chosen, "thompson")
+    return priced(problem, chosen, "thompson")
 
 
 def variance(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
     """The points that least is known of."""
-    return _priced(problem, _ordered(-_variance(problem))[:batch], "variance")
+    return priced(problem, _ordered(-_variance(problem))[:batch], "variance")
 
 
 def random(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
     """Any points."""
     order = _ordered(np.random.default_rng(seed).permutation(problem.n).astype(np.float64))
-    return _priced(problem, order[:batch], "random")
+    return priced(problem, order[:batch], "random")
 
 
 def spread(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
@@ -188,7 +188,7 @@ def spread(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
         gaps = [min((abs(float(means[j, 1]) - other) for other in taken), default=np.inf) for j in front]
         order.append(int(front[int(np.argmax(gaps))]))
         taken.append(float(means[order[-1], 1]))
-    return _priced(problem, order, "spread")
+    return priced(problem, order, "spread")
 
 
 def qlognehvi(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...]:
@@ -199,7 +199,7 @@ def qlognehvi(problem: BatchProblem, batch: int, seed: int) -> tuple[Choice, ...
     with single_thread():
         acquisition = qlognehvi_of(problem.drawn, measured, problem.point, problem.pending)
         order, _ = choose_by_qlognehvi(acquisition, problem.n, batch)
-    return _priced(problem, order, "qlognehvi")
+    return priced(problem, order, "qlognehvi")
 
 
 STRATEGIES: Mapping[str, Strategy] = {
@@ -230,7 +230,7 @@ def _ordered(key: FloatArray) -> list[int]:
     return [int(j) for j in np.argsort(key, kind="stable")]
 
 
-def _priced(problem: BatchProblem, order: Sequence[int], why: Reason) -> tuple[Choice, ...]:
+def priced(problem: BatchProblem, order: Sequence[int], why: Reason) -> tuple[Choice, ...]:
     """Choices in a given order, with what each costs and is expected to gain over all draws, as ours has it."""
     sets, prices, chosen = problem.sets(range(len(problem.drawn))), problem.prices, []
     joins = (sets.gains(problem.drawn[:, list(order)]) > SMALLEST_GAIN).mean(axis=0)

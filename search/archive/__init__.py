@@ -1,1 +1,16 @@
-"""Search by a growing archive: predictors fitted to what was evaluated propose what to evaluate next."""
+"""Search by a growing archive: predictors fitted to what was evaluated propose what to evaluate next.
+
+Knows genomes and numbers, no networks: a problem (:class:`ArchiveProblem`) says what they mean.
+"""
+
+from __future__ import annotations
+
+from ..operators import GenomeSpace
+from .loop import ArchiveResult, ArchiveRound, archive_search, seed_genomes
+from .problem import ArchiveProblem, ArchiveSettings, Beliefs, Evaluation, Judgement
+from .proposing import Proposal, Proposals, propose
+
+__all__ = [
+    "ArchiveProblem", "ArchiveResult", "ArchiveRound", "ArchiveSettings", "Beliefs", "Evaluation", "GenomeSpace",
+    "Judgement", "Proposal", "Proposals", "archive_search", "propose", "seed_genomes",
+]  # fmt: skip

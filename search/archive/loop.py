@@ -1,0 +1,248 @@
+"""The archive loop: seeds, then rounds of fitting beliefs, proposing a few genomes and evaluating them.
+
+Everything depends on the seed and on what evaluations find.  So a search that was killed is started again with the
+same arguments: the problem answers from what it kept, and the loop makes the same choices as before, then goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...errors import InfeasibleError, SpaceError, StudyError
+from ...spaces import IntArray
+from ..metrics import HypervolumeReference
+from ..operators import GenomeSpace, genome_key, random_genomes
+from ..ranking import front_indices
+from ..space_filling import farthest_first
+from ..stopping import RoundProspect, StoppingRule
+from .problem import ArchiveProblem, ArchiveSettings, Evaluation
+from .proposing import Proposals, propose
+
+_SEED_CANDIDATES = 32
+"""Random genomes that each seed is chosen among."""
+
+
+@dataclass(frozen=True)
+class ArchiveRound:
+    """One round: what was proposed and believed, and what came out.
+
+    Attributes:
+        number: 0 = the seeds, which nothing was believed of.
+        proposals: made before the evaluations, in the same order; none for the seeds.
+        evaluations: in the order that they were asked for.
+        hypervolume_before, hypervolume: of the feasible evaluations, before and after the round.
+    """
+
+    number: int
+    proposals: Proposals
+    evaluations: tuple[Evaluation, ...]
+    hypervolume_before: float
+    hypervolume: float
+
+    @property
+    def within_90(self) -> tuple[tuple[bool, ...], ...]:
+        """Per evaluation that did not fail, whether each objective came out in the interval believed before."""
+        pairs = zip(self.proposals.chosen, self.evaluations, strict=False)
+        return tuple(
+            tuple(low <= v <= high for low, v, high in zip(p.low_90, e.points, p.high_90, strict=True))
+            for p, e in pairs
+            if not e.failed
+        )
+
+
+@dataclass(frozen=True)
+class ArchiveResult:
+    """What an archive search found.
+
+    Attributes:
+        evaluations: all, in the order that they were asked for; failed ones say why.
+        front: those that are feasible and not dominated, by their objectives.
+        history: hypervolume after the seeds and after each round; it never falls.
+        rounds: the seeds' first.
+        reference: what hypervolume is measured to, frozen from the seeds.
+        ended: why there were no more rounds, in words.
+    """
+
+    evaluations: tuple[Evaluation, ...]
+    front: tuple[Evaluation, ...]
+    history: tuple[float, ...]
+    rounds: tuple[ArchiveRound, ...]
+    reference: HypervolumeReference
+    ended: str
+
+    def coverage_90(self) -> tuple[float, ...]:
+        """(m,) share of new evaluations within the 90 % interval that was believed before; NaN without any."""
+        within = [row for one in self.rounds for row in one.within_90]
+        if not within:
+            return (float("nan"),) * len(self.reference.point)
+        return tuple(np.mean(within, axis=0).tolist())
+
+
+def archive_search(
+    space: GenomeSpace,
+    problem: ArchiveProblem,
+    settings: ArchiveSettings,
+    seed: int,
+    *,
+    initial: Sequence[IntArray] = (),
+    on_round: Callable[[ArchiveRound], None] | None = None,
+) -> ArchiveResult:
+    """Search with predictors that grow with the archive.
+
+    Args:
+        space: where genomes come from.
+        problem: evaluates, believes, prices.
+        settings: how much to spend, and how to choose.
+        seed: fixes the result, whatever the order in which evaluations come in.
+        initial: genomes to evaluate first; seeds far from these and from each other fill up ``settings.seeds``.
+        on_round: called after the seeds and after every round, before the next one is planned.
+
+    Raises:
+        SpaceError: an initial genome that the space does not contain.
+        StudyError: every seed failed, or the problem did not evaluate what it was asked to.
+        InfeasibleError: nothing that was evaluated meets all limits; names them, and how close the best came.
+    """
+    loop = _Loop(space, problem, settings, seed, on_round)
+    loop.evaluate(seed_genomes(space, settings.seeds, seed, initial), Proposals((), 0))
+    ended = loop.rounds_until_end()
+    front = _front([e for e in loop.evaluations if e.feasible])
+    if not front:
+        raise _infeasible(problem.limits, [e for e in loop.evaluations if not e.failed])
+    assert loop.reference is not None
+    history = tuple(one.hypervolume for one in loop.rounds)
+    return ArchiveResult(tuple(loop.evaluations), front, history, tuple(loop.rounds), loop.reference, ended)
+
+
+def seed_genomes(space: GenomeSpace, n: int, seed: int, initial: Sequence[IntArray] = ()) -> IntArray:
+    """(n', n_genes) genomes to begin with: the initial ones, then each as far as can be from those before it.
+
+    Distance is the number of genes that differ: which choices lie near each other is not known yet.
+
+    Raises:
+        SpaceError: an initial genome that the space does not contain.
+    """
+    sizes = np.array([len(variable.choices) for variable in space.variables])
+    given = {genome_key(genome): np.asarray(genome, dtype=np.int64) for genome in initial}
+    for genome in given.values():
+        if genome.shape != sizes.shape or (genome < 0).any() or (genome >= sizes).any():
+            raise SpaceError(
+                f"initial genome {genome.tolist()}: space '{space.name}' has {len(sizes)} genes of "
+                f"{sizes.tolist()} choices"
+            )
+    rng = np.random.default_rng([seed, 0])
+    candidates = random_genomes(space, max(_SEED_CANDIDATES * n, 1), rng, set(given))
+    genomes = np.concatenate(
+        [np.array(list(given.values()), dtype=np.int64).reshape(-1, len(sizes)), candidates]
+    )
+    one_hot = np.concatenate(
+        [genomes[:, [j]] == np.arange(size) for j, size in enumerate(sizes)], axis=1
+    ).astype(np.float64)
+    wanted = max(n, len(given))
+    return np.asarray(genomes[farthest_first(one_hot, wanted, rng, range(len(given)))])
+
+
+class _Loop:
+    """Everything that happened so far."""
+
+    def __init__(
+        self, space: GenomeSpace, problem: ArchiveProblem, settings: ArchiveSettings, seed: int,
+        on_round: Callable[[ArchiveRound], None] | None,
+    ) -> None:  # fmt: skip
+        self.space, self.problem, self.settings, self.seed = space, problem, settings, seed
+        self.on_round = on_round
+        self.evaluations: list[Evaluation] = []
+        self.rounds: list[ArchiveRound] = []
+        self.reference: HypervolumeReference | None = None
+
+    def evaluate(self, genomes: IntArray, proposals: Proposals) -> None:
+        """One round, the seeds' if it is the first."""
+        before = self.hypervolume()
+        found = _evaluated(self.problem, genomes)
+        self.evaluations += found
+        if self.reference is None:
+            self.reference = _reference(self.problem, found)
+        number = len(self.rounds)
+        self.rounds.append(ArchiveRound(number, proposals, found, before, self.hypervolume()))
+        if self.on_round is not None:
+            self.on_round(self.rounds[-1])
+
+    def hypervolume(self) -> float:
+        """Of what is feasible so far."""
+        feasible = [e.points for e in self.evaluations if e.feasible]
+        return self.reference.hypervolume(np.array(feasible)) if self.reference and feasible else 0.0
+
+    def rounds_until_end(self) -> str:
+        """Propose and evaluate until the budget is spent, or more is not worth it; why it ended."""
+        rule = StoppingRule(self.settings.stop_gain, self.settings.stop_rounds)
+        prospects: list[RoundProspect] = []
+        assert self.reference is not None
+        for number in range(1, self.settings.rounds + 1):
+            seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+            planned = propose(self.space, self.problem, self.evaluations, self.reference, self.settings, seed)
+            if not planned.chosen:
+                return f"all {len(self.evaluations)} designs of the space '{self.space.name}' are evaluated"
+            prospects.append(RoundProspect(planned.expected_gain, self.hypervolume()))
+            reason = rule.reason(prospects)
+            if reason is not None:
+                return reason
+            self.evaluate(np.array([proposal.genome for proposal in planned.chosen]), planned)
+        return f"{self.settings.rounds} round(s) were asked for"
+
+
+def _evaluated(problem: ArchiveProblem, genomes: IntArray) -> tuple[Evaluation, ...]:
+    """What the problem finds, in the order asked for."""
+    found = {genome_key(np.array(e.genome)): e for e in problem.evaluate(genomes)}
+    asked = [genome_key(genome) for genome in genomes]
+    if set(found) != set(asked):
+        raise StudyError(
+            f"{len(asked)} genomes were to be evaluated, {len(set(asked) & set(found))} of them were, and "
+            f"{len(set(found) - set(asked))} others; every genome asked for needs one evaluation, failed or not"
+        )
+    m, c = len(problem.columns), len(problem.limits)
+    for e in found.values():
+        if not e.failed and (len(e.points), len(e.excess)) != (m, c):
+            raise StudyError(
+                f"evaluation of genome {e.genome} has {len(e.points)} objectives and {len(e.excess)} limits; "
+                f"the problem names {m} and {c}"
+            )
+    return tuple(found[key] for key in asked)
+
+
+def _reference(problem: ArchiveProblem, seeds: Sequence[Evaluation]) -> HypervolumeReference:
+    """Frozen from the seeds, whether they meet the limits or not: few may."""
+    points = [e.points for e in seeds if not e.failed]
+    if not points:
+        raise StudyError(f"all {len(seeds)} seeds failed, the first with: {seeds[0].reason}")
+    return HypervolumeReference.from_front(np.array(points), problem.columns)
+
+
+def _front(feasible: Sequence[Evaluation]) -> tuple[Evaluation, ...]:
+    points = np.array([e.points for e in feasible])
+    return tuple(sorted((feasible[i] for i in front_indices(points)), key=lambda e: e.points))
+
+
+def _infeasible(limits: Sequence[str], valid: Sequence[Evaluation]) -> InfeasibleError:
+    """Which limits nothing meets, or that none meets all of them together."""
+    excess = np.array([e.excess for e in valid])
+    least = excess.min(axis=0)
+    missed = [(words, part) for words, part in zip(limits, least.tolist(), strict=True) if part > 0]
+    if missed:
+        parts = " nor ".join(f"{words} (the best misses it by {100 * part:.3g} %)" for words, part in missed)
+        message = f"none of {len(valid)} evaluated designs meets the limit {parts}"
+        named = tuple(words for words, _ in missed)
+    else:
+        closest = valid[int(np.argmin([e.violation for e in valid]))]
+        parts = ", ".join(
+            f"{words} by {100 * part:.3g} %"
+            for words, part in zip(limits, closest.excess, strict=True)
+            if part > 0
+        )
+        message = (
+            f"none of {len(valid)} evaluated designs meets all limits together ({', '.join(limits)}), though each "
+            f"is met by some; the closest misses {parts}"
+        )
+        named = tuple(limits)
+    return InfeasibleError(f"{message}; relax it, or give the search more rounds", named)

@@ -1,0 +1,185 @@
+"""What to evaluate next: candidates from searches on beliefs, and a batch of them.
+
+Until something is known that meets all limits, a batch is chosen to find such a thing; from then on by the strategy of
+the settings (:mod:`hadas.search.strategies`), as expected hypervolume improvement per cost.
+
+Shapes: s draws, n candidates, p pending, m objectives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...spaces import IntArray
+from ...surrogates.threads import single_thread
+from ..batch import choose_batch
+from ..lazy_greedy import Choice
+from ..metrics import HypervolumeReference
+from ..operators import GenomeSpace, genome_key
+from ..ranking import best_first
+from ..strategies import BatchProblem, priced, strategy_by_name
+from ..tables import FloatArray
+from .problem import ArchiveProblem, ArchiveSettings, Beliefs, Evaluation, Judgement
+from .searching import opinions
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One genome to evaluate, and what was believed of it before it was.
+
+    Attributes:
+        genome: choice indices.
+        why: ``improvement``, ``information``, ``feasibility`` (the likeliest to meet limits that nothing meets
+            yet), or the name of another strategy.
+        expected_gain: expected hypervolume that it adds, given the proposals before it.
+        probability_of_gain: share of draws in which it improves the front.
+        probability_feasible: share of draws in which it meets all limits.
+        mean: (m,) expected objectives.
+        low_90, median, high_90: (m,) quantiles of the objectives over the draws.
+    """
+
+    genome: tuple[int, ...]
+    why: str
+    expected_gain: float
+    probability_of_gain: float
+    probability_feasible: float
+    mean: tuple[float, ...]
+    low_90: tuple[float, ...]
+    median: tuple[float, ...]
+    high_90: tuple[float, ...]
+
+    @property
+    def key(self) -> bytes:
+        """Identity of its genome."""
+        return genome_key(np.array(self.genome))
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """A batch in the order chosen.
+
+    Attributes:
+        chosen: fewer than asked for only if no more is left in the space.
+        n_pool: candidates that it was chosen from.
+    """
+
+    chosen: tuple[Proposal, ...]
+    n_pool: int
+
+    @property
+    def expected_gain(self) -> float:
+        """Expected hypervolume that the whole batch adds."""
+        return sum(proposal.expected_gain for proposal in self.chosen)
+
+
+def propose(
+    space: GenomeSpace,
+    problem: ArchiveProblem,
+    evaluations: Sequence[Evaluation],
+    reference: HypervolumeReference,
+    settings: ArchiveSettings,
+    seed: int,
+    *,
+    pending: Sequence[tuple[int, ...]] = (),
+) -> Proposals:
+    """Choose ``settings.batch`` genomes that are neither evaluated nor pending.
+
+    Args:
+        evaluations: all that were made, failed ones included; these are not proposed again.
+        reference: what hypervolume is measured to.
+        seed: fixes the choice, together with the evaluations.
+        pending: genomes that are being evaluated: they count as if they had come out as drawn.
+    """
+    valid = [evaluation for evaluation in evaluations if not evaluation.failed]
+    known = {genome_key(np.array(genome)) for genome in (*(e.genome for e in evaluations), *pending)}
+    beliefs = problem.fit(valid)
+    with single_thread():
+        found = opinions(
+            space, beliefs, reference, settings, seed, best_evaluated(valid, settings.population // 2)
+        )
+        quota = -(-settings.pool // len(found))
+        best = {genome_key(genome): genome for opinion in found for genome in opinion.best(quota, known)}
+        if not best:
+            return Proposals((), 0)
+        return _batch(problem, beliefs, np.array(list(best.values())), valid, reference, settings, seed, pending)  # fmt: skip
+
+
+def best_evaluated(valid: Sequence[Evaluation], n: int) -> list[IntArray]:
+    """Up to ``n`` genomes that were evaluated, those on the front first."""
+    order = best_first(np.array([e.points for e in valid]), np.array([e.violation for e in valid]))
+    return [np.array(valid[i].genome, dtype=np.int64) for i in order[:n]]
+
+
+def _batch(
+    problem: ArchiveProblem, beliefs: Beliefs, pool: IntArray, valid: Sequence[Evaluation],
+    reference: HypervolumeReference, settings: ArchiveSettings, seed: int, pending: Sequence[tuple[int, ...]],
+) -> Proposals:  # fmt: skip
+    """Choose from a pool (n, n_genes)."""
+    n, waiting = len(pool), np.array(pending, dtype=np.int64).reshape(len(pending), pool.shape[1])
+    weigh = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
+    drawn = beliefs.draws(np.concatenate([pool, waiting]), settings.draws, weigh)
+    feasible = drawn.feasible
+    measured = np.array([e.points for e in valid if e.feasible]).reshape(-1, len(reference.point))
+    asked = BatchProblem(
+        drawn.points[:, :n], measured, reference, problem.prices(pool),
+        drawn.points[:, n:] if len(pending) else None, feasible[:, :n],
+        feasible[:, n:] if len(pending) else None,
+    )  # fmt: skip
+    chosen = _chosen(asked, drawn.violation[:, :n], settings, seed)
+    mean = beliefs.mean(pool[[choice.index for choice in chosen]])
+    return Proposals(
+        tuple(_proposal(choice, pool, drawn, mean.points[i]) for i, choice in enumerate(chosen)), n
+    )
+
+
+def _chosen(
+    asked: BatchProblem, violation: FloatArray, settings: ArchiveSettings, seed: int
+) -> tuple[Choice, ...]:
+    if not len(asked.measured):
+        return _likeliest_feasible(asked, violation, settings.batch)
+    if settings.strategy != "hvi":
+        return strategy_by_name(settings.strategy)(asked, settings.batch, seed)
+    return choose_batch(
+        asked.pool_draws, asked.measured, asked.reference, batch=settings.batch, prices=asked.prices,
+        information_share=settings.information_share, pending_draws=asked.pending_draws,
+        feasible=asked.feasible, pending_feasible=asked.pending_feasible,
+    )  # fmt: skip
+
+
+def _likeliest_feasible(asked: BatchProblem, violation: FloatArray, batch: int) -> tuple[Choice, ...]:
+    """The batch that is likeliest to hold something feasible: greedily, in draws where nothing chosen is yet.
+
+    Where more is not to be had, the least expected violation (s, n) decides.
+    """
+    assert asked.feasible is not None
+    feasible, expected = asked.feasible, violation.mean(axis=0)
+    covered = np.zeros(len(feasible), dtype=bool)
+    if asked.pending_feasible is not None:
+        covered |= asked.pending_feasible.any(axis=1)
+    order: list[int] = []
+    while len(order) < min(batch, asked.n):
+        more = feasible[~covered].sum(axis=0)
+        ranked = np.lexsort((expected, -more))
+        j = next(int(j) for j in ranked if int(j) not in order)
+        order.append(j)
+        covered |= feasible[:, j]
+    return priced(asked, order, "feasibility")
+
+
+def _proposal(choice: Choice, pool: IntArray, drawn: Judgement, mean: FloatArray) -> Proposal:
+    j = choice.index
+    low, median, high = np.quantile(drawn.points[:, j], (0.05, 0.5, 0.95), axis=0).tolist()
+    return Proposal(
+        genome=tuple(pool[j].tolist()),
+        why=choice.why,
+        expected_gain=choice.expected_gain,
+        probability_of_gain=choice.probability_of_gain,
+        probability_feasible=float(drawn.feasible[:, j].mean()),
+        mean=tuple(mean.tolist()),
+        low_90=tuple(low),
+        median=tuple(median),
+        high_90=tuple(high),
+    )
