@@ -42,13 +42,18 @@ def read_study_file(path: Path) -> Any:
     """The parsed document of a study file.
 
     Raises:
-        ConfigError: missing, empty or unreadable file, or bad YAML (with the line).
+        ConfigError: missing, empty or unreadable file, bad YAML (with the line), or of a system that there is not.
     """
     what = f"study file {path}"
     text = read_user_text(path, "study file", if_absent=f"write one with: hadas init {path}")
     document = parse_yaml(text, what)
     if document is None:
         raise ConfigError(f"{what}: is empty; write one with: hadas init {path} --force")
+    if isinstance(document, dict) and document.get("system", EDGE) != EDGE:
+        raise ConfigError(
+            f"{what}: 'system' = {document['system']!r}: no such system; known: '{EDGE}' (exits, quantization and mapping); "
+            "a study of backbone, exits and clocks has no such field"
+        )
     return document
 
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from typing import Protocol
 
 from .charts import Chart, LegendEntry
-from .content import ReportContent
+
+
+class Marked(Protocol):
+    """Something whose costs may not be measured."""
+
+    @property
+    def mark(self) -> str:
+        """What is written over everything that shows its costs; nothing over measured ones."""
 
 
 def escaped(value: object) -> str:
@@ -14,12 +22,12 @@ def escaped(value: object) -> str:
     return html.escape(str(value))
 
 
-def badge(content: ReportContent) -> str:
-    """The mark of a study whose costs are simulated or replayed; nothing otherwise."""
+def badge(content: Marked) -> str:
+    """The mark of a study whose costs are not measured; nothing otherwise."""
     return f'<span class="badge">{escaped(content.mark)}</span>' if content.mark else ""
 
 
-def section(content: ReportContent, title: str, body: str, *, key: str = "", kind: str = "") -> str:
+def section(content: Marked, title: str, body: str, *, key: str = "", kind: str = "") -> str:
     """A section of the page under a heading; ``body`` is ready-made HTML."""
     attributes = (f' id="{key}"' if key else "") + (f' class="{kind}"' if kind else "")
     return f"<section{attributes}><h2>{badge(content)}{escaped(title)}</h2>\n{body}</section>"

@@ -1,28 +1,21 @@
-"""The page: one HTML file that loads nothing and opens offline."""
+"""The page of a study of backbone, exits and clocks."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from math import isnan
 
 from ...datasets.records import Truth
-from .assets import SCRIPT, STYLE
 from .calibration import calibration_section
-from .charts import Chart, plotly_panel
+from .charts import Chart
 from .chosen import chosen_section
 from .content import DesignRow, ReportContent
+from .frame import banner, chart_section, findings, header, html_page, provenance
 from .gain import HypervolumeGain, hypervolume_gain
-from .markup import badge, escaped, figure, section, table
+from .markup import escaped, section, table
 from .policies import policies_section
 from .predicted import predicted_section
 from .wording import duration, percent, quantity_label, significant, with_error
-
-# The browser itself is told to load nothing, so the page cannot come to depend on a network.
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
-    "base-uri 'none'; form-action 'none'"
-)
 
 _ORIGINS = {
     Truth.SIMULATOR.mark: "come from a device model, not from a device",
@@ -37,16 +30,11 @@ _DEVICE_TIMES = {
 def render_page(content: ReportContent, charts: Sequence[Chart]) -> str:
     """The whole page as text."""
     by_key = {chart.key: chart for chart in charts}
-    figures = {
-        f"{chart.key}-{i}": plotly_panel(panel, mark=content.mark)
-        for chart in charts
-        for i, panel in enumerate(chart.panels)
-    }
     parts = [
-        _banner(content),
+        banner(content, _origin(content)),
         "<main>",
-        _header(content),
-        _findings(content),
+        header(content, content.study_name, _lead(content), _facts(content)),
+        findings(content, content.statements),
         *_figure(content, by_key, "front"),
         chosen_section(content),
         policies_section(content, by_key),
@@ -62,57 +50,22 @@ def render_page(content: ReportContent, charts: Sequence[Chart]) -> str:
         _provenance(content),
         "</main>",
     ]
-    # "<" never appears inside the JSON, so no text in it can end the script element.
-    data = json.dumps(figures, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return "\n".join([
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{f'{content.mark} · ' if content.mark else ''}hadas: {escaped(content.study_name)}</title>",
-        f"<style>{STYLE}</style></head><body>",
-        *parts,
-        f'<script type="application/json" id="figures">{data}</script>',
-        f"<script>{_plotly()}</script>",
-        f"<script>{SCRIPT}</script>",
-        "</body></html>",
-        "",
-    ])  # fmt: skip
-
-
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return str(get_plotlyjs())
+    return html_page(content, content.study_name, parts, charts)
 
 
 # -- top of the page -------------------------------------------------------------------------
 
 
-def _banner(content: ReportContent) -> str:
-    if not content.mark:
-        return ""
-    origin = _ORIGINS[content.mark]
-    return (
-        f'<div class="banner" role="note"><strong>{escaped(content.mark)}</strong>: latency and energy on this page '
-        f"{origin}. Accuracy is measured on real images.</div>"
-    )
+def _origin(content: ReportContent) -> str:
+    origin = _ORIGINS.get(content.mark, "")
+    return f"latency and energy on this page {origin}. Accuracy is measured on real images."
 
 
-def _header(content: ReportContent) -> str:
+def _lead(content: ReportContent) -> str:
     target = content.target
-    lead = (
+    return (
         f"{target.board} {target.processor}, {target.dtype}, batch {target.batch} · {content.data_name} · "
         f"space {content.space_name} · seed {content.seed}"
-    )
-    facts = "".join(
-        f'<div class="fact"><b>{escaped(value)}</b><span>{escaped(label)}</span></div>'
-        for value, label in _facts(content)
-    )
-    return (
-        f"<header><h1>{badge(content)}{escaped(content.study_name)}</h1>"
-        f'<p class="lead">{escaped(lead)}</p><div class="facts">{facts}</div>'
-        "<noscript><p>The figures need JavaScript; the PNG files beside this page show the same.</p></noscript></header>"
     )
 
 
@@ -153,20 +106,13 @@ def _gain_fact(gain: HypervolumeGain) -> tuple[str, str]:
     return f"{100 * gain.relative:+.1f} %", f"{against}, {interval}"
 
 
-def _findings(content: ReportContent) -> str:
-    if not content.statements:
-        return ""
-    items = "".join(f"<li>{escaped(statement)}</li>" for statement in content.statements)
-    return section(content, "Findings", f"<ul>{items}</ul>", kind="findings")
-
-
 # -- figures ---------------------------------------------------------------------------------
 
 
 def _figure(content: ReportContent, charts: dict[str, Chart], key: str) -> list[str]:
     if key not in charts:
         return []
-    return [section(content, charts[key].title, figure(charts[key]), key=key)]
+    return [chart_section(content, charts[key])]
 
 
 # -- tables ----------------------------------------------------------------------------------
@@ -270,9 +216,4 @@ def _provenance(content: ReportContent) -> str:
         ("host", content.machine),
         ("versions", ", ".join(f"{name} {version}" for name, version in content.versions.items())),
     ]
-    rows = "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>" for name, value in facts)
-    body = (
-        f"<dl>{rows}</dl><details><summary>Configuration</summary><pre>{escaped(content.config_yaml)}</pre></details>"
-        '<p class="note">Every figure lies beside this page as a PNG, every table as a CSV.</p>'
-    )
-    return section(content, "How this was made", body, key="provenance")
+    return provenance(content, facts, content.config_yaml)
