@@ -62,7 +62,8 @@ class ArchiveResult:
         front: those that are feasible and not dominated, by their objectives.
         history: hypervolume after the seeds and after each round; it never falls.
         rounds: the seeds' first.
-        reference: what hypervolume is measured to, frozen from the seeds.
+        reference: what hypervolume is measured to, frozen once something meets the limits: from all
+            evaluations until then, the seeds if one of them does.
         ended: why there were no more rounds, in words.
     """
 
@@ -163,7 +164,8 @@ class _Loop:
         found = _evaluated(self.problem, genomes)
         self.evaluations += found
         if self.reference is None:
-            self.reference = _reference(self.problem, found)
+            now = self._reference_now()
+            self.reference = now if any(e.feasible for e in found) else None
         number = len(self.rounds)
         self.rounds.append(ArchiveRound(number, proposals, found, before, self.hypervolume()))
         if self.on_round is not None:
@@ -174,14 +176,22 @@ class _Loop:
         feasible = [e.points for e in self.evaluations if e.feasible]
         return self.reference.hypervolume(np.array(feasible)) if self.reference and feasible else 0.0
 
+    def _reference_now(self) -> HypervolumeReference:
+        """From all evaluations, whether they meet the limits or not: few may."""
+        points = [e.points for e in self.evaluations if not e.failed]
+        if not points:
+            first = self.evaluations[0]
+            raise StudyError(f"all {len(self.evaluations)} seeds failed, the first with: {first.reason}")
+        return HypervolumeReference.from_front(np.array(points), self.problem.columns)
+
     def rounds_until_end(self) -> str:
         """Propose and evaluate until the budget is spent, or more is not worth it; why it ended."""
         rule = StoppingRule(self.settings.stop_gain, self.settings.stop_rounds)
         prospects: list[RoundProspect] = []
-        assert self.reference is not None
         for number in range(1, self.settings.rounds + 1):
             seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-            planned = propose(self.space, self.problem, self.evaluations, self.reference, self.settings, seed)
+            reference = self.reference or self._reference_now()
+            planned = propose(self.space, self.problem, self.evaluations, reference, self.settings, seed)
             if not planned.chosen:
                 return f"all {len(self.evaluations)} designs of the space '{self.space.name}' are evaluated"
             prospects.append(RoundProspect(planned.expected_gain, self.hypervolume()))
@@ -209,14 +219,6 @@ def _evaluated(problem: ArchiveProblem, genomes: IntArray) -> tuple[Evaluation, 
                 f"the problem names {m} and {c}"
             )
     return tuple(found[key] for key in asked)
-
-
-def _reference(problem: ArchiveProblem, seeds: Sequence[Evaluation]) -> HypervolumeReference:
-    """Frozen from the seeds, whether they meet the limits or not: few may."""
-    points = [e.points for e in seeds if not e.failed]
-    if not points:
-        raise StudyError(f"all {len(seeds)} seeds failed, the first with: {seeds[0].reason}")
-    return HypervolumeReference.from_front(np.array(points), problem.columns)
 
 
 def _front(feasible: Sequence[Evaluation]) -> tuple[Evaluation, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,8 +42,8 @@ def energy_mj_of(genomes):
 
 
 @dataclass(frozen=True)
-class GPBeliefs:
-    """A Gaussian process of log error; energy is known."""
+class LogErrorBeliefs:
+    """A model of log error; energy is known."""
 
     model: object
     max_energy_mj: float | None
@@ -69,6 +70,8 @@ class KnownWorld:
     fails: frozenset = frozenset()
     stop_after: int | None = None
     backwards: bool = False
+    kind: str = "ridge"
+    item_s: object = None
     kept: dict = field(default_factory=dict)
     columns: tuple = COLUMNS
 
@@ -95,12 +98,13 @@ class KnownWorld:
     def fit(self, evaluations):
         x = np.array([e.genome for e in evaluations], dtype=float)
         y = np.log([[e.points[0]] for e in evaluations])
-        return GPBeliefs(
-            make_model("gp", "log error", "log", seed=0, quick=True).fit(x, y), self.max_energy_mj
+        return LogErrorBeliefs(
+            make_model(self.kind, "log error", "log", seed=0, quick=True).fit(x, y), self.max_energy_mj
         )
 
     def prices(self, genomes):
-        return Prices.equal(len(genomes))
+        prices = Prices.equal(len(genomes))
+        return prices if self.item_s is None else dataclasses.replace(prices, item_s=self.item_s(genomes))
 
 
 @pytest.fixture(scope="session")
@@ -112,10 +116,10 @@ def six_genes():
 def small():
     return ArchiveSettings(
         seeds=8,
-        rounds=4,
+        rounds=3,
         batch=4,
-        population=16,
-        generations=10,
+        population=12,
+        generations=6,
         searched_draws=2,
         pool=60,
         draws=32,
@@ -126,3 +130,15 @@ def small():
 @pytest.fixture
 def known_world():
     return KnownWorld
+
+
+@pytest.fixture(scope="session")
+def all_designs():
+    """(729, 6) every genome."""
+    return np.stack(np.unravel_index(np.arange(729), (3,) * 6), axis=1)
+
+
+@pytest.fixture(scope="session")
+def exact(all_designs):
+    """(729, 2) the truth."""
+    return np.stack([error_of(all_designs), energy_mj_of(all_designs)], axis=1)
