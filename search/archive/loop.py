@@ -2,6 +2,7 @@
 
 Everything depends on the seed and on what evaluations find.  So a search that was killed is started again with the
 same arguments: the problem answers from what it kept, and the loop makes the same choices as before, then goes on.
+Who keeps the plans, too, spares the loop making them again.
 """
 
 from __future__ import annotations
@@ -89,7 +90,9 @@ def archive_search(
     seed: int,
     *,
     initial: Sequence[IntArray] = (),
-    on_round: Callable[[ArchiveRound], None] | None = None,
+    on_round: Callable[[ArchiveRound], None] = lambda _: None,
+    on_plan: Callable[[int, Proposals], None] = lambda *_: None,
+    planned: Sequence[Proposals] = (),
 ) -> ArchiveResult:
     """Search with predictors that grow with the archive.
 
@@ -100,15 +103,18 @@ def archive_search(
         seed: fixes the result, whatever the order in which evaluations come in.
         initial: genomes to evaluate first; seeds far from these and from each other fill up ``settings.seeds``.
         on_round: called after the seeds and after every round, before the next one is planned.
+        on_plan: called with the number of a round and what it will evaluate, or would have if it were worth it;
+            not for plans that were ``planned`` before.
+        planned: plans of rounds 1, 2, ... of the same search, as ``on_plan`` told them before it was killed.
 
     Raises:
         SpaceError: an initial genome that the space does not contain.
         StudyError: every seed failed, or the problem did not evaluate what it was asked to.
         InfeasibleError: nothing that was evaluated meets all limits; names them, and how close the best came.
     """
-    loop = _Loop(space, problem, settings, seed, on_round)
+    loop = _Loop(space, problem, settings, seed, on_round, on_plan)
     loop.evaluate(seed_genomes(space, settings.seeds, seed, initial), Proposals((), 0))
-    ended = loop.rounds_until_end()
+    ended = loop.rounds_until_end(planned)
     front = _front([e for e in loop.evaluations if e.feasible])
     if not front:
         raise _infeasible(problem.limits, [e for e in loop.evaluations if not e.failed])
@@ -150,10 +156,10 @@ class _Loop:
 
     def __init__(
         self, space: GenomeSpace, problem: ArchiveProblem, settings: ArchiveSettings, seed: int,
-        on_round: Callable[[ArchiveRound], None] | None,
+        on_round: Callable[[ArchiveRound], None], on_plan: Callable[[int, Proposals], None],
     ) -> None:  # fmt: skip
         self.space, self.problem, self.settings, self.seed = space, problem, settings, seed
-        self.on_round = on_round
+        self.on_round, self.on_plan = on_round, on_plan
         self.evaluations: list[Evaluation] = []
         self.rounds: list[ArchiveRound] = []
         self.reference: HypervolumeReference | None = None
@@ -168,8 +174,7 @@ class _Loop:
             self.reference = now if any(e.feasible for e in found) else None
         number = len(self.rounds)
         self.rounds.append(ArchiveRound(number, proposals, found, before, self.hypervolume()))
-        if self.on_round is not None:
-            self.on_round(self.rounds[-1])
+        self.on_round(self.rounds[-1])
 
     def hypervolume(self) -> float:
         """Of what is feasible so far."""
@@ -184,22 +189,27 @@ class _Loop:
             raise StudyError(f"all {len(self.evaluations)} seeds failed, the first with: {first.reason}")
         return HypervolumeReference.from_front(np.array(points), self.problem.columns)
 
-    def rounds_until_end(self) -> str:
+    def rounds_until_end(self, planned: Sequence[Proposals]) -> str:
         """Propose and evaluate until the budget is spent, or more is not worth it; why it ended."""
         rule = StoppingRule(self.settings.stop_gain, self.settings.stop_rounds)
         prospects: list[RoundProspect] = []
         for number in range(1, self.settings.rounds + 1):
-            seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-            reference = self.reference or self._reference_now()
-            planned = propose(self.space, self.problem, self.evaluations, reference, self.settings, seed)
-            if not planned.chosen:
+            plan = planned[number - 1] if number <= len(planned) else self._plan(number)
+            if not plan.chosen:
                 return f"all {len(self.evaluations)} designs of the space '{self.space.name}' are evaluated"
-            prospects.append(RoundProspect(planned.expected_gain, self.hypervolume()))
+            prospects.append(RoundProspect(plan.expected_gain, self.hypervolume()))
             reason = rule.reason(prospects)
             if reason is not None:
                 return reason
-            self.evaluate(np.array([proposal.genome for proposal in planned.chosen]), planned)
+            self.evaluate(np.array([proposal.genome for proposal in plan.chosen]), plan)
         return f"{self.settings.rounds} round(s) were asked for"
+
+    def _plan(self, number: int) -> Proposals:
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        reference = self.reference or self._reference_now()
+        plan = propose(self.space, self.problem, self.evaluations, reference, self.settings, seed)
+        self.on_plan(number, plan)
+        return plan
 
 
 def _evaluated(problem: ArchiveProblem, genomes: IntArray) -> tuple[Evaluation, ...]:

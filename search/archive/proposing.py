@@ -8,11 +8,13 @@ Shapes: s draws, n candidates, p pending, m objectives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import numpy as np
 
+from ...errors import StudyError
 from ...spaces import IntArray
 from ...surrogates.threads import single_thread
 from ..batch import choose_batch
@@ -51,11 +53,6 @@ class Proposal:
     median: tuple[float, ...]
     high_90: tuple[float, ...]
 
-    @property
-    def key(self) -> bytes:
-        """Identity of its genome."""
-        return genome_key(np.array(self.genome))
-
 
 @dataclass(frozen=True)
 class Proposals:
@@ -73,6 +70,26 @@ class Proposals:
     def expected_gain(self) -> float:
         """Expected hypervolume that the whole batch adds."""
         return sum(proposal.expected_gain for proposal in self.chosen)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready mapping."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            StudyError: a field is missing, or one that is not known.
+        """
+        try:
+            chosen = []
+            for one in document["chosen"]:
+                fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in one.items()}
+                chosen.append(Proposal(**fields))
+            return cls(tuple(chosen), document["n_pool"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise StudyError(f"a stored plan of an archive search is not whole: {error}") from error
 
 
 def propose(

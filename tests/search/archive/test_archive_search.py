@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hadas.search.archive import (
     ArchiveSettings,
     Evaluation,
     Judgement,
+    Proposals,
     archive_search,
     propose,
     seed_genomes,
@@ -55,6 +57,26 @@ def test_a_killed_search_goes_on_to_the_same_result_without_evaluating_anything_
     assert again == in_one_go
     assert len(killed.kept) == len(in_one_go.evaluations) == 8 + 3 * 4
     assert archive_search(six_genes, known_world(), small, 2).evaluations != in_one_go.evaluations
+
+
+def test_plans_that_were_kept_are_not_made_again(six_genes, small, known_world):
+    plans: dict[int, str] = {}
+    result = archive_search(
+        six_genes,
+        known_world(),
+        small,
+        1,
+        on_plan=lambda r, plan: plans.update({r: json.dumps(plan.to_json())}),
+    )
+    assert list(plans) == [1, 2, 3]
+    kept = [Proposals.from_json(json.loads(plan)) for plan in plans.values()]
+    world, made = known_world(), []
+    world.fit = made.append  # nothing is fitted any more
+    again = archive_search(six_genes, world, small, 1, planned=kept, on_plan=lambda r, _: made.append(r))
+    assert again == result
+    assert not made
+    with pytest.raises(StudyError, match="not whole: 'n_pool'"):
+        Proposals.from_json({"chosen": []})
 
 
 def test_history_never_falls_and_rounds_keep_what_was_believed_before_they_came_out(
