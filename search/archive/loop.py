@@ -12,18 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import InfeasibleError, SpaceError, StudyError
+from ...errors import InfeasibleError, StudyError
 from ...spaces import IntArray
 from ..metrics import HypervolumeReference
-from ..operators import GenomeSpace, genome_key, random_genomes
+from ..operators import GenomeSpace, genome_key
 from ..ranking import front_indices
-from ..space_filling import farthest_first
 from ..stopping import RoundProspect, StoppingRule
 from .problem import ArchiveProblem, ArchiveSettings, Evaluation
 from .proposing import Proposals, propose
-
-_SEED_CANDIDATES = 32
-"""Random genomes that each seed is chosen among."""
+from .seeds import derived_seed, seed_genomes
 
 
 @dataclass(frozen=True)
@@ -123,34 +120,6 @@ def archive_search(
     return ArchiveResult(tuple(loop.evaluations), front, history, tuple(loop.rounds), loop.reference, ended)
 
 
-def seed_genomes(space: GenomeSpace, n: int, seed: int, initial: Sequence[IntArray] = ()) -> IntArray:
-    """(n', n_genes) genomes to begin with: the initial ones, then each as far as can be from those before it.
-
-    Distance is the number of genes that differ: which choices lie near each other is not known yet.
-
-    Raises:
-        SpaceError: an initial genome that the space does not contain.
-    """
-    sizes = np.array([len(variable.choices) for variable in space.variables])
-    given = {genome_key(genome): np.asarray(genome, dtype=np.int64) for genome in initial}
-    for genome in given.values():
-        if genome.shape != sizes.shape or (genome < 0).any() or (genome >= sizes).any():
-            raise SpaceError(
-                f"initial genome {genome.tolist()}: space '{space.name}' has {len(sizes)} genes of "
-                f"{sizes.tolist()} choices"
-            )
-    rng = np.random.default_rng([seed, 0])
-    candidates = random_genomes(space, max(_SEED_CANDIDATES * n, 1), rng, set(given))
-    genomes = np.concatenate(
-        [np.array(list(given.values()), dtype=np.int64).reshape(-1, len(sizes)), candidates]
-    )
-    one_hot = np.concatenate(
-        [genomes[:, [j]] == np.arange(size) for j, size in enumerate(sizes)], axis=1
-    ).astype(np.float64)
-    wanted = max(n, len(given))
-    return np.asarray(genomes[farthest_first(one_hot, wanted, rng, range(len(given)))])
-
-
 class _Loop:
     """Everything that happened so far."""
 
@@ -205,7 +174,7 @@ class _Loop:
         return f"{self.settings.rounds} round(s) were asked for"
 
     def _plan(self, number: int) -> Proposals:
-        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        seed = derived_seed(self.seed, number)
         reference = self.reference or self._reference_now()
         plan = propose(self.space, self.problem, self.evaluations, reference, self.settings, seed)
         self.on_plan(number, plan)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -71,10 +71,19 @@ class Beliefs(Protocol):
         ...
 
     def draws(self, genomes: IntArray, n_draws: int, seed: int) -> Judgement:
-        """Joint draws of what evaluating (n, n_genes) genomes would find: (s, n, m) and (s, n, c).
+        """Joint draws of (n, n_genes) genomes: (s, n, m) and (s, n, c).
 
         Draw i of a seed is a function of the genome: the same value in whatever company it is asked for.
         """
+        ...
+
+
+@runtime_checkable
+class KnowsNoise(Protocol):
+    """Beliefs that know, too, by how much an evaluation misses what it is of."""
+
+    def outcomes(self, genomes: IntArray, n_draws: int, seed: int) -> Judgement:
+        """Draws of what evaluating (n, n_genes) genomes would find, chance of the evaluation included."""
         ...
 
 

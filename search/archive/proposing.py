@@ -24,8 +24,12 @@ from ..operators import GenomeSpace, genome_key
 from ..ranking import best_first
 from ..strategies import BatchProblem, priced, strategy_by_name
 from ..tables import FloatArray
-from .problem import ArchiveProblem, ArchiveSettings, Beliefs, Evaluation, Judgement
+from .problem import ArchiveProblem, ArchiveSettings, Beliefs, Evaluation, KnowsNoise
 from .searching import opinions
+from .seeds import derived_seed
+
+N_OUTCOMES = 512
+"""Draws behind the interval of each proposal."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Proposal:
         probability_of_gain: share of draws in which it improves the front.
         probability_feasible: share of draws in which it meets all limits.
         mean: (m,) expected objectives.
-        low_90, median, high_90: (m,) quantiles of the objectives over the draws.
+        low_90, median, high_90: (m,) quantiles of what evaluating it was expected to find; of beliefs that know
+            no noise (:class:`.problem.KnowsNoise`), of the objectives themselves.
     """
 
     genome: tuple[int, ...]
@@ -136,8 +141,7 @@ def _batch(
 ) -> Proposals:  # fmt: skip
     """Choose from a pool (n, n_genes)."""
     n, waiting = len(pool), np.array(pending, dtype=np.int64).reshape(len(pending), pool.shape[1])
-    weigh = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
-    drawn = beliefs.draws(np.concatenate([pool, waiting]), settings.draws, weigh)
+    drawn = beliefs.draws(np.concatenate([pool, waiting]), settings.draws, derived_seed(seed, 1))
     feasible = drawn.feasible
     measured = np.array([e.points for e in valid if e.feasible]).reshape(-1, len(reference.point))
     asked = BatchProblem(
@@ -146,9 +150,17 @@ def _batch(
         feasible[:, n:] if len(pending) else None,
     )  # fmt: skip
     chosen = _chosen(asked, drawn.violation[:, :n], settings, seed)
-    mean = beliefs.mean(pool[[choice.index for choice in chosen]])
+    rows = pool[[choice.index for choice in chosen]]
+    outcomes = beliefs.outcomes if isinstance(beliefs, KnowsNoise) else beliefs.draws
+    expected = outcomes(rows, N_OUTCOMES, derived_seed(seed, 2)).points
+    quantiles = np.quantile(expected, (0.05, 0.5, 0.95), axis=0)
+    mean = beliefs.mean(rows).points
     return Proposals(
-        tuple(_proposal(choice, pool, drawn, mean.points[i]) for i, choice in enumerate(chosen)), n
+        tuple(
+            _proposal(choice, rows[i], float(feasible[:, choice.index].mean()), mean[i], quantiles[:, i])
+            for i, choice in enumerate(chosen)
+        ),
+        n,
     )
 
 
@@ -186,15 +198,16 @@ def _likeliest_feasible(asked: BatchProblem, violation: FloatArray, batch: int) 
     return priced(asked, order, "feasibility")
 
 
-def _proposal(choice: Choice, pool: IntArray, drawn: Judgement, mean: FloatArray) -> Proposal:
-    j = choice.index
-    low, median, high = np.quantile(drawn.points[:, j], (0.05, 0.5, 0.95), axis=0).tolist()
+def _proposal(
+    choice: Choice, genome: IntArray, probability_feasible: float, mean: FloatArray, quantiles: FloatArray
+) -> Proposal:
+    low, median, high = quantiles.tolist()
     return Proposal(
-        genome=tuple(pool[j].tolist()),
+        genome=tuple(genome.tolist()),
         why=choice.why,
         expected_gain=choice.expected_gain,
         probability_of_gain=choice.probability_of_gain,
-        probability_feasible=float(drawn.feasible[:, j].mean()),
+        probability_feasible=probability_feasible,
         mean=tuple(mean.tolist()),
         low_90=tuple(low),
         median=tuple(median),

@@ -25,6 +25,7 @@ from ..operators import GenomeNSGA2, GenomeSpace, found_of, genome_key
 from ..ranking import best_first
 from ..tables import FloatArray
 from .problem import ArchiveSettings, Beliefs, Judgement
+from .seeds import derived_seed
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def opinions(
     searches = [
         GenomeNSGA2(
             space, _order, n_parents=settings.population, population=settings.population,
-            seed=_seed(seed, i), initial=initial,
+            seed=derived_seed(seed, i), initial=initial,
         )
         for i in range(n)
     ]  # fmt: skip
@@ -98,7 +99,7 @@ def _looked_through(
 ) -> tuple[Opinion, ...]:
     judged = [beliefs.mean(genomes)]
     if n_draws:
-        drawn = beliefs.draws(genomes, n_draws, _seed(seed, 0))
+        drawn = beliefs.draws(genomes, n_draws, derived_seed(seed, 0))
         judged += [drawn.draw(i, slice(None)) for i in range(n_draws)]
     return tuple(Opinion.of(genomes, one, reference) for one in judged)
 
@@ -107,7 +108,7 @@ def _judged(asked: Sequence[IntArray], beliefs: Beliefs, seed: int) -> list[Judg
     """What each search's own view makes of its own genomes; the first views the mean."""
     judged = [beliefs.mean(asked[0])]
     if len(asked) > 1:
-        drawn = beliefs.draws(np.concatenate(asked[1:]), len(asked) - 1, _seed(seed, 0))
+        drawn = beliefs.draws(np.concatenate(asked[1:]), len(asked) - 1, derived_seed(seed, 0))
         ends = np.cumsum([0, *(len(genomes) for genomes in asked[1:])]).tolist()
         judged += [drawn.draw(i, slice(start, end)) for i, (start, end) in enumerate(pairwise(ends))]
     return judged
@@ -124,8 +125,3 @@ def _joined(parts: Sequence[Opinion]) -> Opinion:
     return Opinion(
         join([p.genomes for p in parts]), join([p.points for p in parts]), join([p.violation for p in parts])
     )
-
-
-def _seed(*parts: int) -> int:
-    """A seed of its own for every purpose."""
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])

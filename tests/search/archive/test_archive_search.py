@@ -111,6 +111,30 @@ def test_history_never_falls_and_rounds_keep_what_was_believed_before_they_came_
         assert not better.any()
 
 
+def test_intervals_hold_the_noise_of_an_evaluation_where_beliefs_know_it(six_genes, small, known_world):
+    class Noisy:
+        def __init__(self, inner):
+            self.mean, self.draws = inner.mean, inner.draws
+
+        def outcomes(self, genomes, n_draws, seed):
+            drawn = self.draws(genomes, n_draws, seed)
+            noise = np.random.default_rng(seed).standard_normal(drawn.points.shape[:2])
+            points = drawn.points.copy()
+            points[..., 0] *= np.exp(0.5 * noise)
+            return Judgement(points, drawn.excess)
+
+    world, noisy = known_world(), known_world()
+    noisy.fit = lambda evaluations: Noisy(world.fit(evaluations))
+    plain, wide = (
+        archive_search(six_genes, one, dataclasses.replace(small, rounds=1), 0).rounds[1].proposals.chosen
+        for one in (world, noisy)
+    )
+    assert [p.genome for p in wide] == [p.genome for p in plain]
+    assert [p.expected_gain for p in wide] == [p.expected_gain for p in plain]
+    for narrow, other in zip(plain, wide, strict=True):
+        assert other.high_90[0] / other.low_90[0] > 2.0 * narrow.high_90[0] / narrow.low_90[0]
+
+
 def test_limits_are_kept_to_and_found_where_no_seed_meets_them(six_genes, small, known_world, exact):
     world = known_world(max_energy_mj=2.0)
     unlucky = [genome for genome in all_genomes(six_genes) if genome.min() >= 1][:8]
