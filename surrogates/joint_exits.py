@@ -147,9 +147,9 @@ class JointExitModel:
         Raises:
             ModelError: shapes that do not fit, values outside 0..1, or shares that do not add up to one.
         """
-        accuracy, shares, n_samples = _checked(inputs, accuracy, shares, n_samples)
+        accuracy, shares, counts = _checked(inputs, accuracy, shares, n_samples)
         groups, early, network = inputs.placement(), inputs.is_early, inputs.network
-        accuracy_rows = _training_rows(network_rows(inputs), accuracy, n_samples, groups, Design())
+        accuracy_rows = _training_rows(network_rows(inputs), accuracy, counts, groups, Design())
         self._accuracy = _Quantity.fit("accuracy", accuracy_rows, self.accuracy_candidates, seed=self.seed)
         self._left, self.correlation = None, ErrorCorrelation()
         self._knows_threshold = inputs.threshold is not None
@@ -159,7 +159,7 @@ class JointExitModel:
             own = tuple(range(n_own_columns(inputs)))
             design = Design((KernelPart(own), KernelPart(tuple(range(features.shape[1])))))
             of = network[early]
-            left_rows = _training_rows(features, left, n_samples[of], groups[of], design)
+            left_rows = _training_rows(features, left, counts[of], groups[of], design)
             self._left = _Quantity.fit("left_by_exit", left_rows, self.share_candidates, seed=self.seed)
             if len(self._accuracy.errors) and len(self._left.errors):
                 self.correlation = ErrorCorrelation.of(self._accuracy.errors, self._left.errors, of)
