@@ -195,6 +195,7 @@ def test_a_dask_worker_that_refuses_leaves_its_jobs_to_the_others(
     from distributed import Client
 
     with Client(dask_address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)  # one that a test before killed may be starting again
         one, other = client.nthreads()
         client.run(have_other_hadas, "mini-0", workers=[one])
         try:
