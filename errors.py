@@ -88,6 +88,10 @@ class DeviceError(HadasError):
     """A device that cannot do what it is asked for; names the device and the remedy."""
 
 
+class AcceleratorError(HadasError):
+    """An accelerator whose cost model cannot be asked, or has no answer; names the core, the layer and the remedy."""
+
+
 class DeviceBusyError(DeviceError):
     """A device that somebody else holds; names the holder, and until when."""
 

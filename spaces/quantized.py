@@ -181,6 +181,14 @@ class QuantizedExitSpace:
             genes += [Variable(f"core.{part}", tuple(range(self.n_cores))) for part in (*LETTERS, "heads")]
         return tuple(genes)
 
+    @property
+    def bit_choices(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Bits that segments may have, and bits that heads may have, ascending."""
+        if self.bits == "per-segment":
+            return SEGMENT_BITS, SEGMENT_BITS
+        backbone, heads = zip(*BIT_PAIRS, strict=True)
+        return tuple(sorted({*backbone})), tuple(sorted({*heads}))
+
     @cached_property
     def cardinality(self) -> int:
         """Number of networks."""
