@@ -21,6 +21,7 @@ from .identity import DeviceIdentity
 
 if TYPE_CHECKING:
     from ..datasets.images import ImageData
+    from ..datasets.records import AccuracyRecord
     from ..measurement.accuracy.checkpoints import StoredWeights
     from ..measurement.accuracy.jobs import SupernetSource
     from ..measurement.accuracy.meter import AccuracyMeter
@@ -317,7 +318,7 @@ class Assembly:
             device=self.config.accuracy.device,
         )
 
-    def _workers(self) -> Workers:
+    def _workers(self) -> Workers[AccuracyRecord]:
         accuracy = self.config.accuracy
         if accuracy.cluster is not None:
             from ..measurement.accuracy.cluster import DaskWorkers

@@ -19,8 +19,7 @@ from typing import Any
 
 from ...datasets.records import AccuracyRecord
 from ...errors import ConfigError
-from .jobs import AccuracyJob, execute_job
-from .running import NoPlaceLeftError
+from .running import Job, NoPlaceLeftError
 
 ANSWER_TIMEOUT_S = 10.0
 """How long a scheduler may take to answer."""
@@ -121,7 +120,7 @@ class DaskWorkers:
         """Start no more jobs on a worker."""
         self._dropped.add(place)
 
-    def submit(self, place: str, job: AccuracyJob) -> Future[AccuracyRecord]:
+    def submit(self, place: str, job: Job[AccuracyRecord]) -> Future[AccuracyRecord]:
         """Start a job on one worker."""
         local: Future[AccuracyRecord] = Future()
         # As bytes: the scheduler, which looks into arguments, has no use for what is in them.
@@ -148,7 +147,8 @@ class DaskWorkers:
 
 
 def _execute_pickled(job: bytes) -> AccuracyRecord:
-    return execute_job(pickle.loads(job))
+    record: AccuracyRecord = pickle.loads(job).run()
+    return record
 
 
 def _as_death(error: BaseException) -> BrokenExecutor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -184,9 +184,28 @@ def evaluate(
     if temperature is None:
         temperature = np.ones(len(network.heads) + 1, dtype=np.float32)
     inputs = inputs_of(split, network.device)
-    divisor = torch.from_numpy(temperature).to(network.device).view(1, -1, 1)
+    names = [f"exit {network.first_exit + i}" for i in range(len(network.heads))] + ["the final classifier"]
+    batches = logit_batches(network, inputs, batch_size, precision)
+    return outcomes_of(batches, inputs.split, names, temperature)
+
+
+@torch.no_grad()
+def outcomes_of(
+    batches: Iterable[Tensor], split: ImageSplit, names: Sequence[str], temperature: NDArray[np.float32]
+) -> OutcomeMatrix:
+    """The outcome matrix of some logits.
+
+    Args:
+        batches: (b, e, C) float32 logits of all images of the split, in order.
+        names: of the e exits, for messages.
+        temperature: (e,) what to divide each exit's logits by.
+
+    Raises:
+        FloatingPointError: confidences that are no numbers; names the exits.
+    """
     parts: list[tuple[Tensor, ...]] = []
-    for logits in logit_batches(network, inputs, batch_size, precision):
+    for logits in batches:
+        divisor = torch.from_numpy(temperature).to(logits.device).view(1, -1, 1)
         log_p = functional.log_softmax(logits / divisor, dim=2)
         p = log_p.exp()
         top = p.topk(2, dim=2)
@@ -196,24 +215,23 @@ def evaluate(
         )
     columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
     confidence, margin, spread, predicted = columns
-    _check_finite(confidence + margin + spread, network.first_exit)
+    _check_finite(confidence + margin + spread, names)
     return OutcomeMatrix(
-        correct=np.asarray(predicted == inputs.split.labels[:, None]),
+        correct=np.asarray(predicted == split.labels[:, None]),
         confidence=confidence.astype(np.float16),
         margin=margin.astype(np.float16),
         entropy=spread.astype(np.float16),
         predicted=predicted.astype(np.int16),
-        group=inputs.split.group,
+        group=split.group,
         temperature=temperature,
     )
 
 
-def _check_finite(scores: NDArray[np.float32], first_exit: int) -> None:
+def _check_finite(scores: NDArray[np.float32], names: Sequence[str]) -> None:
     """Refuse what a network says when the training of its exits diverged: (n, e) scores, final exit last."""
     finite: NDArray[np.bool_] = np.all(np.isfinite(scores), axis=0)
     if finite.all():
         return
-    names = [f"exit {first_exit + i}" for i in range(len(finite) - 1)] + ["the final classifier"]
     at_fault = ", ".join(name for name, good in zip(names, finite, strict=True) if not good)
     raise FloatingPointError(
         f"confidences that are no finite numbers from {at_fault}: the training diverged; lower the exits' "

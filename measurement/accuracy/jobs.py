@@ -7,7 +7,7 @@ whose hadas differ would measure something else; it refuses, with the reason.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -87,6 +87,14 @@ class AccuracyJob:
     backbone: Backbone
     session: str
     row_no: int
+
+    def on(self, device: str) -> AccuracyJob:
+        """The same job for another device."""
+        return replace(self, source=replace(self.source, device=device))
+
+    def run(self) -> AccuracyRecord:
+        """See :func:`execute_job`."""
+        return execute_job(self)
 
     def failed(self, reason: str) -> AccuracyRecord:
         """The record of this job if it could not be done."""

@@ -18,15 +18,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import suppress
-from dataclasses import replace
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from ...datasets.records import AccuracyRecord
 from ...errors import ConfigError
 from ...spaces import Backbone
-from .jobs import AccuracyJob, PlaceRefusedError, SupernetSource, execute_job
+from .jobs import AccuracyJob, PlaceRefusedError, SupernetSource
 
 _log = logging.getLogger(__name__)
+
+Record = TypeVar("Record")
+Record_co = TypeVar("Record_co", covariant=True)
 
 RETRIES = 2
 """How many more times a job is tried whose worker died."""
@@ -45,7 +47,27 @@ class NoPlaceLeftError(Exception):
     """All places that there are have refused."""
 
 
-class Workers(Protocol):
+class Job(Protocol[Record_co]):
+    """A piece of work that a process can be given: what it needs is named in it, nothing is loaded yet."""
+
+    def on(self, device: str) -> Job[Record_co]:
+        """The same job for another device."""
+        ...
+
+    def run(self) -> Record_co:
+        """Do it in this process.
+
+        Raises:
+            PlaceRefusedError: this machine cannot do any such job.
+        """
+        ...
+
+    def failed(self, reason: str) -> Record_co:
+        """The record of this job if it could not be done."""
+        ...
+
+
+class Workers(Protocol[Record]):
     """Places that run one job each at a time, in processes of their own."""
 
     @property
@@ -66,7 +88,7 @@ class Workers(Protocol):
         """Use a place no more."""
         ...
 
-    def submit(self, place: str, job: AccuracyJob) -> Future[AccuracyRecord]:
+    def submit(self, place: str, job: Job[Record]) -> Future[Record]:
         """Start a job; its future raises ``BrokenExecutor`` if the worker dies meanwhile."""
         ...
 
@@ -79,7 +101,7 @@ class JobMeter:
     """An accuracy meter whose jobs run on workers; its records are those of the meter in this process."""
 
     def __init__(
-        self, source: SupernetSource, start_workers: Callable[[], Workers], *,
+        self, source: SupernetSource, start_workers: Callable[[], Workers[AccuracyRecord]], *,
         check: Callable[[Sequence[Backbone]], None] | None = None,
     ) -> None:  # fmt: skip
         """Set out what to measure and where.
@@ -125,7 +147,7 @@ class JobMeter:
             yield from run_jobs(jobs, self._start_workers())
 
 
-def run_jobs(jobs: Sequence[AccuracyJob], workers: Workers) -> Generator[AccuracyRecord, None, None]:
+def run_jobs(jobs: Sequence[Job[Record]], workers: Workers[Record]) -> Generator[Record, None, None]:
     """Run jobs on workers, and close the workers at the end, however it comes.
 
     Yields:
@@ -145,17 +167,17 @@ def run_jobs(jobs: Sequence[AccuracyJob], workers: Workers) -> Generator[Accurac
         workers.close()
 
 
-class _Run:
+class _Run(Generic[Record]):
     """What became of the jobs of one list so far."""
 
-    def __init__(self, jobs: Sequence[AccuracyJob], workers: Workers) -> None:
+    def __init__(self, jobs: Sequence[Job[Record]], workers: Workers[Record]) -> None:
         self._jobs = jobs
         self._workers = workers
         self._todo = deque(range(len(jobs)))
         self._deaths: Counter[int] = Counter()
-        self._running: dict[Future[AccuracyRecord], tuple[int, str]] = {}
+        self._running: dict[Future[Record], tuple[int, str]] = {}
         self._refusals: dict[str, str] = {}
-        self.done: dict[int, AccuracyRecord] = {}
+        self.done: dict[int, Record] = {}
         self.n_yielded = 0
 
     def start_jobs(self) -> None:
@@ -221,7 +243,7 @@ def _death_reason(death: BrokenExecutor) -> str:
     )
 
 
-class ProcessWorkers:
+class ProcessWorkers(Generic[Record]):
     """Processes of this machine, each with a device of its own choice or the same for all.
 
     They are joblib's (loky), one executor per process.  ``joblib.Parallel`` over one executor would
@@ -234,7 +256,7 @@ class ProcessWorkers:
         """Args: devices: one per process, as in :func:`~.devices.resolve_device`."""
         self._devices = {f"process {i} on {device}": device for i, device in enumerate(devices)}
         self._executors: dict[str, Executor] = {}
-        self._latest: dict[str, Future[AccuracyRecord]] = {}
+        self._latest: dict[str, Future[Record]] = {}
 
     def places(self) -> Sequence[str]:
         """One per process, until it is dropped: a process that died is replaced by the next job.
@@ -250,14 +272,14 @@ class ProcessWorkers:
         """Start no more jobs on a device that has no use for them; its process ends with the others."""
         del self._devices[place]
 
-    def submit(self, place: str, job: AccuracyJob) -> Future[AccuracyRecord]:
+    def submit(self, place: str, job: Job[Record]) -> Future[Record]:
         """Start a job on the device of the place."""
-        job = replace(job, source=replace(job.source, device=self._devices[place]))
+        job = job.on(self._devices[place])
         try:
-            future = self._executors[place].submit(execute_job, job)
+            future = self._executors[place].submit(job.run)
         except (KeyError, BrokenExecutor):
             self._executors[place] = _one_process()
-            future = self._executors[place].submit(execute_job, job)
+            future = self._executors[place].submit(job.run)
         self._latest[place] = future
         return future
 
