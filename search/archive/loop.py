@@ -87,7 +87,7 @@ def archive_search(
     seed: int,
     *,
     initial: Sequence[IntArray] = (),
-    on_round: Callable[[ArchiveRound], None] = lambda _: None,
+    on_round: Callable[[ArchiveRound], str | None] = lambda _: None,
     on_plan: Callable[[int, Proposals], None] = lambda *_: None,
     planned: Sequence[Proposals] = (),
 ) -> ArchiveResult:
@@ -99,7 +99,8 @@ def archive_search(
         settings: how much to spend, and how to choose.
         seed: fixes the result, whatever the order in which evaluations come in.
         initial: genomes to evaluate first; seeds far from these and from each other fill up ``settings.seeds``.
-        on_round: called after the seeds and after every round, before the next one is planned.
+        on_round: called after the seeds and after every round, before the next one is planned; what it returns,
+            if it does, is why the search ends here.
         on_plan: called with the number of a round and what it will evaluate, or would have if it were worth it;
             not for plans that were ``planned`` before.
         planned: plans of rounds 1, 2, ... of the same search, as ``on_plan`` told them before it was killed.
@@ -110,8 +111,8 @@ def archive_search(
         InfeasibleError: nothing that was evaluated meets all limits; names them, and how close the best came.
     """
     loop = _Loop(space, problem, settings, seed, on_round, on_plan)
-    loop.evaluate(seed_genomes(space, settings.seeds, seed, initial), Proposals((), 0))
-    ended = loop.rounds_until_end(planned)
+    ended = loop.evaluate(seed_genomes(space, settings.seeds, seed, initial), Proposals((), 0))
+    ended = ended or loop.rounds_until_end(planned)
     front = _front([e for e in loop.evaluations if e.feasible])
     if not front:
         raise _infeasible(problem.limits, [e for e in loop.evaluations if not e.failed])
@@ -125,7 +126,7 @@ class _Loop:
 
     def __init__(
         self, space: GenomeSpace, problem: ArchiveProblem, settings: ArchiveSettings, seed: int,
-        on_round: Callable[[ArchiveRound], None], on_plan: Callable[[int, Proposals], None],
+        on_round: Callable[[ArchiveRound], str | None], on_plan: Callable[[int, Proposals], None],
     ) -> None:  # fmt: skip
         self.space, self.problem, self.settings, self.seed = space, problem, settings, seed
         self.on_round, self.on_plan = on_round, on_plan
@@ -133,8 +134,8 @@ class _Loop:
         self.rounds: list[ArchiveRound] = []
         self.reference: HypervolumeReference | None = None
 
-    def evaluate(self, genomes: IntArray, proposals: Proposals) -> None:
-        """One round, the seeds' if it is the first."""
+    def evaluate(self, genomes: IntArray, proposals: Proposals) -> str | None:
+        """One round, the seeds' if it is the first; why to end with it, if the caller says so."""
         before = self.hypervolume()
         found = _evaluated(self.problem, genomes)
         self.evaluations += found
@@ -143,7 +144,7 @@ class _Loop:
             self.reference = now if any(e.feasible for e in found) else None
         number = len(self.rounds)
         self.rounds.append(ArchiveRound(number, proposals, found, before, self.hypervolume()))
-        self.on_round(self.rounds[-1])
+        return self.on_round(self.rounds[-1])
 
     def hypervolume(self) -> float:
         """Of what is feasible so far."""
@@ -170,7 +171,9 @@ class _Loop:
             reason = rule.reason(prospects)
             if reason is not None:
                 return reason
-            self.evaluate(np.array([proposal.genome for proposal in plan.chosen]), plan)
+            reason = self.evaluate(np.array([proposal.genome for proposal in plan.chosen]), plan)
+            if reason is not None:
+                return reason
         return f"{self.settings.rounds} round(s) were asked for"
 
     def _plan(self, number: int) -> Proposals:

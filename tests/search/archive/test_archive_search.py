@@ -212,6 +212,19 @@ def test_it_stops_when_nothing_is_expected_to_be_gained(six_genes, small, known_
         assert max(gains) >= 0.5
 
 
+def test_the_caller_may_end_it_after_any_round(six_genes, small, known_world):
+    for last in (0, 2):
+        result = archive_search(
+            six_genes,
+            known_world(),
+            small,
+            0,
+            on_round=lambda r, n=last: "time is up" if r.number == n else None,
+        )
+        assert len(result.rounds) == last + 1
+        assert result.ended == "time is up"
+
+
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name not in ("hvi", "qlognehvi")])
 def test_any_strategy_can_choose_the_batch(name, six_genes, small, known_world):
     settings = dataclasses.replace(small, rounds=1, strategy=name, searched_draws=0)
