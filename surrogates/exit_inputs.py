@@ -132,7 +132,7 @@ class ExitInputs:
 
 
 def exit_rows(inputs: ExitInputs) -> FloatArray:
-    """Features (r - n, d) of the early exits; the first :func:`n_own_columns` are the exit's own."""
+    """Features (r - n, d) of the early exits: what each is by itself, and how it stands to the others."""
     network, index, early = inputs.network, inputs.index, inputs.is_early
     macs, first = inputs.backbone_macs, inputs.starts
     depth = macs / macs[first + inputs.n_exits - 1][network]
@@ -157,11 +157,6 @@ def exit_rows(inputs: ExitInputs) -> FloatArray:
     if inputs.threshold is not None:
         columns.insert(0, _threshold_logit(inputs.threshold)[network])
     return np.stack(columns, axis=1)[early]
-
-
-def n_own_columns(inputs: ExitInputs) -> int:
-    """Leading columns of :func:`exit_rows` that say what an exit is by itself."""
-    return 5 + (inputs.threshold is not None)
 
 
 def network_rows(inputs: ExitInputs) -> FloatArray:

@@ -23,7 +23,7 @@ Shapes: n networks, e_max exits in use of the network with most, s draws, r exit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -31,9 +31,9 @@ from scipy.special import expit, logit
 
 from ..errors import ModelError
 from .conformal import HeldOut, held_out_errors, learn_correction
-from .exit_inputs import ExitInputs, exit_rows, n_own_columns, network_rows
-from .models import Design, IntArray, KernelPart, Model
-from .prediction import FloatArray
+from .exit_inputs import ExitInputs, exit_rows, network_rows
+from .models import IntArray, Model
+from .prediction import FloatArray, Paths
 from .selection import MIN_CV_GROUPS, ModelSummary, TrainingRows, select_model
 
 ACCURACY_CANDIDATES = ("ridge", "gp")
@@ -50,6 +50,9 @@ PRIOR_NETWORKS = 8.0
 MAX_CORRELATION = 0.95
 
 SUM_TOLERANCE = 1e-6
+
+KEPT_PATHS = 8
+"""Sets of drawn functions that a model keeps at hand."""
 
 
 @dataclass(frozen=True)
@@ -149,17 +152,14 @@ class JointExitModel:
         """
         accuracy, shares, counts = _checked(inputs, accuracy, shares, n_samples)
         groups, early, network = inputs.placement(), inputs.is_early, inputs.network
-        accuracy_rows = _training_rows(network_rows(inputs), accuracy, counts, groups, Design())
+        accuracy_rows = _training_rows(network_rows(inputs), accuracy, counts, groups)
         self._accuracy = _Quantity.fit("accuracy", accuracy_rows, self.accuracy_candidates, seed=self.seed)
         self._left, self.correlation = None, ErrorCorrelation()
         self._knows_threshold = inputs.threshold is not None
         if early.any():
             left = np.cumsum(shares, axis=1)[network, inputs.index][early]
-            features = exit_rows(inputs)
-            own = tuple(range(n_own_columns(inputs)))
-            design = Design((KernelPart(own), KernelPart(tuple(range(features.shape[1])))))
             of = network[early]
-            left_rows = _training_rows(features, left, counts[of], groups[of], design)
+            left_rows = _training_rows(exit_rows(inputs), left, counts[of], groups[of])
             self._left = _Quantity.fit("left_by_exit", left_rows, self.share_candidates, seed=self.seed)
             if len(self._accuracy.errors) and len(self._left.errors):
                 self.correlation = ErrorCorrelation.of(self._accuracy.errors, self._left.errors, of)
@@ -263,6 +263,7 @@ class _Quantity:
     summary: ModelSummary
     errors: FloatArray
     factor: float
+    _paths: dict[tuple[int, int], Paths] = field(default_factory=dict, repr=False)
 
     @classmethod
     def fit(cls, name: str, rows: TrainingRows, candidates: Sequence[str], *, seed: int) -> _Quantity:
@@ -276,8 +277,16 @@ class _Quantity:
     def draws(self, rows: FloatArray, n_draws: int, seed: int) -> _Drawn:
         found = self.model.predict(rows)
         mean, sd = found.mean[:, 0], np.sqrt(found.var_epistemic[:, 0])
-        off = (self.model.paths(n_draws, seed)(rows)[:, :, 0] - mean) / sd
+        off = (self._kept_paths(n_draws, seed)(rows)[:, :, 0] - mean) / sd
         return _Drawn(mean, self.factor * sd, self.factor * np.sqrt(found.var_noise[:, 0]), off)
+
+    def _kept_paths(self, n_draws: int, seed: int) -> Paths:
+        """Drawing functions costs more than evaluating them at a generation's networks: a search asks for the same."""
+        if (n_draws, seed) not in self._paths:
+            while len(self._paths) >= KEPT_PATHS:
+                del self._paths[next(iter(self._paths))]
+            self._paths[n_draws, seed] = self.model.paths(n_draws, seed)
+        return self._paths[n_draws, seed]
 
 
 def _shares(inputs: ExitInputs, left: FloatArray) -> FloatArray:
@@ -289,12 +298,12 @@ def _shares(inputs: ExitInputs, left: FloatArray) -> FloatArray:
 
 
 def _training_rows(
-    features: FloatArray, share: FloatArray, n_samples: FloatArray, groups: IntArray, design: Design
+    features: FloatArray, share: FloatArray, n_samples: FloatArray, groups: IntArray
 ) -> TrainingRows:
     """Rows (k, d) of shares of samples (k,) on the logit scale, at least half a sample away from 0 and 1."""
     p = np.clip(share, 0.5 / n_samples, 1.0 - 0.5 / n_samples)
     noise = 1.0 / (n_samples * p * (1.0 - p))
-    return TrainingRows(features, logit(p), noise, groups, np.zeros(len(p)), design)
+    return TrainingRows(features, logit(p), noise, groups, np.zeros(len(p)))
 
 
 def _checked(
