@@ -1,0 +1,233 @@
+"""Accuracy and shares of early-exit networks not seen, predicted from 60 of the 96 published records.
+
+    python benchmarks/edge_predictors.py [--json] [--quick] [--seeds 10] [--first-seed 0]
+
+Every seed draws 60 records to learn from and judges on the other 36; networks with the same mounting points are kept
+together.  Two questions are asked: with the threshold of each network known, as the records tell it, and without,
+as it is where thresholds are calibrated after training.  Contenders see the same records:
+
+* ours: the toolkit's joint model of accuracy and shares;
+* mean: the mean accuracy, and per exit the mean share among networks seen with as many exits;
+* random forest: 300 trees on plain columns; shares exit by exit, then brought to sum to one.
+
+Figures are mean absolute errors: of accuracy in percentage points, of shares (mean over a network's exits, then over
+networks) in percentage points, and of ET_avg = sum of share x published cost up to the exit in percent, on records
+whose published costs are cumulative.  Standard errors are over seeds, whose test records overlap.
+
+`holds`: ours errs less than either other contender in all three, in both questions, and its nominal 90 % intervals
+hold between 80 and 97.5 % of what was measured (of 36 independent values, a right interval holds 80 % or more in 19 of
+20 cases; shares of one network are not independent of each other).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from _checkout import make_importable
+
+make_importable()
+
+from _edge_contenders import CONTENDERS, Records, Said  # noqa: E402
+from _edge_records import N_TEST, RECORDS_FILE, edge_records  # noqa: E402
+from _predictor_tasks import FloatArray, IntArray  # noqa: E402
+
+from hadas.spaces.quantized import edge_space  # noqa: E402
+from hadas.study.edge.beliefs import exit_inputs  # noqa: E402
+from hadas.surrogates.joint_exits import JointExitModel  # noqa: E402
+
+N_SEEDS, N_QUICK = 10, 2
+N_TRAIN, FEWER = 60, (12, 25)
+QUESTIONS = {"threshold known": True, "threshold not known": False}
+FIGURES = {"accuracy": "points", "shares": "points", "ET_avg": "%"}
+COVERAGE = (0.80, 0.975)
+OTHERS = ("mean", "random forest")
+N_CANDIDATES, N_DRAWS = 5000, 64
+
+
+def split(groups: IntArray, n_train: int, seed: int) -> tuple[IntArray, IntArray]:
+    """Exactly ``n_train`` records to learn from, and all others; groups stay whole."""
+    chosen = np.zeros(len(groups), dtype=np.bool_)
+    for group in np.random.default_rng([96, seed]).permutation(np.unique(groups)):
+        members = groups == group
+        if chosen.sum() + members.sum() <= n_train:
+            chosen |= members
+    if chosen.sum() != n_train:
+        raise SystemExit(f"groups of records do not add up to {n_train}")
+    return np.flatnonzero(chosen), np.flatnonzero(~chosen)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Of one contender in one split.
+
+    Attributes:
+        figures: mean absolute errors by name, in the units of :data:`FIGURES`.
+        inside: by name, how many measured values lay in 90 % intervals, and of how many; empty without intervals.
+    """
+
+    figures: Mapping[str, float]
+    inside: Mapping[str, tuple[int, int]]
+
+
+def judged(said: Said, truth: Records) -> Errors:
+    """What was said against what was measured."""
+    used = np.arange(truth.shares.shape[1]) < truth.inputs.n_exits[:, None]
+    off = np.abs(said.shares - truth.shares).sum(axis=1) / truth.inputs.n_exits
+    mean_cost = (truth.shares * truth.cost).sum(axis=1)
+    priced = np.isfinite(mean_cost)
+    cost_off = np.abs((said.shares * truth.cost).sum(axis=1) / mean_cost - 1.0)[priced]
+    figures = {
+        "accuracy": 100.0 * float(np.abs(said.accuracy - truth.accuracy).mean()),
+        "shares": 100.0 * float(off.mean()),
+        "ET_avg": 100.0 * float(cost_off.mean()),
+    }
+    if said.accuracy_draws is None or said.shares_draws is None:
+        return Errors(figures, {})
+    cost_draws = (said.shares_draws * truth.cost).sum(axis=2)[:, priced]
+    return Errors(
+        figures,
+        {
+            "accuracy": _inside(said.accuracy_draws, truth.accuracy),
+            "shares": _inside(said.shares_draws[:, used], truth.shares[used]),
+            "ET_avg": _inside(cost_draws, mean_cost[priced]),
+        },
+    )
+
+
+def _inside(draws: FloatArray, measured: FloatArray) -> tuple[int, int]:
+    low, high = np.quantile(draws, [0.05, 0.95], axis=0)
+    return int(((low <= measured) & (measured <= high)).sum()), len(measured)
+
+
+def repetitions(records: Records, n_train: int, seeds: Sequence[int]) -> dict[str, list[Errors]]:
+    """By contender, one entry per seed."""
+    groups = records.inputs.placement()
+    found: dict[str, list[Errors]] = {name: [] for name in CONTENDERS}
+    for seed in seeds:
+        train, test = split(groups, n_train, seed)
+        seen, asked = records.take(train), records.take(test)
+        for name, contender in CONTENDERS.items():
+            found[name].append(judged(contender(seen, asked, seed), asked))
+    return found
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Mean over seeds, and its standard error."""
+    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def figures_of(found: Mapping[str, Sequence[Errors]]) -> dict[str, dict[str, tuple[float, float]]]:
+    """By figure and contender: mean over seeds and standard error."""
+    return {
+        figure: {name: mean_and_error([e.figures[figure] for e in errors]) for name, errors in found.items()}
+        for figure in FIGURES
+    }
+
+
+def coverage_of(errors: Sequence[Errors]) -> dict[str, float]:
+    """By figure, share of measured values inside nominal 90 % intervals, over all seeds."""
+    pooled = {figure: np.sum([e.inside[figure] for e in errors], axis=0) for figure in FIGURES}
+    return {figure: float(inside / total) for figure, (inside, total) in pooled.items()}
+
+
+def speed(records: Records) -> dict[str, float]:
+    """Seconds of a fit to 60 records, and of 64 draws and of the mean of 5,000 candidates."""
+    seen, space = records.take(np.arange(N_TRAIN)), edge_space("mobilenetv2")
+    genomes = space.sample(N_CANDIDATES, np.random.default_rng(0))
+    asked = exit_inputs(space, [space.decode(genome) for genome in genomes])
+    began = time.perf_counter()
+    model = JointExitModel(seed=0).fit(seen.inputs, seen.accuracy, seen.shares, np.full(N_TRAIN, N_TEST))
+    fitted = time.perf_counter()
+    model.draws(asked, N_DRAWS, 0)
+    drawn = time.perf_counter()
+    model.mean(asked)
+    return {"fit": fitted - began, "draws": drawn - fitted, "mean": time.perf_counter() - drawn}
+
+
+def print_question(question: str, figures: Any, coverage: Mapping[str, float]) -> None:
+    print(f"\n{question}: {N_TRAIN} records seen")
+    print(
+        f"  {'mean absolute error':22}" + "".join(f"{name:>18}" for name in CONTENDERS) + f"{'in 90 %':>10}"
+    )
+    for figure, unit in FIGURES.items():
+        cells = [f"{mean:.3g} ± {error:.2g}" for mean, error in figures[figure].values()]
+        print(
+            f"  {f'{figure} [{unit}]':22}"
+            + "".join(f"{c:>18}" for c in cells)
+            + f"{100 * coverage[figure]:>9.1f}%"
+        )
+
+
+def failures(question: str, figures: Any, coverage: Mapping[str, float], *, quick: bool) -> list[str]:
+    """What does not hold; a few seeds are too little to judge a coverage."""
+    missed = [
+        f"{question}: {figure} errs {figures[figure]['ours'][0]:.3g}, {other} {figures[figure][other][0]:.3g}"
+        for figure in FIGURES
+        for other in OTHERS
+        if figures[figure]["ours"][0] >= figures[figure][other][0]
+    ]
+    if not quick:
+        missed += [
+            f"{question}: {100 * share:.1f} % of {figure} inside nominal 90 % intervals"
+            for figure, share in coverage.items()
+            if not COVERAGE[0] <= share <= COVERAGE[1]
+        ]
+    return missed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    parser.add_argument("--quick", action="store_true", help="two seeds, and 60 records alone")
+    parser.add_argument("--seeds", type=int, default=N_SEEDS, help="number of splits")
+    parser.add_argument("--first-seed", type=int, default=0, help="the first of them")
+    arguments = parser.parse_args()
+    if not RECORDS_FILE.exists():
+        sys.exit(f"{RECORDS_FILE} is not there: this benchmark reads published records from it")
+    n_seeds = N_QUICK if arguments.quick else arguments.seeds
+    seeds = range(arguments.first_seed, arguments.first_seed + n_seeds)
+    result: dict[str, Any] = {}
+    missed: list[str] = []
+    for question, knows_threshold in QUESTIONS.items():
+        records = Records.of(edge_records(), knows_threshold=knows_threshold)
+        found = repetitions(records, N_TRAIN, seeds)
+        figures, coverage = figures_of(found), coverage_of(found["ours"])
+        print_question(question, figures, coverage)
+        missed += failures(question, figures, coverage, quick=arguments.quick)
+        result[question] = {"errors": figures, "coverage_90": coverage}
+    fewer = {}
+    for n_train in () if arguments.quick else FEWER:
+        fewer[n_train] = figures_of(repetitions(records, n_train, seeds))
+        for figure, unit in FIGURES.items():
+            cells = ", ".join(f"{name} {mean:.3g}" for name, (mean, _) in fewer[n_train][figure].items())
+            print(f"  {n_train} records seen, {question}: {figure} [{unit}]: {cells}")
+    seconds = speed(records)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    print(
+        f"\nof {N_CANDIDATES} candidates (one thread; {machine}): {N_DRAWS} joint draws {seconds['draws']:.1f} s, means "
+        f"{seconds['mean']:.2f} s; a fit to {N_TRAIN} records {seconds['fit']:.1f} s"
+    )
+    print("holds" if not missed else "does not hold:\n  " + "\n  ".join(missed))
+    if arguments.json:
+        bounds = {"ours_below": OTHERS, "coverage_90": COVERAGE}
+        print(
+            json.dumps({
+                "benchmark": "edge_predictors", "figures": result, "fewer_records": fewer, "units": FIGURES,
+                "bounds": bounds, "holds": not missed, "fails": missed, "seeds": list(seeds),
+                "seconds": seconds, "machine": machine,
+                "versions": {"python": platform.python_version(), "numpy": np.__version__},
+            })
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
