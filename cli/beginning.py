@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from ..errors import ConfigError
+from .edge import describe_edge_space, edge_demo, edge_file
 from .opening import StudyFile, open_study
 from .printing import console, print_table
 from .steps import run_whole_loop
@@ -21,7 +22,8 @@ def init(
         str | None,
         typer.Option(
             help="demo: minutes on a laptop; smoke: seconds, to try things out; gpu: CIFAR in the AttentiveNAS "
-            "space.  [default: demo, or with --checkpoint what suits it]"
+            "space; edge, edge-smoke, edge-gpu: the same for exits, quantization and mapping on an edge "
+            "accelerator.  [default: demo, or with --checkpoint what suits it]"
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
@@ -43,6 +45,7 @@ def init(
         raise ConfigError(f"{study} exists; --force overwrites it")
     changes: dict[str, Any] = {}
     if checkpoint is not None:
+        _check_dvfs(preset, "--checkpoint: networks of this system train their own start")
         from ..study.adoption import adopt_checkpoint
 
         changes, found = adopt_checkpoint(checkpoint, data=data, data_path=data_path, ema=ema)
@@ -55,11 +58,38 @@ def init(
         changes = {"data": {k: v for k, v in (("name", data), ("path", folder)) if v}}
     preset = preset or "demo"
     if data_path is not None:
-        from ..study.config import PRESETS
-
-        _check_images(changes.get("data", {}).get("name") or _data_name(PRESETS.get(preset, {})), data_path)
-    _write_study_file(study, preset, changes)
+        _check_images(changes.get("data", {}).get("name") or _data_name(_preset(preset)), data_path)
+    write_study_file(study, _study_text(study.name, preset, changes))
     console.print(escape(f"Wrote {study}. Next: hadas run {study}"), soft_wrap=True)
+
+
+def _is_edge_preset(preset: str | None) -> bool:
+    from ..study.edge.config import PRESETS
+
+    return preset in PRESETS
+
+
+def _check_dvfs(preset: str | None, reason: str) -> None:
+    if _is_edge_preset(preset):
+        raise ConfigError(f"preset '{preset}' is of 'system: edge', which knows no {reason}; leave it out")
+
+
+def _preset(name: str) -> Mapping[str, Any]:
+    from ..study.config import PRESETS
+    from ..study.edge.config import PRESETS as EDGE_PRESETS
+
+    return {**PRESETS, **EDGE_PRESETS}.get(name, {})
+
+
+def _study_text(name: str, preset: str, changes: Mapping[str, Any]) -> str:
+    from ..study.config import PRESETS, template
+    from ..study.edge.config import PRESETS as EDGE_PRESETS
+
+    if _is_edge_preset(preset):
+        return edge_file(name, preset, changes)
+    if preset not in PRESETS:
+        raise ConfigError(f"no preset '{preset}'; known: {sorted([*PRESETS, *EDGE_PRESETS])}")
+    return template(name, preset, changes)
 
 
 def _data_name(preset: Mapping[str, Any]) -> str:
@@ -84,20 +114,39 @@ _DEMO_TAKES = {"demo": "about 8 minutes on 2 cores", "smoke": "less than a minut
 
 
 def demo(
-    directory: Annotated[Path, typer.Option(help="Where the study, its store and its report go.")] = Path(
-        "runs/demo"
-    ),
-    preset: Annotated[str, typer.Option(help="demo: about 8 minutes on 2 cores; smoke: seconds.")] = "demo",
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the study, its store and its report go.  [default: runs/demo, or runs/edge]"
+        ),
+    ] = None,
+    preset: Annotated[str, typer.Option(help="demo: minutes on 2 cores; smoke: seconds.")] = "demo",
+    system: Annotated[
+        str,
+        typer.Option(
+            help="dvfs: backbone, exits and clocks on a Jetson; edge: exits, quantization and mapping on a "
+            "quad-core edge accelerator."
+        ),
+    ] = "dvfs",
 ) -> None:
-    """Run the whole loop on the bundled digits images and a simulated Jetson TX2 GPU."""
-    from ..study.config import PRESETS, load_config, validate_config
+    """Run the whole loop on the bundled digits images, with a simulated Jetson TX2 GPU or a modelled accelerator."""
+    if system == "edge":
+        edge_demo(directory or Path("runs/edge"), preset)
+    elif system == "dvfs":
+        _dvfs_demo(directory or Path("runs/demo"), preset)
+    else:
+        raise ConfigError(f"--system {system}: no such system; known: dvfs, edge")
+
+
+def _dvfs_demo(directory: Path, preset: str) -> None:
+    from ..study.config import PRESETS, load_config, template, validate_config
 
     path = directory / "study.yaml"
     if preset not in _DEMO_TAKES:
         raise ConfigError(f"no preset '{preset}'; known: {sorted(_DEMO_TAKES)}")
     takes = _DEMO_TAKES[preset]
     if not path.is_file():
-        _write_study_file(path, preset)
+        write_study_file(path, template(path.name, preset))
     elif load_config(path) != validate_config(PRESETS[preset], source=f"preset {preset}"):
         takes = f"{path} is there and differs from preset '{preset}', so the study in it continues"
     console.print(
@@ -111,15 +160,12 @@ def demo(
     run_whole_loop(open_study(path))
 
 
-def _write_study_file(path: Path, preset: str, changes: Mapping[str, Any] | None = None) -> None:
-    """Write a preset's study file, with some fields changed, and the folders above it.
+def write_study_file(path: Path, text: str) -> None:
+    """Write a study file, and the folders above it.
 
     Raises:
-        ConfigError: no such preset (then nothing is written), or no place for a file.
+        ConfigError: no place for a file.
     """
-    from ..study.config import template
-
-    text = template(path.name, preset, changes)
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; name a file in it, e.g. {path / 'study.yaml'}")
     try:
@@ -132,12 +178,18 @@ def _write_study_file(path: Path, preset: str, changes: Mapping[str, Any] | None
 
 
 def space(
-    name: Annotated[str, typer.Argument(help="attentivenas or mini")],
+    name: Annotated[
+        str, typer.Argument(help="attentivenas or mini; of system edge: mobilenetv2 or mobilenetv2-small")
+    ],
     classes: Annotated[int, typer.Option(min=2, help="Classes of the classifier.")] = 1000,
 ) -> None:
-    """Describe a backbone space: its size, its genes, its named backbones and their work."""
+    """Describe a space: its size, its genes, its named backbones or mounting points and their work."""
     from ..spaces import space_by_name
+    from ..spaces.quantized import EDGE_SPACES
 
+    if name in EDGE_SPACES:
+        describe_edge_space(name)
+        return
     chosen = space_by_name(name)
     console.print(
         f"{name}: {chosen.cardinality:,} backbones of up to {chosen.max_blocks} blocks, "

@@ -37,6 +37,17 @@ def named_places(
     return {name: value for name, value in given.items() if value is not None}
 
 
+def is_edge_study(path: Path) -> bool:
+    """Whether a study file is of the system ``edge``.
+
+    Raises:
+        ConfigError: no study file at all.
+    """
+    from ..study.fields import is_edge, read_study_file
+
+    return is_edge(read_study_file(path))
+
+
 def open_study(path: Path, adopt: bool = False, places: Mapping[str, Any] | None = None) -> Study:
     """Open a study to work on it, as the only process that does."""
     from ..study import Study

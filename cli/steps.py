@@ -11,8 +11,9 @@ from rich.table import Table
 
 from ..errors import ConfigError, InfeasibleError
 from .devices import DevicesFile
+from .edge import edge_report, edge_status, run_edge
 from .networks import NamedNetworks, measure_networks
-from .opening import Adopt, Cluster, NWorkers, StudyFile, Workers, named_places, open_study
+from .opening import Adopt, Cluster, NWorkers, StudyFile, Workers, is_edge_study, named_places, open_study
 from .printing import console, cost_mark, print_table, say, showing_progress
 
 if TYPE_CHECKING:
@@ -277,10 +278,15 @@ def run(
     step that would not fit is not begun, so no measurement is cut short, and the report is written with what is
     there, once the seeds are measured. A budget decides how many seeds are planned and when the loop ends, never
     which points a round measures: the same command with a larger budget goes on as if it had been given at once.
+
+    A study of `system: edge` trains networks in rounds likewise, and takes no budget.
     """
     from ..study.budget import Budget
     from ..study.ledger import parse_budget
 
+    if is_edge_study(study):
+        run_edge(study, budget, adopt)
+        return
     budget_s = None if budget is None else parse_budget(budget)
     opened = open_study(study, adopt)
     run_whole_loop(opened, None if budget_s is None else Budget(opened, budget_s))
@@ -349,6 +355,9 @@ def status(study: StudyFile) -> None:
     from ..study import Study
     from ..study.tables import status_rows
 
+    if is_edge_study(study):
+        edge_status(study)
+        return
     opened = Study.open(study)
     table = Table(title=f"study {opened.config.study}{cost_mark(opened)}", show_header=False)
     for name, value in status_rows(opened):
@@ -360,6 +369,9 @@ def report(study: StudyFile, adopt: Adopt = False) -> None:
     """Write report.html (one file, opens offline) with PNG and CSV beside it."""
     from ..study.reporting import write_study_report
 
+    if is_edge_study(study):
+        edge_report(study, adopt)
+        return
     with showing_progress() as progress:
         page = write_study_report(open_study(study, adopt), progress)
     console.print(escape(f"Report: {page}"), soft_wrap=True)

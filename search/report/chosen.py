@@ -61,14 +61,15 @@ def _card(row: ChosenRow) -> str:
     places = [f"block {position}" for position in row.exits] + ["end"]
     return (
         f'<article class="card"><h3>{escaped(row.name)}</h3>'
-        + _shares("controller", places, row.exit_shares)
-        + _shares("ideal mapping (oracle)", places, row.oracle_exit_shares)
+        + share_bar("controller", places, row.exit_shares)
+        + share_bar("ideal mapping (oracle)", places, row.oracle_exit_shares)
         + (f"<p>leave at confidence ≥ {escaped(thresholds)}</p>" if thresholds else "")
         + f'<p class="mono">{escaped(row.arch_id)}<br>{escaped(row.backbone)}</p></article>'
     )
 
 
-def _shares(label: str, places: Sequence[str], shares: Sequence[float]) -> str:
+def share_bar(label: str, places: Sequence[str], shares: Sequence[float]) -> str:
+    """Where images leave, as a bar and in words."""
     n = max(len(shares) - 1, 1)
     bar = "".join(
         f'<i style="width:{100 * share:.2f}%;background:hsl(212 {60 - 30 * i / n:.0f}% {72 - 34 * i / n:.0f}%)"></i>'

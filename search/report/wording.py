@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
-_QUANTITIES = {"accuracy": ("accuracy", "%", 100.0), "energy_mj": ("energy", "mJ", 1.0), "latency_ms": ("latency", "ms", 1.0)}  # fmt: skip
+_QUANTITIES = {
+    "accuracy": ("accuracy", "%", 100.0), "energy_mj": ("energy", "mJ", 1.0), "latency_ms": ("latency", "ms", 1.0),
+    "et_average": ("ET_avg", "J x cycles", 1.0), "head_share": ("head share", "%", 100.0),
+}  # fmt: skip
 
 
 def quantity_label(quantity: str, unit: str = "") -> tuple[str, str, float]:

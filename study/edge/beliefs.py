@@ -1,0 +1,78 @@
+"""What is believed of networks that are not trained: accuracy and shares are predicted, costs are known.
+
+Costs come from the table of layers, so only what training decides is uncertain: one joint draw of accuracy and shares
+gives one draw of every objective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...search.archive import Judgement
+from ...spaces import IntArray
+from ...spaces.quantized import QuantizedExitSpace, QuantizedNetwork
+from .judging import Limits, judgement
+
+if TYPE_CHECKING:
+    from ...measurement.accelerator.cost_model import AcceleratorCostModel, NetworkCosts
+    from ...surrogates.exit_inputs import ExitInputs
+    from ...surrogates.joint_exits import JointExitModel
+
+
+class EdgeBeliefs:
+    """Beliefs of the archive search (:class:`hadas.search.archive.Beliefs`) from fitted predictors and exact costs."""
+
+    def __init__(
+        self, space: QuantizedExitSpace, model: JointExitModel, costs: AcceleratorCostModel, limits: Limits
+    ) -> None:
+        self._space, self._model, self._costs, self._limits = space, model, costs, limits
+
+    def mean(self, genomes: IntArray) -> Judgement:
+        """Objectives at the predicted means, (n, m)."""
+        networks, costs = self._described(genomes)
+        accuracy, shares = self._model.mean(exit_inputs(self._space, networks))
+        return judgement(accuracy, shares, costs, self._limits)
+
+    def draws(self, genomes: IntArray, n_draws: int, seed: int) -> Judgement:
+        """Objectives in joint draws of accuracy and shares, (s, n, m)."""
+        return self._drawn(genomes, n_draws, seed, noise=False)
+
+    def outcomes(self, genomes: IntArray, n_draws: int, seed: int) -> Judgement:
+        """The same of what training and testing would find, with their chance."""
+        return self._drawn(genomes, n_draws, seed, noise=True)
+
+    def _drawn(self, genomes: IntArray, n_draws: int, seed: int, *, noise: bool) -> Judgement:
+        networks, costs = self._described(genomes)
+        drawn = self._model.draws(exit_inputs(self._space, networks), n_draws, seed, noise=noise)
+        return judgement(drawn.accuracy, drawn.shares, costs, self._limits)
+
+    def _described(self, genomes: IntArray) -> tuple[list[QuantizedNetwork], NetworkCosts]:
+        networks = [self._space.decode(genome) for genome in genomes]
+        return networks, self._costs.costs(networks)
+
+
+def exit_inputs(space: QuantizedExitSpace, networks: Sequence[QuantizedNetwork]) -> ExitInputs:
+    """What the predictors are told of networks: all that is known before they are trained.
+
+    Bits of a stretch between two exits in use whose segments differ are their mean, weighted by MACs.
+    """
+    from ...surrogates.exit_inputs import ExitInputs
+
+    macs = np.array([sum(unit.macs for unit in units) for units in space.segments], dtype=np.float64)
+    heads = np.array([network.heads for network in networks])
+    weighted = np.cumsum(macs * np.array([network.segment_bits for network in networks]), axis=1)
+    of, position = np.nonzero(heads)
+    done = np.cumsum(macs)[position]
+    first = np.concatenate([[True], of[1:] != of[:-1]])
+    macs_before = np.where(first, 0.0, np.roll(done, 1))
+    bits_before = np.where(first, 0.0, np.roll(weighted[of, position], 1))
+    return ExitInputs(
+        n_exits=np.count_nonzero(heads, axis=1),
+        backbone_macs=done,
+        head_layers=heads[of, position].astype(np.float64),
+        segment_bits=(weighted[of, position] - bits_before) / (done - macs_before),
+        head_bits=np.array([network.head_bits for network in networks], dtype=np.float64)[of],
+    )

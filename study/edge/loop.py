@@ -1,0 +1,180 @@
+"""The loop of the system ``edge``: model the layers, train seeds, then rounds of predict, search, train, append.
+
+Everything depends on the seed and on rows that were measured before; rounds are planned in the journal before they are
+trained, so the same command after an interruption makes the same choices and trains nothing twice.  What is
+journalled, says :mod:`.findings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from ...datasets.store import Store
+from ...errors import InfeasibleError, StudyError
+from ...spaces import IntArray
+from .assembly import EdgeAssembly
+from .config import EdgeConfig, edge_difference, load_edge_config
+from .findings import EdgeFindings, EdgeRound
+from .problem import EdgeProblem
+from .seeds import initial_networks
+from .training import Trained
+
+if TYPE_CHECKING:
+    from ...search.archive import ArchiveRound
+    from ..assembly import ProgressCallback
+
+
+def _silent(phase: str, done: int, total: int, note: str = "") -> None:
+    pass
+
+
+class EdgeStudy:
+    """One space, one data set, one accelerator, one configuration, and everything decided so far."""
+
+    def __init__(self, config: EdgeConfig, path: Path, store: Store) -> None:
+        """Use :meth:`open`; relative paths of the configuration start at the folder of ``path``."""
+        self.config = config
+        self.path = path
+        self.directory = path.parent
+        self.store = store
+        self.parts = EdgeAssembly(config, path.parent, store)
+        self.trained = Trained(self.parts, f"{config.study}/networks")
+        self.findings = EdgeFindings(self.parts, self.trained)
+
+    @classmethod
+    def open(cls, path: Path, *, adopt: bool = False) -> Self:
+        """Open a study file; the study enters its store with its first decision, not before.
+
+        Raises:
+            ConfigError, AcceleratorError: a file that does not validate, or that names parts which do not exist.
+            StudyError: the file differs from what the study began with (the fields are listed), unless ``adopt``.
+        """
+        config = load_edge_config(path)
+        url = config.store if "://" in config.store else str(path.parent / config.store)
+        store = Store(url)
+        wanted = config.model_dump(mode="json")
+        begun = store.study_config(config.study)
+        difference = [] if begun is None else edge_difference(begun, wanted)
+        if difference and not adopt:
+            raise StudyError(
+                f"study '{config.study}' in {url} began with another configuration: "
+                + "; ".join(difference)
+                + ". Give the changed study another name (what is trained is found again), or continue with --adopt."
+            )
+        study = cls(config, path, store)
+        study.parts.check()
+        if begun is not None and begun != wanted:
+            store.put_study(config.study, wanted)
+        return study
+
+    def lock(self) -> None:
+        """Make this process the only one that works on the study, until it ends.
+
+        Raises:
+            StudyError: another process does.
+        """
+        self._lock = FileLock(self.directory / f".{self.config.study}.lock")
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise StudyError(
+                f"study '{self.config.study}': another hadas is at work on it. Wait for it, or stop it."
+            ) from None
+
+    def journal(self, key: str, payload: dict[str, Any]) -> None:
+        """Write down one decision, unless it is written already."""
+        if self.store.study_config(self.config.study) is None:
+            self.store.put_study(self.config.study, self.config.model_dump(mode="json"))
+        if self.findings.event(key) is None:
+            self.store.journal(self.config.study, key, payload)
+
+    def ended(self) -> str:
+        """Why there are no more rounds by the rule of the configuration; empty if there are."""
+        event = self.findings.event(f"ended:{self._rule}")
+        return "" if event is None else str(event["reason"])
+
+    def run(
+        self, progress: ProgressCallback = _silent, on_round: Callable[[EdgeRound], None] | None = None
+    ) -> None:
+        """The whole loop; goes on where an earlier run was, and does nothing if that came to the end.
+
+        Args:
+            on_round: told of every finished round, of those of an earlier run at once.
+
+        Raises:
+            InfeasibleError: nothing that was trained meets the constraints.
+            StudyError: every seed failed, or the choices of an earlier run cannot be made again.
+        """
+        from ...search.archive import archive_search
+
+        shown = self._show(0, on_round)
+        if self.ended():
+            return
+        self._model_layers(progress)
+
+        def done(one: ArchiveRound) -> None:
+            nonlocal shown
+            self.journal(f"round:{one.number}", {"hypervolume": one.hypervolume})
+            shown = max(shown, self._show(shown, on_round))
+
+        problem = EdgeProblem(
+            self.parts, self.trained, seed=self._seed_for(1), on_seeds=self._plan_seeds, progress=progress
+        )
+        space = self.parts.space
+        initial = [space.encode(network) for network in initial_networks(space, self.config.learning.seeds)]
+        try:
+            found = archive_search(
+                space, problem, self.parts.archive_settings, self._seed_for(0), initial=initial, on_round=done,
+                on_plan=lambda number, plan: self.journal(f"plan:{number}", plan.to_json()),
+                planned=self.findings.plans(),
+            )  # fmt: skip
+        except InfeasibleError as error:
+            self.journal(f"infeasible:{self._rule}", {"message": str(error)})
+            raise
+        self.journal(f"ended:{self._rule}", {"reason": found.ended})
+
+    def _show(self, shown: int, on_round: Callable[[EdgeRound], None] | None) -> int:
+        """Tell of finished rounds that were not told of yet; how many there are."""
+        n = self.findings.n_rounds
+        for number in range(shown, n):
+            if on_round is not None:
+                on_round(self.findings.summary(number))
+        return n
+
+    def _model_layers(self, progress: ProgressCallback) -> None:
+        """Fill the table with every layer that a network of the space can have, so that the search only looks up."""
+        report = self.parts.costs.fill(
+            progress=lambda done, total: progress("modelling layers (MODELLED)", done, total)
+        )
+        if report.n_evaluated:
+            n = sum(key.startswith("table:") for key in self.store.event_keys(self.config.study))
+            self.journal(f"table:{n}", {"n_layers": report.n_evaluated, "cpu_seconds": report.cpu_seconds})
+
+    def _plan_seeds(self, genomes: IntArray) -> None:
+        """Write down which networks are trained first, before they are.
+
+        Raises:
+            StudyError: an earlier run has begun with others.
+        """
+        planned = {"genomes": np.asarray(genomes).tolist()}
+        before = self.findings.event("plan:0")
+        if before is not None and before != planned:
+            raise StudyError(
+                f"study '{self.config.study}' began with other seeds; other versions of hadas or its libraries choose "
+                "otherwise. Give the study another name: what is trained is found again."
+            )
+        self.journal("plan:0", planned)
+
+    def _seed_for(self, purpose: int) -> int:
+        return int(np.random.SeedSequence([self.config.seed, purpose]).generate_state(1)[0])
+
+    @property
+    def _rule(self) -> str:
+        """What says when the loop ends; these fields may change in a study that has begun."""
+        learning = self.config.learning
+        return f"{learning.rounds}-{learning.stop_gain:g}-{learning.stop_rounds}"

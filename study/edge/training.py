@@ -1,0 +1,103 @@
+"""What was trained: rows in the store, found again whoever trained them, and judged under the study's exit policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from ...datasets.quantized_records import QuantizedRecord
+from ...errors import StudyError
+from ...spaces.quantized import QuantizedNetwork
+from .assembly import EdgeAssembly
+from .judging import JudgedNetwork, judged
+
+if TYPE_CHECKING:
+    from ...measurement.quantized.policy import QuantizedOutcome
+    from ..assembly import ProgressCallback
+
+Split = Literal["calibration", "test"]
+
+_PHASES = {"start": "training the shared start", "networks": "training, {}"}
+"""Phases of the meter as they are shown."""
+
+
+class Trained:
+    """The trained networks of one study.
+
+    Args:
+        session: of the rows that this study adds.
+    """
+
+    def __init__(self, parts: EdgeAssembly, session: str) -> None:
+        self._parts, self._session = parts, session
+        self._records: dict[str, QuantizedRecord] = {}
+        self._outcomes: dict[tuple[str, Split], QuantizedOutcome] = {}
+
+    def train(self, networks: Sequence[QuantizedNetwork], name: str, progress: ProgressCallback) -> None:
+        """Train each network that has no row yet; a row is kept as soon as it is there.
+
+        A training that failed is not tried again: its row says why.
+        """
+        self.find(networks)
+        # Accuracy does not depend on the mapping.
+        unmapped = {n.trained_id: replace(n, cores=(0,) * len(n.cores)) for n in networks}
+        missing = [network for key, network in unmapped.items() if key not in self._records]
+        if not missing:
+            return
+        rows, next_row = self._parts.rows, self._parts.rows.next_row(self._session)
+
+        def told(phase: str, done: int, total: int) -> None:
+            progress(_PHASES[phase].format(name), done, total)
+
+        for record in self._parts.meter.measure(missing, told, session=self._session, first_row=next_row):
+            rows.add(record)
+            self._records[record.network.trained_id] = record
+
+    def find(self, networks: Sequence[QuantizedNetwork]) -> None:
+        """Read what the store has of networks."""
+        unknown = [network for network in networks if network.trained_id not in self._records]
+        if unknown:
+            recipe, split = self._parts.recipe, self._parts.data.split_id
+            self._records |= self._parts.rows.find(unknown, recipe_id=recipe.recipe_id, split_id=split)
+
+    def has(self, trained_id: str) -> bool:
+        """Whether a network was trained, well or not."""
+        return trained_id in self._records
+
+    def record(self, network: QuantizedNetwork) -> QuantizedRecord | None:
+        """The row of a network that was looked for, ``None`` if it is not trained."""
+        return self._records.get(network.trained_id)
+
+    def reason(self, network: QuantizedNetwork) -> str:
+        """Why training a network failed; empty if it did not."""
+        record = self.record(network)
+        return "" if record is None else record.reason
+
+    def outcome(self, network: QuantizedNetwork, split: Split) -> QuantizedOutcome:
+        """A trained network under the study's exit policy.
+
+        Raises:
+            StudyError: it has no valid row.
+        """
+        from ...measurement.quantized.policy import exit_policy
+
+        key = (network.trained_id, split)
+        if key not in self._outcomes:
+            record = self.record(network)
+            if record is None or not record.valid:
+                raise StudyError(f"network {network.trained_id} has no valid row in the store")
+            policy = self._parts.config.policy
+            self._outcomes[key] = exit_policy(
+                record, kind=policy.kind, tolerance=policy.tolerance, split=split
+            )
+        return self._outcomes[key]
+
+    def judged(self, networks: Sequence[QuantizedNetwork], split: Split) -> list[JudgedNetwork | None]:
+        """Networks that were looked for, with what they cost; ``None`` for those without a valid row."""
+        valid = [network for network in networks if self.has(network.trained_id) and not self.reason(network)]
+        if not valid:
+            return [None] * len(networks)
+        costs = self._parts.costs.costs(valid)
+        found = dict(zip(valid, judged([self.outcome(n, split) for n in valid], costs), strict=True))
+        return [found.get(network) for network in networks]
