@@ -131,4 +131,5 @@ class NetworkCosts:
         return mean
 
     def _as_ms(self, cycles: FloatArray) -> FloatArray:
-        return cycles / self.core_hz * 1e3
+        latency_ms: FloatArray = cycles / self.core_hz * 1e3
+        return latency_ms
