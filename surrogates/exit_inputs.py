@@ -146,8 +146,8 @@ def exit_rows(inputs: ExitInputs) -> FloatArray:
         np.log(depth),
         previous / macs,
         inputs.head_layers,
-        _mean_log_bits(inputs),
-        np.log2(inputs.head_bits),
+        _mean_step(inputs),
+        2.0**-inputs.head_bits,
         # How many chances to leave there were before, each as near to this one as its share of the work.
         earlier / macs,
         two_before,
@@ -180,8 +180,8 @@ def network_rows(inputs: ExitInputs) -> FloatArray:
         inputs.head_layers[first],
         inputs.head_layers[deepest],
         inputs.head_layers[last],
-        _mean_log_bits(inputs)[last],
-        np.log2(inputs.head_bits)[last],
+        _mean_step(inputs)[last],
+        2.0 ** -inputs.head_bits[last],
     ]
     if inputs.threshold is not None:
         columns.insert(0, _threshold_logit(inputs.threshold))
@@ -198,7 +198,10 @@ def _sums_before(inputs: ExitInputs, values: FloatArray) -> FloatArray:
     return np.asarray(before - before[inputs.starts][inputs.network])
 
 
-def _mean_log_bits(inputs: ExitInputs) -> FloatArray:
-    """(r,) mean over MACs of log2 of the bits of the backbone up to each exit."""
-    work = inputs.segment_macs * np.log2(inputs.segment_bits)
+def _mean_step(inputs: ExitInputs) -> FloatArray:
+    """(r,) mean over MACs of the quantization step, 2^-bits of the range, of the backbone up to each exit.
+
+    What rounding adds to a sum falls by half with every bit, so 32 bits are hardly different from 8, and 4 are.
+    """
+    work = inputs.segment_macs * 2.0**-inputs.segment_bits
     return np.asarray((_sums_before(inputs, work) + work) / inputs.backbone_macs)

@@ -51,6 +51,9 @@ MAX_CORRELATION = 0.95
 
 SUM_TOLERANCE = 1e-6
 
+ROWS_PER_FEATURE = 3
+"""With fewer, held-out rows do not tell which kind of model is better, and the preferred one is taken."""
+
 KEPT_PATHS = 8
 """Sets of drawn functions that a model keeps at hand."""
 
@@ -267,7 +270,8 @@ class _Quantity:
 
     @classmethod
     def fit(cls, name: str, rows: TrainingRows, candidates: Sequence[str], *, seed: int) -> _Quantity:
-        model, summary = select_model(name, "logit", rows, candidates=candidates, seed=seed)
+        compare = len(rows.y) >= ROWS_PER_FEATURE * rows.x.shape[1]
+        model, summary = select_model(name, "logit", rows, candidates=candidates, seed=seed, score=compare)
         if summary.n_groups < MIN_CV_GROUPS:
             return cls(model, summary, np.zeros(0), 1.0)
         errors = held_out_errors(summary.chosen, rows, seed=seed)
