@@ -38,14 +38,14 @@ class Evaluation:
 
     Attributes:
         cost: ``None`` if the cost model has none, with its ``reason``.
-        seconds: it took.
+        cpu_seconds: it took.
     """
 
     style: CoreStyle
     signature: LayerSignature
     cost: LayerCost | None
     reason: str
-    seconds: float
+    cpu_seconds: float
 
 
 def evaluate(style: CoreStyle, signature: LayerSignature, lpf_limit: int) -> Evaluation:
@@ -56,7 +56,7 @@ def evaluate(style: CoreStyle, signature: LayerSignature, lpf_limit: int) -> Eva
     Raises:
         AcceleratorError: zigzag-dse is missing, or is not a version that works.
     """
-    began = time.perf_counter()
+    began = time.process_time()
     description = describe(style, signature.weight_bits, signature.activation_bits)
     cost, reason = None, ""
     if signature.multiplies:
@@ -71,7 +71,7 @@ def evaluate(style: CoreStyle, signature: LayerSignature, lpf_limit: int) -> Eva
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     else:
         cost = _data_movement(style, signature, description)
-    return Evaluation(style, signature, cost, reason, time.perf_counter() - began)
+    return Evaluation(style, signature, cost, reason, time.process_time() - began)
 
 
 def run_zigzag(workload: Any, description: CoreDescription, lpf_limit: int) -> tuple[float, float]:

@@ -83,7 +83,8 @@ class NetworkCosts:
     @property
     def full_energy_mj(self) -> FloatArray:
         """(n,) of a sample that goes through all exits."""
-        return self.cumulative_energy_mj.max(axis=1)
+        energy_mj: FloatArray = self.cumulative_energy_mj.max(axis=1)
+        return energy_mj
 
     @property
     def full_latency_ms(self) -> FloatArray:

@@ -112,9 +112,9 @@ class LayerTable:
         for style, signature in missing:  # fails before any work
             describe(style, signature.weight_bits, signature.activation_bits)
         failed: list[Evaluation] = []
-        seconds = 0.0
+        cpu_seconds = 0.0
         for done, evaluation in enumerate(self._evaluated(missing), start=1):
-            seconds += evaluation.seconds
+            cpu_seconds += evaluation.cpu_seconds
             if evaluation.cost is None:
                 failed.append(evaluation)
             else:
@@ -127,7 +127,7 @@ class LayerTable:
                 f"core '{first.style.name}': zigzag-dse has no cost for {len(failed)} of {len(missing)} layers; the "
                 f"first is {first.signature}: {first.reason}. Choose other bits or another core."
             )
-        return FillReport(len(missing), seconds)
+        return FillReport(len(missing), cpu_seconds)
 
     def _evaluated(self, missing: Sequence[Wanted]) -> Iterator[Evaluation]:
         n_workers = min(self._n_workers, len(missing))
@@ -187,7 +187,7 @@ class LayerTable:
             "zigzag_version": description.zigzag_version,
             "energy_pj": cost.energy_pj,
             "cycles": cost.cycles,
-            "seconds": evaluation.seconds,
+            "seconds": evaluation.cpu_seconds,
         }
         try:
             with exclusively(self._store.engine) as connection:
