@@ -1,0 +1,76 @@
+"""Predictors of published early-exit networks are judged on networks that none of them has seen."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from _edge_records import RECORDS_FILE, edge_records  # noqa: E402
+
+if not RECORDS_FILE.is_file():
+    pytest.skip("the records of the folder 'shared' are not beside the repository", allow_module_level=True)
+from _edge_contenders import CONTENDERS, Records, Said, mean_predictor  # noqa: E402
+from edge_predictors import N_TRAIN, failures, figures_of, judged, split  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def records():
+    return Records.of(edge_records(), knows_threshold=True)
+
+
+@pytest.mark.parametrize("seed", [100, 101, 102])
+def test_sixty_records_are_seen_and_no_mounting_points_on_both_sides(records, seed):
+    train, test = split(records.inputs.placement(), N_TRAIN, seed)
+    assert len(train) == N_TRAIN
+    assert sorted([*train, *test]) == list(range(len(records.accuracy)))
+    assert not {records.positions[row] for row in train} & {records.positions[row] for row in test}
+
+
+def test_the_truth_has_no_error_and_only_cumulative_costs_are_judged(records):
+    found = judged(Said(records.accuracy, records.shares), records)
+    assert found.figures == pytest.approx({"accuracy": 0.0, "shares": 0.0, "ET_avg": 0.0})
+    drawn = judged(
+        Said(records.accuracy, records.shares, records.accuracy[None], records.shares[None]), records
+    )
+    assert drawn.inside["accuracy"][1] == 96
+    assert drawn.inside["shares"][1] == sum(len(record.positions) for record in edge_records())
+    assert drawn.inside["ET_avg"][1] == sum(record.is_cumulative for record in edge_records())
+
+
+def test_errors_are_of_a_networks_exits_first(records):
+    """One network of two exits off by 10 points at both, another of four right: half of 10 points."""
+    rows = np.array([next(i for i, p in enumerate(records.positions) if len(p) == n) for n in (2, 4)])
+    truth = records.take(rows)
+    said = truth.shares.copy()
+    said[0, :2] += [0.1, -0.1]
+    found = judged(Said(truth.accuracy + 0.02, said), truth)
+    assert found.figures["shares"] == pytest.approx(5.0)
+    assert found.figures["accuracy"] == pytest.approx(2.0)
+
+
+def test_the_mean_predictor_is_the_mean_of_as_many_exits(records):
+    rows = np.array([i for i, p in enumerate(records.positions) if len(p) == 3])
+    seen, asked = records.take(rows[:-1]), records.take(rows[-1:])
+    said = mean_predictor(seen, asked, 0)
+    np.testing.assert_allclose(said.shares[0], seen.shares.mean(axis=0))
+    four = records.take(np.array([i for i, p in enumerate(records.positions) if len(p) == 4][:1]))
+    assert mean_predictor(seen, four, 0).shares.tolist() == [[0.25] * 4]
+
+
+def test_ours_errs_less_than_the_others_in_a_split(records):
+    train, test = split(records.inputs.placement(), N_TRAIN, 100)
+    seen, asked = records.take(train), records.take(test)
+    found = {name: judged(contender(seen, asked, 100), asked) for name, contender in CONTENDERS.items()}
+    for figure in ("accuracy", "shares", "ET_avg"):
+        assert found["ours"].figures[figure] < min(
+            found[n].figures[figure] for n in ("mean", "random forest")
+        )
+    figures = figures_of({name: [errors, errors] for name, errors in found.items()})
+    coverage = {"accuracy": 0.9, "shares": 0.5, "ET_avg": 0.9}
+    assert failures("here", figures, coverage, quick=True) == []
+    assert failures("here", figures, coverage, quick=False) == [
+        "here: 50.0 % of shares inside nominal 90 % intervals"
+    ]
