@@ -140,7 +140,7 @@ def _to_row(record: QuantizedRecord) -> dict[str, Any]:
 
 
 def _from_row(row: Any) -> QuantizedRecord:
-    fields = {
+    fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in row["network"].items()
     }
     return QuantizedRecord(

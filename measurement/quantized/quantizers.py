@@ -108,7 +108,7 @@ class ActivationQuantizer(nn.Module):
         x = x.float()
         if self.training:
             self._follow(x.detach())
-        rounded: Tensor = _Rounding.apply(  # type: ignore[no-untyped-call]
+        rounded: Tensor = _Rounding.apply(
             x, max(self.limit, _TINY) / self._highest, self._lowest, self._highest
         )
         return rounded

@@ -45,8 +45,8 @@ class QuantizedRecipe:
         seed: fixes all randomness, with the network's identity.
     """
 
-    start_steps: int = 600
-    tune_steps: int = 60
+    start_steps: int = 400
+    tune_steps: int = 40
     start_learning_rate: float = 0.1
     tune_learning_rate: float = 0.02
     batch_size: int = 64
@@ -60,7 +60,7 @@ class QuantizedRecipe:
     mirror: bool = False
     norm_batches: int = 8
     precision: str = "float32"
-    evaluation_batch_size: int = 200
+    evaluation_batch_size: int = 64
     seed: int = 0
 
     def __post_init__(self) -> None:
