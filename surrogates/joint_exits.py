@@ -144,6 +144,9 @@ class JointExitModel:
     def fit(self, inputs: ExitInputs, accuracy: FloatArray, shares: FloatArray, n_samples: IntArray) -> Self:
         """Fit to n measured networks.
 
+        What repeats another network to the last digit is the same training told twice (networks that differ in their
+        mapping alone, say) and counts once.
+
         Args:
             accuracy: (n,) share right under the controller.
             shares: (n, e_max) shares of samples that left at each exit in use; what stands past a network's last
@@ -154,6 +157,10 @@ class JointExitModel:
             ModelError: shapes that do not fit, values outside 0..1, or shares that do not add up to one.
         """
         accuracy, shares, counts = _checked(inputs, accuracy, shares, n_samples)
+        kept = _distinct(inputs, accuracy, shares)
+        if len(kept) < len(inputs):
+            inputs, accuracy, counts = inputs.take(kept), accuracy[kept], counts[kept]
+            shares = shares[kept, : inputs.n_exits.max()]
         groups, early, network = inputs.placement(), inputs.is_early, inputs.network
         accuracy_rows = _training_rows(network_rows(inputs), accuracy, counts, groups)
         self._accuracy = _Quantity.fit("accuracy", accuracy_rows, self.accuracy_candidates, seed=self.seed)
@@ -299,6 +306,15 @@ def _shares(inputs: ExitInputs, left: FloatArray) -> FloatArray:
     by_exit[..., inputs.is_early] = expit(left)
     cumulative = np.maximum.accumulate(inputs.padded(by_exit, 1.0), axis=-1)
     return np.diff(cumulative, axis=-1, prepend=0.0)
+
+
+def _distinct(inputs: ExitInputs, accuracy: FloatArray, shares: FloatArray) -> IntArray:
+    """Rows (k,) of the networks, ascending, without those that an earlier one is equal to in all that is told of them."""
+    told = [inputs.backbone_macs, inputs.head_layers, inputs.segment_bits, inputs.head_bits]
+    columns = [inputs.padded(values, 0.0) for values in told] + [shares, accuracy[:, None]]
+    if inputs.threshold is not None:
+        columns.append(inputs.threshold[:, None])
+    return np.sort(np.unique(np.hstack(columns), axis=0, return_index=True)[1])
 
 
 def _training_rows(

@@ -169,6 +169,29 @@ def test_correlation_of_errors_is_found_and_drawn_again():
     assert np.median(together) == pytest.approx(0.8, abs=0.1)
 
 
+def test_a_training_told_twice_counts_once(model):
+    inputs = networks(40, 0)
+    accuracy, shares = measured(inputs, 0)
+    twice = np.concatenate([np.arange(40), np.arange(10, 30)])
+    again = JointExitModel(seed=3).fit(
+        inputs.take(twice), accuracy[twice], shares[twice], np.full(60, N_SAMPLES)
+    )
+    asked = networks(10, 2)
+    np.testing.assert_array_equal(again.predict(asked).accuracy_sd, model.predict(asked).accuracy_sd)
+    assert again.correlation == model.correlation
+
+
+def test_every_bit_halves_what_rounding_does():
+    inputs = ExitInputs(
+        np.full(4, 2), np.tile([2.0, 9.0], 4), np.ones(8), np.repeat([4.0, 5.0, 8.0, 32.0], 2), np.ones(8)
+    )
+    step = network_rows(inputs)[:, 9]
+    np.testing.assert_allclose(step[:3], [2.0**-4, 2.0**-5, 2.0**-8])
+    mixed = replace(inputs, segment_bits=np.tile([4.0, 8.0], 4))
+    np.testing.assert_allclose(network_rows(mixed)[0, 9], (2 * 2.0**-4 + 7 * 2.0**-8) / 9)
+    assert exit_rows(mixed)[0, 3] == 2.0**-4
+
+
 def test_few_networks_are_enough_to_start_with():
     inputs = networks(3, 11)
     model = JointExitModel(seed=0).fit(inputs, *measured(inputs, 11), np.full(3, N_SAMPLES))
