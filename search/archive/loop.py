@@ -23,6 +23,14 @@ from .proposing import Proposals, propose
 from .seeds import derived_seed, seed_genomes
 
 
+_ROUNDING = 1e-9
+"""An objective that is known beforehand has an interval of no width; it may come out otherwise in its last digits."""
+
+
+def _between(low: float, value: float, high: float) -> bool:
+    return low - _ROUNDING * abs(low) <= value <= high + _ROUNDING * abs(high)
+
+
 @dataclass(frozen=True)
 class ArchiveRound:
     """One round: what was proposed and believed, and what came out.
@@ -45,7 +53,7 @@ class ArchiveRound:
         """Per evaluation that did not fail, whether each objective came out in the interval believed before."""
         pairs = zip(self.proposals.chosen, self.evaluations, strict=False)
         return tuple(
-            tuple(low <= v <= high for low, v, high in zip(p.low_90, e.points, p.high_90, strict=True))
+            tuple(_between(*three) for three in zip(p.low_90, e.points, p.high_90, strict=True))
             for p, e in pairs
             if not e.failed
         )
