@@ -22,7 +22,6 @@ from .problem import ArchiveProblem, ArchiveSettings, Evaluation
 from .proposing import Proposals, propose
 from .seeds import derived_seed, seed_genomes
 
-
 _ROUNDING = 1e-9
 """An objective that is known beforehand has an interval of no width; it may come out otherwise in its last digits."""
 
