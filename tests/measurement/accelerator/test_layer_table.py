@@ -108,6 +108,19 @@ def test_processes_that_fill_one_table_share_it(store: Store) -> None:
     assert entries(store) == 24
 
 
+def test_a_fill_that_is_interrupted_goes_on_where_it_was(store: Store) -> None:
+    wanted = [(TPU, pool(bits)) for bits in (2, 4, 8, 16)]
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        LayerTable(store, n_workers=1).fill(wanted, interrupt)
+    assert entries(store) == 2
+    assert LayerTable(store, n_workers=1).fill(wanted).n_evaluated == 2
+
+
 def test_a_fill_in_worker_processes_gives_what_one_process_gives(store: Store, tmp_path: Path) -> None:
     wanted = [(TPU, pool(bits)) for bits in (4, 8, 32)]
     other = Store(str(tmp_path / "other.db"))
