@@ -252,14 +252,18 @@ def _round_intervals(rows: Sequence[RoundRow]) -> Series:
 # -- predictions -----------------------------------------------------------------------------
 
 
-def prediction_chart(checks: Sequence[PredictionCheck]) -> Chart:
-    """Predicted against measured, with the predicted 90 % interval, one panel per quantity."""
+def prediction_chart(checks: Sequence[PredictionCheck], outcome: str = "measured") -> Chart:
+    """Predicted against measured, with the predicted 90 % interval, one panel per quantity.
+
+    Args:
+        outcome: the word for what came out, where not all of it was measured.
+    """
     quantities = list(dict.fromkeys(check.quantity for check in checks))
-    panels = tuple(_prediction_panel([c for c in checks if c.quantity == q]) for q in quantities)
+    panels = tuple(_prediction_panel([c for c in checks if c.quantity == q], outcome) for q in quantities)
     return Chart(
         "predictions",
-        "Predicted, then measured",
-        "Each point was predicted before it was measured: its bar is the predicted 90 % interval, and about "
+        f"Predicted, then {outcome}",
+        f"Each point was predicted before it was {outcome}: its bar is the predicted 90 % interval, and about "
         "nine bars in ten should cross the diagonal.",
         panels,
         (
@@ -270,7 +274,7 @@ def prediction_chart(checks: Sequence[PredictionCheck]) -> Chart:
     )
 
 
-def _prediction_panel(checks: Sequence[PredictionCheck]) -> Panel:
+def _prediction_panel(checks: Sequence[PredictionCheck], outcome: str) -> Panel:
     label, unit, scale = quantity_label(checks[0].quantity, checks[0].unit)
     values = tuple(scale * v for c in checks for v in (c.predicted, c.measured))
     low, high = min(values), max(values)
@@ -278,20 +282,26 @@ def _prediction_panel(checks: Sequence[PredictionCheck]) -> Panel:
     inside = [c for c in checks if c.low_90 <= c.measured <= c.high_90]
     outside = [c for c in checks if not c.low_90 <= c.measured <= c.high_90]
     if inside:
-        series.append(_check_points(inside, "inside its interval", _INSIDE, "circle", scale, unit))
+        series.append(_check_points(inside, "inside its interval", _INSIDE, "circle", scale, unit, outcome))
     if outside:
-        series.append(_check_points(outside, "outside its interval", _OUTSIDE, "cross", scale, unit))
+        series.append(_check_points(outside, "outside its interval", _OUTSIDE, "cross", scale, unit, outcome))
     share = f"{len(inside)} of {len(checks)} inside"
     bracket = f" [{unit}]" if unit else ""
     x, y = (
         cost_axis(f"{what} {label}{bracket}", values if unit != "%" else ())
-        for what in ("measured", "predicted")
+        for what in (outcome, "predicted")
     )
     return Panel(f"{label}: {share}", x, y, tuple(series))
 
 
 def _check_points(
-    checks: Sequence[PredictionCheck], name: str, colour: str, symbol: Symbol, scale: float, unit: str
+    checks: Sequence[PredictionCheck],
+    name: str,
+    colour: str,
+    symbol: Symbol,
+    scale: float,
+    unit: str,
+    outcome: str,
 ) -> Series:
     return Series(
         name, colour, tuple(scale * c.measured for c in checks), tuple(scale * c.predicted for c in checks),
@@ -302,7 +312,7 @@ def _check_points(
         hover=tuple(
             f"{c.arch_id}, round {c.round}\npredicted {significant(scale * c.predicted)} "
             f"({significant(scale * c.low_90)} to {significant(scale * c.high_90)}) {unit}\n"
-            f"measured {significant(scale * c.measured)} {unit}"
+            f"{outcome} {significant(scale * c.measured)} {unit}"
             for c in checks
         ),
     )  # fmt: skip

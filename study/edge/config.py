@@ -19,6 +19,12 @@ Style = Literal["edge-tpu", "eyeriss", "meta-prototype"]
 Styles = Annotated[tuple[Style, ...], Field(strict=False, min_length=1)]
 
 
+class EdgeDataConfig(DataConfig):
+    """Which images; those of ten classes, as the heads have."""
+
+    name: Literal["digits", "cifar10"] = "digits"
+
+
 class AcceleratorConfig(Section):
     """Which accelerator the costs are modelled for; fields that are set override the preset."""
 
@@ -93,7 +99,7 @@ class EdgeConfig(Section):
     seed: int = Field(default=7, ge=0, le=2**63 - 1)
     space: Literal["mobilenetv2", "mobilenetv2-small"] = "mobilenetv2-small"
     bits: Literal["pairs", "per-segment"] = "pairs"
-    data: DataConfig = DataConfig()
+    data: EdgeDataConfig = EdgeDataConfig()
     accelerator: AcceleratorConfig = AcceleratorConfig()
     accuracy: TrainingConfig = TrainingConfig()
     search: ArchiveSearchConfig = ArchiveSearchConfig()
@@ -143,7 +149,7 @@ accelerator:  # energy and latency come from an analytical cost model (zigzag-ds
   n_workers: {accelerator.n_workers}  # processes that fill the table of layer costs; null = as many as processors
 accuracy:  # measured: each network is trained with its quantizers
   preset: {accuracy.preset}  # demo | smoke | cifar10
-  recipe: {{}}  # single fields of the recipe that differ from the preset
+  recipe: {accuracy.recipe}  # single fields of the recipe that differ from the preset
   device: {accuracy.device}  # cpu | cuda | auto (cuda where there is one)
   n_workers: {accuracy.n_workers}  # networks trained side by side; null = as many as the device allows; results do not depend on it
 search:

@@ -153,4 +153,4 @@ def checks_chart(checks: Sequence[EdgeCheck]) -> Chart:
         for c in checks
         if math.isfinite(c.measured)
     ]
-    return prediction_chart(rows)
+    return prediction_chart(rows, outcome="found")

@@ -1,0 +1,144 @@
+"""A study of exits and bits, from killed to reported."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hadas.errors import StudyError
+from hadas.spaces.quantized import QuantizedNetwork, edge_space
+from hadas.study.edge import EdgeStudy
+from hadas.study.edge.beliefs import exit_inputs
+from hadas.study.edge.reporting import write_edge_report
+from hadas.study.edge.seeds import bit_pairs, initial_networks, static_networks
+from hadas.study.edge.tables import savings, statements, status_rows
+
+from .conftest import TRAINED_BEFORE_THE_KILL, new_study
+
+
+def test_a_killed_study_trains_nothing_twice(continued):
+    rows = continued.parts.rows.records("edge-smoke/networks")
+    ids = [row.network.trained_id for row in rows]
+    assert len(ids) == len(set(ids)) == 6
+    assert len(ids) > TRAINED_BEFORE_THE_KILL
+    assert all(row.valid for row in rows)
+    assert continued.ended() == "1 round(s) were asked for"
+
+
+def test_the_same_study_under_another_name_makes_the_same_choices_and_trains_nothing(continued):
+    path = new_study(continued.directory, study="again")
+    again = EdgeStudy.open(path)
+    again.run()
+    assert not again.parts.rows.records("again/networks")
+    assert [p.network for p in again.findings.points()] == [p.network for p in continued.findings.points()]
+    assert again.findings.plans() == continued.findings.plans()
+
+
+def test_points_keep_the_identities_that_define_them(continued):
+    for point in continued.findings.points():
+        for found in (point.search, point.test):
+            shares, branch = np.array(found.shares), np.array(found.branch_accuracy)
+            assert shares.sum() == pytest.approx(1.0)
+            assert shares @ branch == pytest.approx(found.accuracy)
+            # The mean of products, not the product of means.
+            assert shares @ np.array(found.et_exits) == pytest.approx(found.et_average)
+            assert np.all(np.diff(found.et_exits) > 0)
+        if point.is_static:
+            assert point.test.reduction == pytest.approx(0.0)
+
+
+def test_every_pair_of_bits_has_its_static_network(continued):
+    points = continued.findings.points()
+    assert [p.bits for p in points if p.is_static] == ["8+8", "8+4", "4+8", "4+4"]
+    for saving in savings(points):
+        for _, found in saving.bars:
+            if found is None:
+                continue
+            assert found.search.et_average < saving.static.search.et_average
+            assert saving.reduction(found)[0] == pytest.approx(
+                1 - found.test.et_average / saving.static.test.et_average
+            )
+            assert not saving.same_bits or found.bits == saving.static.bits
+        if saving.strict is not None:
+            assert saving.strict.search.accuracy >= saving.static.search.accuracy
+
+
+def test_predictions_were_made_before_the_round_and_are_checked(continued):
+    checks = continued.findings.checks(1)
+    assert [check.quantity for check in checks] == ["accuracy", "et_average", "head_share"]
+    (point,) = [p for p in continued.findings.points() if p.round == 1]
+    for check in checks:
+        assert check.measured == getattr(point.search, check.quantity)
+        assert check.low_90 <= check.high_90
+    accuracy = checks[0]
+    assert 0.0 <= accuracy.low_90 <= accuracy.predicted <= accuracy.high_90 <= 1.0
+
+
+def test_the_report_marks_every_cost_modelled(continued):
+    page = write_edge_report(continued, lambda *_: None)
+    text = page.read_text()
+    assert text.count("MODELLED") > 10
+    assert any("MODELLED" in line for line in statements(continued.findings))
+    assert "measured ET_avg" not in text
+    with (page.parent / "networks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["truth"] for row in rows} == {"MODELLED"}
+    assert len(rows) == 6
+    assert {path.stem for path in page.parent.glob("*.png")} >= {"front", "predictions", "hypervolume"}
+
+
+def test_status_says_what_is_trained_and_what_comes_next(continued):
+    rows = dict(status_rows(continued))
+    assert rows["rounds trained"] == "2 (seeds included)"
+    assert rows["next"] == "hadas report"
+    assert "MODELLED" in rows["accelerator"]
+
+
+def test_a_changed_file_is_refused_with_what_differs(continued):
+    path = new_study(continued.directory, policy={"tolerance": 0.02})
+    with pytest.raises(StudyError, match=r"policy.tolerance: 0.01 -> 0.02"):
+        EdgeStudy.open(path)
+    new_study(continued.directory)
+
+
+def test_a_report_of_nothing_names_the_remedy(tmp_path):
+    study = EdgeStudy.open(new_study(tmp_path))
+    with pytest.raises(StudyError, match="nothing is trained yet; run: hadas run"):
+        write_edge_report(study, lambda *_: None)
+
+
+# -- what needs no training ------------------------------------------------------------------------
+
+
+def test_seeds_begin_with_the_static_networks_and_published_exits():
+    space = edge_space("mobilenetv2")
+    assert bit_pairs(space) == ((32, 32), (8, 8), (8, 4), (4, 8), (4, 4))
+    assert [network.letters for network in static_networks(space)] == ["K"] * 5
+    networks = initial_networks(space, 12)
+    assert [network.letters for network in networks[5:]] == ["D,F,I,K", "A,E,F,H,K", "G,K"]
+    assert len({network.network_id for network in networks}) == 8
+    assert len(initial_networks(space, 3)) == 6
+
+
+def test_predictors_are_told_macs_and_bits_of_each_stretch():
+    space = edge_space("mobilenetv2", bits="per-segment")
+    bits = (4, 8, 8, 8, 4, 4, 8, 8, 8, 8, 4)
+    mixed = space.network("A,C", head_types=(1, 2, 2), bits=bits, head_bits=4)
+    plain = space.network("K", bits=8)
+    inputs = exit_inputs(space, [mixed, plain])
+    assert inputs.n_exits.tolist() == [3, 1]
+    stages = (*space.stages(mixed), *space.stages(plain))
+    assert inputs.backbone_macs.tolist() == [stage.cumulative_macs for stage in stages]
+    assert inputs.head_layers.tolist() == [1, 2, 2, 1]
+    assert inputs.head_bits.tolist() == [4, 4, 4, 8]
+    for i, stage in enumerate(stages):
+        weighted = sum(segment.macs * segment.bits for segment in stage.segments) / stage.macs
+        assert inputs.segment_bits[i] == pytest.approx(weighted)
+
+
+def test_networks_that_differ_in_their_mapping_alone_share_a_training(continued):
+    network = continued.findings.points()[-1].network
+    mapped: QuantizedNetwork = replace(network, cores=(1,) * 12)
+    continued.trained.find([mapped])
+    assert continued.trained.record(mapped) == continued.trained.record(network)
