@@ -17,7 +17,8 @@ from ...spaces.quantized import QuantizedExitSpace, QuantizedNetwork
 from .judging import Limits, judgement
 
 if TYPE_CHECKING:
-    from ...measurement.accelerator.cost_model import AcceleratorCostModel, NetworkCosts
+    from ...measurement.accelerator.cost_model import AcceleratorCostModel
+    from ...measurement.accelerator.network_costs import NetworkCosts
     from ...surrogates.exit_inputs import ExitInputs
     from ...surrogates.joint_exits import JointExitModel
 

@@ -110,6 +110,11 @@ class JudgedNetwork:
         """1 - ET_avg / ET of the static network of the same backbone and bits."""
         return 1.0 - self.et_average / self.et_static
 
+    @property
+    def reduction_of_full_pass(self) -> float:
+        """1 - ET_avg / ET of a sample that runs through all exits, their heads included."""
+        return 1.0 - self.et_average / self.et_exits[-1]
+
 
 def effective_samples(outcome: QuantizedOutcome) -> float:
     """How many independent samples the standard errors of accuracy and shares are worth.
