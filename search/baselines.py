@@ -48,7 +48,7 @@ def backbone_only(
     """
     genomes = GenomeNSGA2(
         space, lambda population: best_first(np.stack(found_of(population))), n_parents=settings.population,
-        population=settings.population, seed=seed, initial=initial,
+        population=settings.population, seed=seed, initial=[space.encode(backbone) for backbone in initial],
     )  # fmt: skip
     for generation in range(settings.generations):
         asked = genomes.ask(generation)
