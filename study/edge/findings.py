@@ -2,7 +2,7 @@
 
 Nothing is trained, searched or modelled anew here, so it works without images of other splits, GPU or cost model.
 
-Journal keys: ``table:k`` (what modelling layers took), ``plan:r`` (genomes of round r, 0 = seeds, and what was predicted
+Journal keys: ``begun`` (recipe and splits), ``table:k`` (what modelling layers took), ``plan:r`` (genomes of round r, 0 = seeds, and what was predicted
 of them; the last may be one that was not worth training), ``round:r`` (the hypervolume after round r), ``ended:RULE``
 (why there were no more rounds), ``infeasible:RULE`` (nothing met the constraints).
 """

@@ -112,10 +112,12 @@ class EdgeStudy:
         """
         from ...search.archive import archive_search
 
+        self.check_begun()
         shown = self._show(0, on_round)
         if self.ended():
             return
         self._model_layers(progress)
+        self.journal("begun", self._measured_by())
 
         def done(one: ArchiveRound) -> None:
             nonlocal shown
@@ -137,6 +139,25 @@ class EdgeStudy:
             self.journal(f"infeasible:{self._rule}", {"message": str(error)})
             raise
         self.journal(f"ended:{self._rule}", {"reason": found.ended})
+
+    def check_begun(self) -> None:
+        """See that networks are trained and judged as they were when the study began.
+
+        Raises:
+            StudyError: images or training have changed, so that what was trained is another network now.
+        """
+        begun, now = self.findings.event("begun"), self._measured_by()
+        if begun is not None and begun != now:
+            changed = "; ".join(
+                f"{name}: {begun.get(name)} -> {now[name]}" for name in now if begun.get(name) != now[name]
+            )
+            raise StudyError(
+                f"study '{self.config.study}' began with other images or another way of training ({changed}), which "
+                "another version of hadas has, too. Give the study another name."
+            )
+
+    def _measured_by(self) -> dict[str, str]:
+        return {"recipe_id": self.parts.recipe.recipe_id, "split_id": self.parts.data.split_id}
 
     def _show(self, shown: int, on_round: Callable[[EdgeRound], None] | None) -> int:
         """Tell of finished rounds that were not told of yet; how many there are."""

@@ -65,6 +65,7 @@ def write_edge_report(study: EdgeStudy, progress: ProgressCallback) -> Path:
     Raises:
         StudyError: no round is finished yet.
     """
+    study.check_begun()
     found = study.findings
     points = found.points()
     if not points:
