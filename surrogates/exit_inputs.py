@@ -25,15 +25,20 @@ _SURE = 1e-3  # thresholds are kept this far away from 0 and 1, where logits end
 class ExitInputs:
     """n networks as a model of their exits sees them.
 
-    All but the thresholds is known before a network is trained.  A caller that knows a space builds it: of networks
-    whose exits in use have cumulative backbone MACs ``m``, head types ``t``, and so on, ::
+    All but the thresholds is known before a network is trained.  A caller that knows a space builds it; of the stages
+    of networks of :class:`hadas.spaces.quantized.QuantizedExitSpace` whose segments all have the same bits, ::
 
+        stages = [space.stages(network) for network in networks]
+        flat = list(chain.from_iterable(stages))
         ExitInputs(
-            n_exits=np.array([len(network.exits) for network in networks]),
-            backbone_macs=np.concatenate([m(network) for network in networks]),
-            head_layers=np.array([network.heads[i] for network in networks for i in network.exits]),
-            ...
+            n_exits=np.array([len(of_network) for of_network in stages]),
+            backbone_macs=np.array([stage.cumulative_macs for stage in flat]),
+            head_layers=np.array([stage.head_type for stage in flat]),
+            segment_bits=np.array([stage.segments[0].bits for stage in flat]),
+            head_bits=np.array([stage.head_bits for stage in flat]),
         )
+
+    :func:`hadas.study.edge.beliefs.exit_inputs` does so without a loop, and where bits differ.
 
     Attributes:
         n_exits: (n,) exits in use, the final one included; at least 1.
