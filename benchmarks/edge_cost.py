@@ -28,7 +28,7 @@ from _checkout import make_importable
 make_importable()
 
 from _edge_onnx import network_onnx  # noqa: E402
-from _edge_records import RECORDS_FILE, EdgeRecord, edge_records  # noqa: E402
+from _edge_records import RECORDS_FILE, EdgeRecord, edge_records, focus_records  # noqa: E402
 from scipy.stats import kendalltau  # noqa: E402
 
 from hadas.datasets.store import Store  # noqa: E402
@@ -182,6 +182,34 @@ def ranking(model: AcceleratorCostModel, records: Sequence[EdgeRecord]) -> Ranki
     )  # fmt: skip
 
 
+def yardsticks(records: Sequence[EdgeRecord]) -> dict[str, float]:
+    """What Kendall's tau to the published ET_avg is of rankings that know less, or that peeked.
+
+    The second takes for the cost of leaving at a mounting point the mean of the *published* costs there: what a cost
+    model could reach whose costs depended on the mounting point alone.
+    """
+    by_point: dict[int, list[float]] = {}
+    for record in records:
+        for position, cost in zip(record.positions, record.costs, strict=True):
+            by_point.setdefault(position, []).append(cost)
+    published = [record.mean_cost for record in records]
+    squared, means = [], []
+    for record in records:
+        macs = np.array(record.backbone_macs) + np.cumsum(record.head_macs)
+        squared.append(float(np.dot(record.shares, macs.astype(float) ** 2)))
+        means.append(float(np.dot(record.shares, [np.mean(by_point[p]) for p in record.positions])))
+    return {
+        "MACs squared in place of energy x latency": float(kendalltau(squared, published).statistic),
+        "mean published cost of each mounting point": float(kendalltau(means, published).statistic),
+    }
+
+
+def final_spread(records: Sequence[EdgeRecord]) -> float:
+    """Coefficient of variation of the published cost at K."""
+    costs = [record.costs[-1] for record in records]
+    return float(np.std(costs) / np.mean(costs))
+
+
 def depthwise_share(table: LayerTable) -> float:
     """Part of the cycles of the INT8+8 backbone that depthwise convolutions take."""
     model = AcceleratorCostModel(SPACE, ACCELERATOR, table)
@@ -194,14 +222,13 @@ def depthwise_share(table: LayerTable) -> float:
 
 def rankings(table: LayerTable) -> dict[str, Ranking]:
     """Of the 13 focus models with and without data-movement layers, and of all records with cumulative costs."""
-    records = [record for record in edge_records() if record.is_cumulative]
-    focus = [record for record in records if record.is_focus]
+    records, focus = [record for record in edge_records() if record.is_cumulative], focus_records()
     whole = AcceleratorCostModel(SPACE, ACCELERATOR, table)
     bare = AcceleratorCostModel(SPACE, ACCELERATOR, table, data_movement=False)
     return {
         "focus models": ranking(whole, focus),
         "focus models, without pools and sums": ranking(bare, focus),
-        "all records with cumulative costs": ranking(whole, records),
+        "records with cumulative costs": ranking(whole, records),
     }
 
 
@@ -215,6 +242,8 @@ class Result:
     warm_s: float
     ranks: Mapping[str, Ranking]
     depthwise: float
+    yardsticks: Mapping[str, float]
+    final_spread: float
 
     @property
     def direct_s(self) -> float:
@@ -259,6 +288,12 @@ def printed(result: Result) -> list[str]:
         f"ET_avg {r.et_ratio:.2f}, energy {r.energy_ratio:.2f}, cycles {r.cycles_ratio:.2f} of the whole network"
         for name, r in result.ranks.items()
     ]
+    lines += [f"  tau of {name}, focus models: {tau:.3f}" for name, tau in result.yardsticks.items()]
+    if result.yardsticks:
+        lines.append(
+            f"  published costs at K spread by {100 * result.final_spread:.1f} % over the focus models, which do the same "
+            "work there but for heads below 0.1 % of it: their allocation search limits any ranking"
+        )
     lines.append(
         f"depthwise convolutions take {100 * result.depthwise:.0f} % of the INT8+8 backbone's modelled cycles: the packaged "
         "mapping unrolls channels, of which they have one per group"
@@ -268,6 +303,11 @@ def printed(result: Result) -> list[str]:
 
 def machine() -> str:
     return f"{platform.machine()}, {os.cpu_count()} cores"
+
+
+def plain(value: float) -> float | None:
+    """Without what JSON has no number for."""
+    return round(value, 4) if np.isfinite(value) else None
 
 
 def as_json(result: Result, n_workers: int, seconds: float) -> dict[str, Any]:
@@ -297,6 +337,8 @@ def as_json(result: Result, n_workers: int, seconds: float) -> dict[str, Any]:
                 }
                 for name, r in result.ranks.items()
             },
+            "kendall_tau_yardsticks": {name: round(tau, 4) for name, tau in result.yardsticks.items()},
+            "published_spread_at_k": plain(result.final_spread),
             "depthwise_share_of_cycles": round(result.depthwise, 4),
         },
         "bounds": {
@@ -335,10 +377,14 @@ def main() -> None:
         warm_s = warm_seconds(model)
         networks = dict([*DIRECT.items()][: N_QUICK if arguments.quick else None])
         directs = compared(table, networks, arguments.workers)
-        ranks = rankings(table) if RECORDS_FILE.exists() else {}
+        there = RECORDS_FILE.exists()
+        ranks = rankings(table) if there else {}
         depthwise = depthwise_share(table)
         store.close()
-    result = Result(directs, fill, cold_s, warm_s, ranks, depthwise)
+    result = Result(
+        directs, fill, cold_s, warm_s, ranks, depthwise, yardsticks(focus_records()) if there else {},
+        final_spread(focus_records()) if there else float("nan"),
+    )  # fmt: skip
     print(f"zigzag-dse {zigzag_version()}, lpf_limit {LPF_LIMIT}, {arguments.workers} processes, {machine()}")
     print("\n".join(printed(result)))
     if not ranks:

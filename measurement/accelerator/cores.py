@@ -21,7 +21,9 @@ class CoreStyle:
     Attributes:
         name: for people and for the table.
         hardware: a description in zigzag's ``inputs/hardware`` by its name, or the path of a ``.yaml`` file.
-        mapping: likewise of ``inputs/mapping``; empty = zigzag proposes how loops unroll over the array.
+        mapping: likewise of ``inputs/mapping``; empty = zigzag proposes how loops unroll over the array.  Layers carry
+            the names of their operations (``conv``, ``depthwise``, ``linear``), so a file of the user's own may unroll
+            each in its own way; the packaged ones have one way for all.
     """
 
     name: str

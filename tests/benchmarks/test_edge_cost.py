@@ -70,7 +70,14 @@ def test_the_graph_has_the_layers_that_the_cost_model_sums(space, network: Quant
 def result(energy: float = 1.0, cpu_seconds: float = 10.0, warm_s: float = 0.01) -> Result:
     direct = Direct("X", (energy, 1.0), (1.0, 1.0), 10.0)
     return Result(
-        [direct], FillReport(50, cpu_seconds), 6.0, warm_s, {"r": Ranking(3, 1.0, 1.0, 1.0, 1.0)}, 0.5
+        [direct],
+        FillReport(50, cpu_seconds),
+        6.0,
+        warm_s,
+        {"r": Ranking(3, 1.0, 1.0, 1.0, 1.0)},
+        0.5,
+        {},
+        0.1,
     )
 
 

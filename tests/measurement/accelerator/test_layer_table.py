@@ -162,6 +162,20 @@ def test_every_style_has_a_cost(store: Store) -> None:
     assert len({cost.energy_pj for cost in costs.values()}) == 3
 
 
+def test_a_mapping_of_ones_own_unrolls_depthwise_layers_in_its_own_way(store: Store, tmp_path: Path) -> None:
+    mapping = yaml.safe_load(describe(TPU, 8, 8).mapping)
+    depthwise = {
+        **mapping[0],
+        "name": "depthwise",
+        "spatial_mapping": {**mapping[0]["spatial_mapping"], "D1": ["G, 8"]},
+    }
+    (tmp_path / "grouped.yaml").write_text(yaml.safe_dump([*mapping, depthwise], sort_keys=False))
+    grouped = CoreStyle("grouped", "edge_tpu_like", str(tmp_path / "grouped.yaml"))
+    signature = LayerSignature("depthwise", 16, 16, 8, 3, 1, 16, 8, 8)
+    costs = LayerTable(store, n_workers=1).costs([(TPU, signature), (grouped, signature)])
+    assert costs[grouped, signature].cycles < costs[TPU, signature].cycles
+
+
 @pytest.mark.parametrize(
     ("style", "part"),
     [(CoreStyle("x", "no_such_core"), "no_such_core"), (CoreStyle("x", "/no/such.yaml"), "correct the path")],
