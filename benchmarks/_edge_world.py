@@ -224,6 +224,13 @@ class Beliefs:
 
     def draws(self, genomes: IntArray, n_draws: int, seed: int) -> Judgement:
         """Joint draws."""
+        return self._drawn(genomes, n_draws, seed, noise=False)
+
+    def outcomes(self, genomes: IntArray, n_draws: int, seed: int) -> Judgement:
+        """The same, with what the predictor takes for noise: evaluating has none, but the predictor errs."""
+        return self._drawn(genomes, n_draws, seed, noise=True)
+
+    def _drawn(self, genomes: IntArray, n_draws: int, seed: int, *, noise: bool) -> Judgement:
         rows = self.networks.space.rows(genomes)
-        drawn = self.model.draws(self.networks.inputs.take(rows), n_draws, seed)
+        drawn = self.model.draws(self.networks.inputs.take(rows), n_draws, seed, noise=noise)
         return self.networks.judged(rows, drawn.accuracy, drawn.shares)

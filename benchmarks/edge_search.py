@@ -12,7 +12,8 @@ exact hypervolume of (error, ET_avg, share of heads).  All contenders of a seed 
 * ours: searches on the mean and on joint draws of the predictor, batches by expected hypervolume improvement, a share
   of each for information;
 * mean: search on the mean alone, batches by improvement of the mean, as if predictions were certain;
-* random: any networks of the subspace.
+* random: any networks of the subspace;
+* knows all: always the network that adds most in truth.  Nobody has that; what it needs, no better model saves.
 
 `holds`: to both shares ours needs at most half of what random choice needs (median over seeds), and not more than
 mean-only beyond chance (two standard errors of the paired difference).  Where a contender does not get there within
@@ -45,6 +46,7 @@ from _edge_world import THRESHOLD, KnownWorld, described  # noqa: E402
 from _predictor_tasks import FloatArray  # noqa: E402
 
 from hadas.search.archive import ArchiveRound, ArchiveSettings, archive_search, seed_genomes  # noqa: E402
+from hadas.search.improvement import drawn_sets  # noqa: E402
 from hadas.search.metrics import HypervolumeReference  # noqa: E402
 from hadas.surrogates.threads import single_thread  # noqa: E402
 
@@ -137,6 +139,19 @@ def run_random(world: KnownWorld, seeds: FloatArray, reference: HypervolumeRefer
     return Run(share, len(seeds), float("nan"), time.perf_counter() - began)
 
 
+def run_knowing(world: KnownWorld, seeds: FloatArray, reference: HypervolumeReference) -> Run:
+    """Who knows the truth: after the seeds' points (n, m), always the network that adds most."""
+    began = time.perf_counter()
+    points = reference.transform(world.points)
+    exact, share = reference.hypervolume(world.points), [reference.hypervolume(seeds)]
+    sets = drawn_sets(reference.transform(seeds), 1, np.array(reference.point))
+    while share[-1] < SHARES[-1] * exact:
+        gains = sets.gains(points[None])[0]
+        share.append(share[-1] + float(gains.max()))
+        sets.add(points[[int(gains.argmax())]])
+    return Run(np.array(share) / exact, len(seeds), float("nan"), time.perf_counter() - began)
+
+
 def repetition(letters: str, head_types: tuple[int, ...], seed: int) -> dict[str, Run]:
     """All contenders in the world of a seed."""
     with single_thread():
@@ -150,6 +165,7 @@ def repetition(letters: str, head_types: tuple[int, ...], seed: int) -> dict[str
             world.networks.space.rows(seed_genomes(world.networks.space, SETTINGS.seeds, seed))
         ]
         runs["random"] = run_random(world, seeds, reference, seed)
+        runs["knows all"] = run_knowing(world, seeds, reference)
         return runs
 
 
