@@ -72,10 +72,15 @@ class Errors:
     Attributes:
         figures: mean absolute errors by name, in the units of :data:`FIGURES`.
         inside: by name, how many measured values lay in 90 % intervals, and of how many; empty without intervals.
+        off: (2, k) errors of accuracy and of log ET_avg of the k records with cumulative costs, in standard
+            deviations of the draws; ``None`` without draws.
+        drawn_correlation: of both in draws, mean over these records.
     """
 
     figures: Mapping[str, float]
     inside: Mapping[str, tuple[int, int]]
+    off: FloatArray | None = None
+    drawn_correlation: float = float("nan")
 
 
 def judged(said: Said, truth: Records) -> Errors:
@@ -93,6 +98,11 @@ def judged(said: Said, truth: Records) -> Errors:
     if said.accuracy_draws is None or said.shares_draws is None:
         return Errors(figures, {})
     cost_draws = (said.shares_draws * truth.cost).sum(axis=2)[:, priced]
+    drawn = np.stack([said.accuracy_draws[:, priced], np.log(cost_draws)])
+    real = np.stack([truth.accuracy[priced], np.log(mean_cost[priced])])
+    off = drawn - drawn.mean(axis=1, keepdims=True)
+    spread = off.std(axis=1)
+    together = (off[0] * off[1]).mean(axis=0) / np.maximum(spread[0] * spread[1], 1e-30)
     return Errors(
         figures,
         {
@@ -100,6 +110,8 @@ def judged(said: Said, truth: Records) -> Errors:
             "shares": _inside(said.shares_draws[:, used], truth.shares[used]),
             "ET_avg": _inside(cost_draws, mean_cost[priced]),
         },
+        (real - drawn.mean(axis=1)) / np.maximum(spread, 1e-30),
+        float(together.mean()),
     )
 
 
@@ -137,6 +149,13 @@ def coverage_of(errors: Sequence[Errors]) -> dict[str, float]:
     """By figure, share of measured values inside nominal 90 % intervals, over all seeds."""
     pooled = {figure: np.sum([e.inside[figure] for e in errors], axis=0) for figure in FIGURES}
     return {figure: float(inside / total) for figure, (inside, total) in pooled.items()}
+
+
+def jointness_of(errors: Sequence[Errors]) -> dict[str, float]:
+    """Correlation of the errors of accuracy and log ET_avg that were made, over all seeds, and that was drawn."""
+    off = np.hstack([e.off for e in errors if e.off is not None])
+    drawn = float(np.mean([e.drawn_correlation for e in errors]))
+    return {"made": float(np.corrcoef(off)[0, 1]), "drawn": drawn}
 
 
 def speed(records: Records) -> dict[str, float]:
@@ -200,10 +219,14 @@ def main() -> None:
     for question, knows_threshold in QUESTIONS.items():
         records = Records.of(edge_records(), knows_threshold=knows_threshold)
         found = repetitions(records, N_TRAIN, seeds)
-        figures, coverage = figures_of(found), coverage_of(found["ours"])
+        figures, coverage, joint = figures_of(found), coverage_of(found["ours"]), jointness_of(found["ours"])
         print_question(question, figures, coverage)
+        print(
+            f"  errors of accuracy and log ET_avg go together with correlation {joint['made']:.2f}, in ours' draws "
+            f"with {joint['drawn']:.2f}"
+        )
         missed += failures(question, figures, coverage, quick=arguments.quick)
-        result[question] = {"errors": figures, "coverage_90": coverage}
+        result[question] = {"errors": figures, "coverage_90": coverage, "correlation": joint}
     fewer = {}
     for n_train in () if arguments.quick else FEWER:
         fewer[n_train] = figures_of(repetitions(records, n_train, seeds))

@@ -13,7 +13,7 @@ from _edge_records import RECORDS_FILE, edge_records  # noqa: E402
 if not RECORDS_FILE.is_file():
     pytest.skip("the records of the folder 'shared' are not beside the repository", allow_module_level=True)
 from _edge_contenders import CONTENDERS, Records, Said, mean_predictor  # noqa: E402
-from edge_predictors import N_TRAIN, failures, figures_of, judged, split  # noqa: E402
+from edge_predictors import N_TRAIN, failures, figures_of, jointness_of, judged, split  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,34 @@ def test_errors_are_of_a_networks_exits_first(records):
     found = judged(Said(truth.accuracy + 0.02, said), truth)
     assert found.figures["shares"] == pytest.approx(5.0)
     assert found.figures["accuracy"] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_errors_that_go_together_are_told_from_such_that_do_not(records, sign):
+    """Draws and errors shift accuracy, and samples from the first exit to the last, together or against each other."""
+    rng = np.random.default_rng(0)
+    last = records.inputs.n_exits - 1
+    rows = np.arange(len(last))
+
+    def moved(shift):
+        shares = np.repeat(records.shares[None], len(shift), axis=0)
+        shares[:, rows, 0] -= 0.01 * shift
+        shares[:, rows, last] += 0.01 * shift
+        return shares
+
+    shift = rng.standard_normal((200, len(rows)))
+    found = judged(
+        Said(records.accuracy, records.shares, records.accuracy + 0.01 * sign * shift, moved(shift)), records
+    )
+    error = rng.standard_normal((1, len(rows)))
+    told = Said(
+        records.accuracy,
+        records.shares,
+        records.accuracy + 0.01 * sign * error - 0.01 * sign * shift,
+        moved(error - shift),
+    )
+    assert jointness_of([found])["drawn"] == pytest.approx(sign, abs=0.02)
+    assert jointness_of([judged(told, records)])["made"] == pytest.approx(sign, abs=0.05)
 
 
 def test_the_mean_predictor_is_the_mean_of_as_many_exits(records):
