@@ -9,8 +9,9 @@ with binomial noise from the number of samples: it varies smoothly with depth, w
 an exit also depends on how near the exit before stands.  The leave probability at an exit given arrival is
 (F_i - F_{i-1}) / (1 - F_{i-1}) of these; running maxima keep it from falling below 0, and shares add up to one.
 
-*Accuracy* is modelled of the network as a whole, on the logit scale.  Which kind of model, is chosen by
-cross-validation inside the training rows, which keeps networks with exits at the same depths together.
+*Accuracy* is modelled of the network as a whole, on the logit scale; composed of shares and of the accuracies of those
+who leave, it would take over the errors of both.  Where there are networks enough to tell, the kind of model is
+chosen by cross-validation inside the training rows, which keeps networks with exits at the same depths together.
 
 *Jointly.*  Errors on rows held out say how accuracy and shares err together, and how much the exits of one network
 do; draws repeat that.  They are functions: the same network has the same value in a draw, whatever is asked with it.
