@@ -26,6 +26,7 @@ app = typer.Typer(
     name="hadas",
     help="Find backbone, exits and clocks together, for one edge device and one data set, from few measurements.\n\n"
     "The whole loop on real images in minutes:  hadas demo\n\n"
+    "The same for exits, quantization and mapping on an edge accelerator:  hadas demo --system edge\n\n"
     "Your own study:  hadas init my.yaml, edit it, hadas run my.yaml",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -54,7 +55,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (
         beginning.init,
         "Examples:  hadas init my.yaml --preset demo;  hadas init my.yaml --checkpoint attentive_nas.pth.tar "
-        "--data cifar100 --data-path data",
+        "--data cifar100 --data-path data;  hadas init edge.yaml --preset edge",
     ),
     (
         accuracy.train,
@@ -96,8 +97,8 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
         "Examples:  hadas policies my.yaml\n\n"
         "hadas policies my.yaml --backbone largest --tolerance 0.02 --csv policies.csv",
     ),
-    (beginning.demo, "Example:  hadas demo"),
-    (beginning.space, "Example:  hadas space attentivenas"),
+    (beginning.demo, "Examples:  hadas demo;  hadas demo --system edge"),
+    (beginning.space, "Examples:  hadas space attentivenas;  hadas space mobilenetv2"),
 )
 for _command, _examples in _COMMANDS:
     app.command(epilog=_examples)(_command)

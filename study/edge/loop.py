@@ -98,6 +98,11 @@ class EdgeStudy:
         event = self.findings.event(f"ended:{self._rule}")
         return "" if event is None else str(event["reason"])
 
+    def infeasible(self) -> str:
+        """Which constraints nothing met when the loop ended; empty if some network did, or it has not ended."""
+        event = self.findings.event(f"infeasible:{self._rule}")
+        return "" if event is None else str(event["message"])
+
     def run(
         self, progress: ProgressCallback = _silent, on_round: Callable[[EdgeRound], None] | None = None
     ) -> None:

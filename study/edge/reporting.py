@@ -174,6 +174,8 @@ def _text_table(
 
 def _cards(page: _Page) -> str:
     """Where images leave each network of the front, and at which confidence."""
+    if not page.front:
+        return ""
     cards = []
     for point in page.front:
         exits = point.network.exits

@@ -242,7 +242,16 @@ def status_rows(study: EdgeStudy) -> list[tuple[str, str]]:
         study.trained.find(networks)
         n = sum(study.trained.has(network.trained_id) for network in networks)
         rows.append(("being trained", f"{n} of {len(networks)} networks of round {findings.n_rounds}"))
-    rows.append(("next", "hadas report" if ended else "hadas run"))
+    if infeasible := study.infeasible():
+        rows.append(("ended", infeasible))
+        rows.append(
+            (
+                "next",
+                "relax 'search.constraints' in the study file, or raise 'learning.rounds'; hadas run --adopt",
+            )
+        )
+    else:
+        rows.append(("next", "hadas report" if ended else "hadas run"))
     return rows
 
 

@@ -102,6 +102,21 @@ def test_a_changed_file_is_refused_with_what_differs(continued):
     new_study(continued.directory)
 
 
+def test_constraints_that_nothing_meets_are_named_after_the_report(continued, run_in_process):
+    path = new_study(
+        continued.directory, study="strict", learning={"seeds": 5, "rounds": 0},
+        search={"constraints": {"min_accuracy": 0.999}},
+    )  # fmt: skip
+    code, said, error = run_in_process("run", path)
+    assert code == 2
+    assert "accuracy at least 99.9 %" in " ".join(error.split())
+    assert "0 of 5 trained networks meet them" in " ".join(said.split())
+    rows = dict(status_rows(EdgeStudy.open(path)))
+    assert "accuracy at least 99.9 %" in rows["ended"]
+    assert "--adopt" in rows["next"]
+    new_study(continued.directory)
+
+
 def test_a_report_of_nothing_names_the_remedy(tmp_path):
     study = EdgeStudy.open(new_study(tmp_path))
     with pytest.raises(StudyError, match="nothing is trained yet; run: hadas run"):
