@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import expit, logit
 
-from ..datasets.records import AccuracyRecord, OutcomeMatrix
+from ..datasets.records import AccuracyRecord, OutcomeMatrix, clustered_standard_error
 from ..errors import ModelError
 from ..spaces import BackboneSpace
 from .exit_curves import curve_design, curve_rows
@@ -21,18 +21,48 @@ from .selection import TrainingRows
 from .shape_features import coarse_columns
 
 
-def logits_of(outcomes: OutcomeMatrix) -> tuple[FloatArray, FloatArray]:
+def logits_of(outcomes: OutcomeMatrix, ease: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
     """Logits (e,) of the fractions correct and their noise variances (e,).
 
     Fractions are clipped half a sample away from 0 and 1.  Noise by the delta method:
     variance of logit p = (standard error of p / (p (1 - p)))^2, where the standard error is
     clustered by image, and binomial where clustering says 0 or nothing.
+
+    Args:
+        ease: (n, 2) how often other networks get each sample right (:func:`eases`).  A split of hard samples is hard
+            for all networks, so that what ease explains of a network's outcomes is no noise between them: the
+            standard error is then that of what a linear function of it leaves (control variates).
     """
     n = outcomes.n_samples
     p = np.clip(outcomes.fractions, 0.5 / n, 1 - 0.5 / n)
-    error = outcomes.standard_errors()
+    error = outcomes.standard_errors() if ease is None else _own_errors(outcomes, ease)
     error = np.where(np.isfinite(error) & (error > 0), error, np.sqrt(p * (1 - p) / n))
     return np.asarray(logit(p)), (error / (p * (1 - p))) ** 2
+
+
+def eases(outcomes: Sequence[OutcomeMatrix]) -> list[FloatArray | None]:
+    """Of k networks, how often the others get each sample right, (n, 2): on average over exits, and at the end.
+
+    Only networks that were asked about the same samples count as others; ``None`` where there are none.
+    """
+    right = [np.stack([matrix.correct.mean(axis=1), matrix.correct[:, -1]], axis=1) for matrix in outcomes]
+    asked = [matrix.group.tobytes() for matrix in outcomes]
+    total = {samples: np.zeros_like(own) for samples, own in zip(asked, right, strict=True)}
+    for samples, own in zip(asked, right, strict=True):
+        total[samples] += own
+    others = {samples: asked.count(samples) - 1 for samples in total}
+    return [
+        (total[samples] - own) / others[samples] if others[samples] else None
+        for samples, own in zip(asked, right, strict=True)
+    ]
+
+
+def _own_errors(outcomes: OutcomeMatrix, ease: FloatArray) -> FloatArray:
+    """(e,) clustered standard errors of what a linear function of ease leaves of each exit's outcomes."""
+    centred, correct = ease - ease.mean(axis=0), outcomes.correct.astype(np.float64)
+    slopes = np.linalg.lstsq(centred, correct, rcond=None)[0]
+    left = correct - centred @ slopes
+    return np.array([clustered_standard_error(column, outcomes.group) for column in left.T])
 
 
 REPEAT_PRIOR = 8.0
@@ -208,10 +238,10 @@ def accuracy_rows(
     ids = sorted({record.backbone.arch_id for record in records})
     group = np.array([ids.index(record.backbone.arch_id) for record in records], dtype=np.int64)
     final, exits, targets, noises = [], [], [], []
-    for record in records:
-        assert record.calibration is not None
+    measured = [record.calibration for record in records if record.calibration is not None]
+    for record, outcomes, ease in zip(records, measured, eases(measured), strict=True):
         workload = space.workload(record.backbone, n_classes=n_classes)
-        logits, noise = logits_of(record.calibration)
+        logits, noise = logits_of(outcomes, ease)
         final.append(backbone_features(space, record.backbone, workload))
         curve = curve_rows(space, record.backbone, workload, float(logits[-1]))
         # Where only the last exits were measured, or none, the others are not rows.

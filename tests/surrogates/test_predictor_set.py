@@ -10,7 +10,7 @@ from scipy.special import expit
 from hadas.datasets.records import OutcomeMatrix
 from hadas.errors import ModelError, OffTableFrequencyError
 from hadas.spaces import CLOCK_TABLES, ClockDomain, ClockTable, Setting, attentivenas_space
-from hadas.surrogates.accuracy import accuracy_rows, logits_of, usable_accuracy
+from hadas.surrogates.accuracy import accuracy_rows, eases, logits_of, usable_accuracy
 from hadas.surrogates.model_files import manifest_digest
 from hadas.surrogates.predictor_set import PredictorSet
 
@@ -40,6 +40,38 @@ def test_copies_of_an_image_do_not_count_as_samples():
     once = logits_of(outcomes(images))[1]
     copied = logits_of(outcomes(np.repeat(images, 4, axis=0), np.repeat(np.arange(50), 4)))[1]
     np.testing.assert_allclose(copied, once, rtol=1e-9)
+
+
+def answers_of_a_split(rng, skill, n_samples=400):
+    """Outcomes of networks of some skill on the same samples, hard and easy ones."""
+    difficulty = 1.5 * rng.standard_normal((n_samples, 1))
+    return [outcomes(s + rng.standard_normal((n_samples, 1)) > difficulty) for s in skill]
+
+
+def test_noise_between_networks_leaves_out_what_the_split_does_to_all_of_them():
+    rng, skill = np.random.default_rng(3), np.full(12, 1.0)
+    apart, own, alone = [], [], []
+    for _ in range(150):
+        split = answers_of_a_split(rng, skill)
+        found = [logits_of(one, ease) for one, ease in zip(split, eases(split), strict=True)]
+        apart.append(float(found[0][0][0] - found[1][0][0]))
+        own.append(float(found[0][1][0] + found[1][1][0]))
+        alone.append(float(sum(logits_of(one)[1][0] for one in split[:2])))
+    # Two networks of equal skill differ by their own noise alone.
+    assert np.var(apart) == pytest.approx(np.mean(own), rel=0.3)
+    assert np.mean(own) < 0.7 * np.mean(alone)
+
+
+def test_networks_without_common_samples_keep_all_their_noise():
+    rng = np.random.default_rng(4)
+    one, other = (outcomes(rng.random((50, 2)) < 0.7, np.arange(50) + start) for start in (0, 50))
+    assert eases([one, other]) == [None, None]
+    assert eases([one]) == [None]
+    chance = outcomes(rng.random((400, 1)) < 0.7)
+    others = [outcomes(rng.random((400, 1)) < 0.7) for _ in range(20)]
+    known = logits_of(chance, eases([chance, *others])[0])[1]
+    # What others got right by chance explains nothing.
+    assert known == pytest.approx(logits_of(chance)[1], rel=0.03)
 
 
 def test_accuracy_rows_follow_records_and_positions(toy):
