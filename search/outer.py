@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import StudyError
 from ..spaces import Backbone, BackboneSpace, IntArray
@@ -28,7 +29,7 @@ from .checkpoint import Checkpoint, search_digest
 from .constraints import NOTHING_ATTAINED, Attained, Constraints, Extremes
 from .metrics import HypervolumeReference
 from .objectives import Column
-from .operators import GenomeNSGA2, found_of
+from .operators import GenomeNSGA2, found_of, genome_key
 from .ranking import best_first, front_indices, pareto_ranks
 from .settings import (
     INNER_ENGINES,
@@ -155,9 +156,11 @@ class _Nested:
     ) -> None:  # fmt: skip
         self.space, self.world, self.settings, self.seed = space, world, settings, seed
         self.objective, self.inner = settings.make_objective(), settings.make_inner()
+        known_good = [space.encode(backbone) for backbone in initial]
+        self.initial = {genome_key(genome) for genome in known_good}
         self.genomes = GenomeNSGA2(
             space, self._order, n_parents=settings.survivors, population=settings.population, seed=seed,
-            initial=[space.encode(backbone) for backbone in initial],
+            initial=known_good,
         )  # fmt: skip
         none_seen = np.zeros((0, len(space.variables)), dtype=np.int64)
         self.state = known or SearchState(0, none_seen, reference=reference)
@@ -195,7 +198,8 @@ class _Nested:
         settings, state = self.settings, self.state
         backbones = [self.space.decode(genome) for genome in genomes]
         static = self.world.static(backbones)
-        chosen = first_selection(static, settings.constraints, state.reach, settings.survivors)
+        order = first_selection(static, settings.constraints, state.reach, len(genomes))
+        chosen = order[np.argsort(~self._given(genomes)[order], kind="stable")][: settings.survivors]
         tables = self.world.tables([backbones[i] for i in chosen])
         fronts = self.inner.run(tables, self.objective, self.seed, settings.constraints)
         points = static_objectives(static)
@@ -219,6 +223,10 @@ class _Nested:
         self.genomes.tell(genomes[chosen], members)
         self.state = replace(self.state, parents=tuple(found_of(self.genomes.parents)))
         return True
+
+    def _given(self, genomes: IntArray) -> NDArray[np.bool_]:
+        """(n,) whether the caller named the genome to begin with; static fitness alone must not part with those."""
+        return np.array([genome_key(genome) in self.initial for genome in genomes], dtype=bool)
 
     def _archive(self, members: Sequence[Member]) -> None:
         state = self.state
@@ -309,7 +317,9 @@ def nested_search(
         seed: fixes the result.
         on_generation: called after every generation; generations of a resumed search that were done before
             are not reported again.
-        initial: backbones of the first generation; random ones fill it up to the population.
+        initial: backbones of the first generation, random ones fill it up to the population.  The inner engine looks
+            at these before any random one, so name those that are good with exits, the measured front's for one:
+            static fitness alone, by which backbones are chosen otherwise, keeps middling ones as well.
         reference: hypervolume reference; by default frozen from the first front that meets the constraints.
         checkpoint: file that the state goes to after every generation.  If it is there, the search goes on
             from it, to the same result as in one go.

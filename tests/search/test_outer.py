@@ -81,6 +81,14 @@ def test_initial_backbones_are_looked_at_first_and_callbacks_see_each_generation
     assert len(seen[0].front) == len(found.front)
 
 
+def test_initial_backbones_are_looked_at_before_random_ones(synthetic_world):
+    space = synthetic_world.space
+    settings = search_settings("smoke", {"population": 60, "survivors": 4, "generations": 1})
+    presets = [space.presets[name] for name in ("m0", "m1", "m3", "m6")]
+    found = nested_search(space, synthetic_world, settings, seed=0, initial=presets)
+    assert set(found.population) == set(presets)
+
+
 def test_more_generations_never_lower_the_hypervolume(result, synthetic_world):
     longer = dataclasses.replace(SMALL, generations=SMALL.generations + 2)
     further = nested_search(synthetic_world.space, synthetic_world, longer, seed=1)
