@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
@@ -183,9 +183,13 @@ class QuantizedMeter:
             CheckpointError, TrainingError: as :func:`~.start.train_start`.
         """
         return train_start(
-            self.space, resized_data(self._data, self.space.resolution), self._recipe, directory=self._directory,
-            device=self._device, progress=progress,
+            self.space, self._resized, self._recipe, directory=self._directory, device=self._device,
+            progress=progress,
         )  # fmt: skip
+
+    @cached_property
+    def _resized(self) -> ImageData:
+        return resized_data(self._data, self.space.resolution)
 
     def measure(
         self, networks: Sequence[QuantizedNetwork], progress: Progress | None = None, *, session: str = "",
@@ -221,7 +225,7 @@ class QuantizedMeter:
 
     def _source(self, start: SharedStart) -> QuantizedSource:
         space = self.space
-        images = write_images(self._data, space.resolution, self._directory)
+        images = write_images(self._resized, space.resolution, self._directory)
         return QuantizedSource(
             name=space.name, resolution=space.resolution, width=space.width, n_classes=space.n_classes,
             bits=space.bits, n_cores=space.n_cores, images=str(images.resolve()), start=str(start.path.resolve()),

@@ -38,14 +38,17 @@ def _resized(split: ImageSplit, resolution: int) -> ImageSplit:
 
 
 def write_images(data: ImageData, resolution: int, directory: Path) -> Path:
-    """Write the images of all splits, unless they are there; returns the file."""
+    """Write the images of all splits, unless they are there; returns the file.
+
+    Args:
+        data: images at ``resolution``, which with the splits names the file.
+    """
     path = directory / f"images-{data.split_id}-{resolution}px.npz"
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp.npz")
-        resized = resized_data(data, resolution)
         arrays = {
-            f"{name}.{field}": getattr(getattr(resized, name), field)
+            f"{name}.{field}": getattr(getattr(data, name), field)
             for name in SPLITS
             for field in ("images", "labels", "group")
         }
