@@ -143,13 +143,14 @@ def run_knowing(world: KnownWorld, seeds: FloatArray, reference: HypervolumeRefe
     """Who knows the truth: after the seeds' points (n, m), always the network that adds most."""
     began = time.perf_counter()
     points = reference.transform(world.points)
-    exact, share = reference.hypervolume(world.points), [reference.hypervolume(seeds)]
+    exact = reference.hypervolume(world.points)
+    share = [reference.hypervolume(seeds) / exact]
     sets = drawn_sets(reference.transform(seeds), 1, np.array(reference.point))
-    while share[-1] < SHARES[-1] * exact:
+    while share[-1] < SHARES[-1]:
         gains = sets.gains(points[None])[0]
-        share.append(share[-1] + float(gains.max()))
+        share.append(share[-1] + float(gains.max()) / exact)
         sets.add(points[[int(gains.argmax())]])
-    return Run(np.array(share) / exact, len(seeds), float("nan"), time.perf_counter() - began)
+    return Run(np.array(share), len(seeds), float("nan"), time.perf_counter() - began)
 
 
 def repetition(letters: str, head_types: tuple[int, ...], seed: int) -> dict[str, Run]:
