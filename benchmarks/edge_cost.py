@@ -292,7 +292,7 @@ def printed(result: Result) -> list[str]:
     if result.yardsticks:
         lines.append(
             f"  published costs at K spread by {100 * result.final_spread:.1f} % over the focus models, which do the same "
-            "work there but for heads below 0.1 % of it: their allocation search limits any ranking"
+            "work there but for heads below 0.1 % of it: so much of a published difference is not of the networks' work"
         )
     lines.append(
         f"depthwise convolutions take {100 * result.depthwise:.0f} % of the INT8+8 backbone's modelled cycles: the packaged "
