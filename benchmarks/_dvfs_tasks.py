@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from _predictor_tasks import DATA, Answer, Bound, FloatArray, IntArray, Task, random_split
 
+from hadas.errors import ModelError
 from hadas.surrogates.network_cost import NetworkCostModel
 from hadas.surrogates.network_rows import NetworkRows
 
@@ -89,17 +90,12 @@ def _with_more_rows(ours: SettingContender, n_train: int) -> Callable[[], float]
 def repeat_error(rows: NetworkRows) -> float:
     """Error that a perfect model would make, percent, from rows of equal settings; NaN without any.
 
-    Of two equal runs the difference of logs is normal with variance 2 s^2; a perfect model errs by s, in the mean
-    by s sqrt(2 / pi).
+    Errors of single runs are normal on the log scale with standard deviation s, in the mean s sqrt(2 / pi).
     """
-    settings = np.column_stack([*rows.totals.values(), *rows.clocks_ghz.values(), *rows.knobs.values()])
-    group = np.unique(settings, axis=0, return_inverse=True)[1].reshape(-1)
-    log_value, squares, freedom = np.log(rows.value), 0.0, 0
-    for one in np.flatnonzero(np.bincount(group) > 1):
-        own = log_value[group == one]
-        squares += float(((own - own.mean()) ** 2).sum())
-        freedom += len(own) - 1
-    return float("nan") if freedom == 0 else 100 * float(np.sqrt(squares / freedom * 2 / np.pi))
+    try:
+        return 100 * rows.repeat_noise() * float(np.sqrt(2 / np.pi))
+    except ModelError:
+        return float("nan")
 
 
 @cache

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ModelError
 from .models import IntArray
 from .prediction import FloatArray
 
@@ -28,7 +29,9 @@ class NetworkRows:
         knobs: all further settings by name, as numbers: cores in use, swappiness, ...
         devices: what each row was measured on.
         value: the measured quantity, positive; NaN = not measured.
-        relative_noise: known standard error / value, 0 where nothing is known.
+        relative_noise: known standard error / value, 0 where nothing is known.  Of single runs no model can
+            tell it from few rows, and takes what chance made of them for a function of the setting:
+            :meth:`repeat_noise` of any rows that were run again says it, and :meth:`with_noise` passes it on.
     """
 
     networks: NDArray[np.str_]
@@ -59,3 +62,36 @@ class NetworkRows:
             value=self.value[rows],
             relative_noise=self.relative_noise[rows],
         )
+
+    def with_noise(self, relative_noise: float) -> NetworkRows:
+        """The same rows, each known to at least such a standard error / value.
+
+        Raises:
+            ModelError: it is negative, or not finite.
+        """
+        if not (np.isfinite(relative_noise) and relative_noise >= 0):
+            raise ModelError(f"relative noise {relative_noise}: must be finite and not negative")
+        return replace(self, relative_noise=np.maximum(self.relative_noise, relative_noise))
+
+    def repeat_noise(self) -> float:
+        """Relative standard deviation of single runs, pooled over rows that agree in all but the value.
+
+        Pooled squares of logarithms around their means, over their degrees of freedom.
+
+        Raises:
+            ModelError: no two measured rows are of the same network, device and setting.
+        """
+        measured = self.take(np.flatnonzero(np.isfinite(self.value)))
+        settings = (*measured.totals.values(), *measured.clocks_ghz.values(), *measured.knobs.values())
+        # By their ranks, among which totals that nobody knows are alike.
+        columns = [np.unique(of, return_inverse=True)[1] for of in (measured.networks, measured.devices)]
+        columns += [np.unique(of, return_inverse=True)[1] for of in settings]
+        alike = np.unique(np.column_stack(columns), axis=0, return_inverse=True)[1].reshape(-1)
+        counts, log_value = np.bincount(alike), np.log(measured.value)
+        freedom = len(measured) - len(counts)
+        if freedom < 1:
+            raise ModelError(
+                "no setting was run twice, so nothing is known of the noise of single runs; measure some again"
+            )
+        off = log_value - (np.bincount(alike, log_value) / counts)[alike]
+        return float(np.sqrt((off**2).sum() / freedom))
