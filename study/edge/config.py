@@ -73,7 +73,7 @@ class ArchiveSearchConfig(Section):
 class ArchiveConfig(Section):
     """The loop: seeds, then rounds of predict, search, train, append."""
 
-    seeds: int = Field(default=12, ge=3)
+    seeds: int = Field(default=10, ge=3)
     rounds: int = Field(default=3, ge=0)
     batch: int = Field(default=4, ge=1)
     draws: int = Field(default=32, ge=8)
