@@ -39,7 +39,8 @@ _SAVING_NOTE = (
 _FRONT_NOTE = (
     "Networks that none dominates in error, ET_avg and head share on the calibration split, judged on the test split, "
     "cheapest first; then the static networks. Letters are exits, digits the layers of their heads. 'Less than its static' compares with the same backbone at the same "
-    "bits with its final head alone, whatever its accuracy. Head share is of the expected energy."
+    "bits with its own final head alone, whatever its accuracy; a final head of two layers is dear, and makes it look "
+    "large. Head share is of the expected energy."
 )
 
 

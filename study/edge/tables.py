@@ -38,8 +38,8 @@ def described(point: EdgePoint) -> str:
 
 
 def shown_exits(point: EdgePoint) -> str:
-    """Exits with the layers of their heads, such as ``D1,F2,K1``."""
-    return ",".join(f"{LETTERS[i]}{point.network.heads[i]}" for i in point.network.exits)
+    """Exits with the layers of their heads, such as ``D1 F2 K1``."""
+    return " ".join(f"{LETTERS[i]}{point.network.heads[i]}" for i in point.network.exits)
 
 
 def shown_shares(point: EdgePoint) -> str:
