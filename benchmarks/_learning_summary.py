@@ -140,6 +140,9 @@ def printed(summary: Summary) -> list[str]:
         share = f"{summary.mean_curve(strategy).mean():.4f}"
         lines.append(_row([strategy, *needs, share, *ahead, str(len(curves))]))
     lines += [""]
+    for strategy, curves in summary.curves.items():
+        notes = [f"{name} {value}" for name, value in _median_notes(list(curves.values())).items()]
+        lines += [f"  medians of {strategy}: {', '.join(notes)}"] if notes else []
     lines += [f"  known from elsewhere: {name}: {value}" for name, value in task.facts.items()]
     bounds = "; ".join(f"{head} at most {b.at_most:g}" for head, b in zip(heads, task.bounds, strict=True))
     return [*lines, f"  medians to be reached by ours: {bounds}"]
