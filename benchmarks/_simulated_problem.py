@@ -99,7 +99,8 @@ PLAN = Plan()
 SHARE = 0.99
 GENEROUS = Generosity(
     SearchSettings(generations=30, survivors=16, inner_population=40, inner_generations=25),
-    (1000, 1001, 1002),
+    (1000, 1001, 1002, 1003, 1004),
+    PLAN.budget.backbones,
 )
 BEST_INNER = SearchSettings(inner_population=40, inner_generations=15)
 
@@ -339,6 +340,7 @@ def curve_of(found: Problem, learner: Learner) -> Curve:
         "share_of_measured_front": known.share(true[front_indices(seen)]),
         "share_of_all_searches_that_see_the_truth": known.share_of_all(true),
         "share_that_one_of_them_has_of_all": known.of_one,
+        "share_of_one_after_as_many_backbones": float(np.median(known.early_shares)) / known.of_one,
         **{f"oracle_{name}": value for name, value in known.modelling.items()},
     }
     if learner.strategy == OURS:

@@ -120,13 +120,14 @@ def test_measuring_is_noisy_and_repeats_with_its_seed(truth):
 
 
 def test_yardstick_is_searched_once(truth, tmp_path, monkeypatch):
-    generosity = Generosity(SMALL_SEARCH, (1, 2))
+    generosity = Generosity(SMALL_SEARCH, (1, 2), few_backbones=3)
     first = yardstick(truth, generosity, tmp_path)
     monkeypatch.setattr("_simulated_truth.nested_search", None)
     again = yardstick(truth, generosity, tmp_path)
     assert np.array_equal(first.front, again.front)
     assert first.share_of_all(first.front) == pytest.approx(1.0)
     assert 0 < max(first.shares) <= 1 + 1e-12
+    assert all(0 < early <= late for early, late in zip(first.early_shares, first.shares, strict=True))
     # 100 % is the median of the searches, not their union.
     assert first.share(first.front) == pytest.approx(1 / np.median(first.shares))
 
