@@ -72,7 +72,7 @@ class Plan:
         batch: points per round.
         draws: joint draws that strategies weigh designs with.
         searches_on_draws: searches on single draws, besides the one on the means, whose population they start from;
-            the one on the means starts from the backbones of the measured front, as a study's does.
+            the one on the means starts from all that are measured, as a study's does.
         generations_on_draws: of these.
         pool: designs that strategies choose from, at most.
         search: settings of the learner's searches.
@@ -142,10 +142,6 @@ class _Measured:
             self.spent["device points"].append(float(len(self.designs)))
             self.spent["device hours"].append(hours + row.device_seconds / 3600)
 
-    def on_the_front(self) -> list[Backbone]:
-        """Backbones of the front as measured."""
-        return list(dict.fromkeys(self.designs[i].backbone for i in front_indices(np.array(self.seen))))
-
 
 class Learner:
     """One run of one strategy."""
@@ -213,7 +209,7 @@ class Learner:
         draws = predictors.draws(plan.draws, self.seed_for(4, r))
         views = [MeanView(space, predictors)]
         views += [DrawView(space, draws, i, n_classes=truth.n_classes) for i in range(plan.searches_on_draws)]
-        initial: Sequence[Backbone] = self.measured.on_the_front()
+        initial: Sequence[Backbone] = list(self.measured.backbones)
         results = []
         for i, view in enumerate(views):
             world = PredictedWorld(space, truth.clock_table, view, library, n_classes=truth.n_classes)

@@ -27,6 +27,7 @@ from ..errors import StudyError
 from ..spaces import Backbone, BackboneSpace, IntArray
 from .checkpoint import Checkpoint, search_digest
 from .constraints import NOTHING_ATTAINED, Attained, Constraints, Extremes
+from .inner import InnerFront
 from .metrics import HypervolumeReference
 from .objectives import Column
 from .operators import GenomeNSGA2, found_of, genome_key
@@ -199,9 +200,10 @@ class _Nested:
         backbones = [self.space.decode(genome) for genome in genomes]
         static = self.world.static(backbones)
         order = first_selection(static, settings.constraints, state.reach, len(genomes))
-        chosen = order[np.argsort(~self._given(genomes)[order], kind="stable")][: settings.survivors]
-        tables = self.world.tables([backbones[i] for i in chosen])
-        fronts = self.inner.run(tables, self.objective, self.seed, settings.constraints)
+        given = self._given(genomes)
+        n_chosen = max(settings.survivors, int(given.sum()))
+        chosen = order[np.argsort(~given[order], kind="stable")][:n_chosen]
+        fronts, has_energy = self._inner_fronts([backbones[i] for i in chosen])
         points = static_objectives(static)
         members = [
             Member(genomes[i], backbones[i], points[i], front)
@@ -214,7 +216,7 @@ class _Nested:
             state,
             n_generations=state.n_generations + 1,
             seen=np.concatenate([state.seen, genomes]),
-            columns=self.objective.columns(tables.has_energy),
+            columns=self.objective.columns(has_energy),
             n_static=state.n_static + len(backbones),
             n_inner=state.n_inner + sum(front.n_evaluated for front in fronts),
             reach=reach,
@@ -223,6 +225,15 @@ class _Nested:
         self.genomes.tell(genomes[chosen], members)
         self.state = replace(self.state, parents=tuple(found_of(self.genomes.parents)))
         return True
+
+    def _inner_fronts(self, backbones: Sequence[Backbone]) -> tuple[list[InnerFront], bool]:
+        """Front of every backbone, and whether there is energy; tables of as many at a time as survive."""
+        settings, fronts, has_energy = self.settings, list[InnerFront](), False
+        for start in range(0, len(backbones), settings.survivors):
+            tables = self.world.tables(backbones[start : start + settings.survivors])
+            has_energy = tables.has_energy
+            fronts += self.inner.run(tables, self.objective, self.seed, settings.constraints)
+        return fronts, has_energy
 
     def _given(self, genomes: IntArray) -> NDArray[np.bool_]:
         """(n,) whether the caller named the genome to begin with; static fitness alone must not part with those."""
@@ -318,8 +329,8 @@ def nested_search(
         on_generation: called after every generation; generations of a resumed search that were done before
             are not reported again.
         initial: backbones of the first generation, random ones fill it up to the population.  The inner engine looks
-            at these before any random one, so name those that are good with exits, the measured front's for one:
-            static fitness alone, by which backbones are chosen otherwise, keeps middling ones as well.
+            at all of these, whatever their static fitness, by which the others are chosen: what is measured already,
+            maybe with exits and clocks that are not its best, is known best.
         reference: hypervolume reference; by default frozen from the first front that meets the constraints.
         checkpoint: file that the state goes to after every generation.  If it is there, the search goes on
             from it, to the same result as in one go.

@@ -329,9 +329,8 @@ class Study:
         if event is None:
             if (refused := self.findings.event(f"infeasible:{label}")) is not None:
                 raise InfeasibleError(refused["message"], tuple(refused["constraints"]))
-            # It starts from what is good with exits and clocks, as measured; where nothing meets the constraints, from all.
-            points = self.findings.loop_points()
-            initial = [point.design.backbone for point in self.findings.front(points) or points]
+            # Measured backbones are known exactly; the search starts from all of them.
+            initial = [point.design.backbone for point in self.findings.loop_points()]
             world = self.worlds(progress).searched(self.parts.search_settings, self.seed_for(11, r))
             try:
                 result = self.search_in(world, self.seed_for(4, r), "nested search", progress, initial)

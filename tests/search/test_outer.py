@@ -81,12 +81,20 @@ def test_initial_backbones_are_looked_at_first_and_callbacks_see_each_generation
     assert len(seen[0].front) == len(found.front)
 
 
-def test_initial_backbones_are_looked_at_before_random_ones(synthetic_world):
+def test_all_initial_backbones_are_looked_at_whatever_their_number(synthetic_world):
     space = synthetic_world.space
-    settings = search_settings("smoke", {"population": 60, "survivors": 4, "generations": 1})
     presets = [space.presets[name] for name in ("m0", "m1", "m3", "m6")]
-    found = nested_search(space, synthetic_world, settings, seed=0, initial=presets)
-    assert set(found.population) == set(presets)
+    few, enough = (
+        search_settings("smoke", {"population": 60, "survivors": n, "generations": 1}) for n in (2, 4)
+    )
+    found, all_kept = (
+        nested_search(space, synthetic_world, settings, seed=0, initial=presets) for settings in (few, enough)
+    )
+    assert set(all_kept.population) == set(presets)
+    assert found.n_inner == all_kept.n_inner
+    # Looked at two by two, they leave the front that they leave together, and the best two survive.
+    assert found.front == all_kept.front
+    assert set(found.population) < set(presets)
 
 
 def test_more_generations_never_lower_the_hypervolume(result, synthetic_world):
