@@ -50,7 +50,7 @@ class Records:
             n_exits=n_exits,
             backbone_macs=_flat([record.backbone_macs for record in records]),
             head_layers=_flat([record.head_types for record in records]),
-            segment_bits=bits,
+            segment_step=2.0**-bits,
             head_bits=bits,
             threshold=np.array([record.threshold for record in records]) if knows_threshold else None,
         )

@@ -143,7 +143,7 @@ def oracle() -> JointExitModel:
         n_exits=n_exits,
         backbone_macs=np.concatenate([record.backbone_macs for record in records]).astype(np.float64),
         head_layers=np.concatenate([record.head_types for record in records]).astype(np.float64),
-        segment_bits=bits,
+        segment_step=2.0**-bits,
         head_bits=bits,
         threshold=np.array([record.threshold for record in records]),
     )

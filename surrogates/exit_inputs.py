@@ -25,27 +25,14 @@ _SURE = 1e-3  # thresholds are kept this far away from 0 and 1, where logits end
 class ExitInputs:
     """n networks as a model of their exits sees them.
 
-    All but the thresholds is known before a network is trained.  A caller that knows a space builds it; of the stages
-    of networks of :class:`hadas.spaces.quantized.QuantizedExitSpace` whose segments all have the same bits, ::
-
-        stages = [space.stages(network) for network in networks]
-        flat = list(chain.from_iterable(stages))
-        ExitInputs(
-            n_exits=np.array([len(of_network) for of_network in stages]),
-            backbone_macs=np.array([stage.cumulative_macs for stage in flat]),
-            head_layers=np.array([stage.head_type for stage in flat]),
-            segment_bits=np.array([stage.segments[0].bits for stage in flat]),
-            head_bits=np.array([stage.head_bits for stage in flat]),
-        )
-
-    :func:`hadas.study.edge.beliefs.exit_inputs` does so without a loop, and where bits differ.
+    All but the thresholds is known before a network is trained; a caller that knows a space builds it.
 
     Attributes:
         n_exits: (n,) exits in use, the final one included; at least 1.
         backbone_macs: (r,) multiply-accumulates of the backbone up to each exit, without heads; rising.
         head_layers: (r,) fully connected layers of each head.
-        segment_bits: (r,) bits of the backbone between the previous exit in use and this one; their mean over MACs
-            where they differ.
+        segment_step: (r,) quantization step of the backbone between the previous exit in use and this one: 2^-bits of
+            the range, its mean over MACs where bits differ.
         head_bits: (r,) bits of each head.
         threshold: (n,) confidence in 0..1 from which on samples leave, where networks have one that is known
             beforehand; ``None`` where thresholds are calibrated, and come out with the shares.
@@ -57,7 +44,7 @@ class ExitInputs:
     n_exits: IntArray
     backbone_macs: FloatArray
     head_layers: FloatArray
-    segment_bits: FloatArray
+    segment_step: FloatArray
     head_bits: FloatArray
     threshold: FloatArray | None = None
     starts: IntArray = field(init=False, repr=False)
@@ -68,7 +55,7 @@ class ExitInputs:
             raise ModelError("'n_exits' must hold one count per network, at least 1: the final exit counts")
         object.__setattr__(self, "n_exits", n_exits)
         object.__setattr__(self, "starts", np.cumsum(n_exits) - n_exits)
-        for name in ("backbone_macs", "head_layers", "segment_bits", "head_bits"):
+        for name in ("backbone_macs", "head_layers", "segment_step", "head_bits"):
             values = np.asarray(getattr(self, name), dtype=np.float64)
             if values.shape != (n_exits.sum(),):
                 raise ModelError(
@@ -119,7 +106,7 @@ class ExitInputs:
         rows = np.concatenate([self.starts[k] + np.arange(self.n_exits[k]) for k in networks])
         return replace(
             self, n_exits=self.n_exits[networks], backbone_macs=self.backbone_macs[rows],
-            head_layers=self.head_layers[rows], segment_bits=self.segment_bits[rows],
+            head_layers=self.head_layers[rows], segment_step=self.segment_step[rows],
             head_bits=self.head_bits[rows],
             threshold=None if self.threshold is None else self.threshold[networks],
         )  # fmt: skip
@@ -204,9 +191,9 @@ def _sums_before(inputs: ExitInputs, values: FloatArray) -> FloatArray:
 
 
 def _mean_step(inputs: ExitInputs) -> FloatArray:
-    """(r,) mean over MACs of the quantization step, 2^-bits of the range, of the backbone up to each exit.
+    """(r,) mean over MACs of the quantization step of the backbone up to each exit.
 
     What rounding adds to a sum falls by half with every bit, so 32 bits are hardly different from 8, and 4 are.
     """
-    work = inputs.segment_macs * 2.0**-inputs.segment_bits
+    work = inputs.segment_macs * inputs.segment_step
     return np.asarray((_sums_before(inputs, work) + work) / inputs.backbone_macs)

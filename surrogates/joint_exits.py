@@ -311,7 +311,7 @@ def _shares(inputs: ExitInputs, left: FloatArray) -> FloatArray:
 
 def _distinct(inputs: ExitInputs, accuracy: FloatArray, shares: FloatArray) -> IntArray:
     """Rows (k,) of the networks, ascending, without those that an earlier one is equal to in all that is told of them."""
-    told = [inputs.backbone_macs, inputs.head_layers, inputs.segment_bits, inputs.head_bits]
+    told = [inputs.backbone_macs, inputs.head_layers, inputs.segment_step, inputs.head_bits]
     columns = [inputs.padded(values, 0.0) for values in told] + [shares, accuracy[:, None]]
     if inputs.threshold is not None:
         columns.append(inputs.threshold[:, None])

@@ -56,24 +56,22 @@ class EdgeBeliefs:
 
 
 def exit_inputs(space: QuantizedExitSpace, networks: Sequence[QuantizedNetwork]) -> ExitInputs:
-    """What the predictors are told of networks: all that is known before they are trained.
-
-    Bits of a stretch between two exits in use whose segments differ are their mean, weighted by MACs.
-    """
+    """What the predictors are told of networks: all that is known before they are trained."""
     from ...surrogates.exit_inputs import ExitInputs
 
     macs = np.array([sum(unit.macs for unit in units) for units in space.segments], dtype=np.float64)
     heads = np.array([network.heads for network in networks])
-    weighted = np.cumsum(macs * np.array([network.segment_bits for network in networks]), axis=1)
+    steps = 2.0 ** -np.array([network.segment_bits for network in networks], dtype=np.float64)
+    weighted = np.cumsum(macs * steps, axis=1)
     of, position = np.nonzero(heads)
     done = np.cumsum(macs)[position]
     first = np.concatenate([[True], of[1:] != of[:-1]])
     macs_before = np.where(first, 0.0, np.roll(done, 1))
-    bits_before = np.where(first, 0.0, np.roll(weighted[of, position], 1))
+    weighted_before = np.where(first, 0.0, np.roll(weighted[of, position], 1))
     return ExitInputs(
         n_exits=np.count_nonzero(heads, axis=1),
         backbone_macs=done,
         head_layers=heads[of, position].astype(np.float64),
-        segment_bits=(weighted[of, position] - bits_before) / (done - macs_before),
+        segment_step=(weighted[of, position] - weighted_before) / (done - macs_before),
         head_bits=np.array([network.head_bits for network in networks], dtype=np.float64)[of],
     )

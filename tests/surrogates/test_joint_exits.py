@@ -16,16 +16,16 @@ N_SAMPLES = 4000
 def networks(n, seed, thresholds=False):
     """Random exits, head types and bits; the final exit is the last of ``MACS``."""
     rng = np.random.default_rng([7, seed])
-    n_exits, macs, layers, bits, head_bits = [], [], [], [], []
+    n_exits, macs, layers, steps, head_bits = [], [], [], [], []
     for _ in range(n):
         used = np.append(np.flatnonzero(rng.uniform(size=len(MACS) - 1) < 0.5), len(MACS) - 1)
         n_exits.append(len(used))
         macs.append(MACS[used])
         layers.append(rng.integers(1, 3, len(used)))
-        bits.append(np.full(len(used), rng.choice([4, 8])))
+        steps.append(np.full(len(used), 2.0 ** -rng.choice([4.0, 8.0])))
         head_bits.append(np.full(len(used), rng.choice([4, 8])))
     threshold = rng.choice([0.7, 0.8, 0.9, 0.95], n) if thresholds else None
-    flat = [np.concatenate(part).astype(float) for part in (macs, layers, bits, head_bits)]
+    flat = [np.concatenate(part).astype(float) for part in (macs, layers, steps, head_bits)]
     return ExitInputs(np.array(n_exits), *flat, threshold)
 
 
@@ -33,7 +33,7 @@ def truth(inputs):
     """Accuracy (n,) and shares (n, e_max) of a world in which what leaves is a matter of depth, head and bits."""
     threshold = np.full(len(inputs), 0.85) if inputs.threshold is None else inputs.threshold
     ease = 3.0 + 0.9 * np.log(inputs.backbone_macs / MACS[-1]) + 0.2 * inputs.head_layers
-    ease += 0.3 * np.log2(inputs.segment_bits / 8.0) - 0.6 * logit(threshold)[inputs.network]
+    ease += 0.3 * np.log2(-np.log2(inputs.segment_step) / 8.0) - 0.6 * logit(threshold)[inputs.network]
     left = np.where(inputs.is_early, expit(ease), 1.0)
     shares = np.diff(inputs.padded(left, 1.0), axis=1, prepend=0.0)
     early = shares[np.arange(len(inputs)), inputs.n_exits - 1]
@@ -61,7 +61,7 @@ def model():
 
 def test_segments_and_indices_of_ragged_networks():
     inputs = ExitInputs(
-        np.array([1, 3]), np.array([10.0, 2.0, 5.0, 10.0]), np.ones(4), np.full(4, 8.0), np.full(4, 8.0)
+        np.array([1, 3]), np.array([10.0, 2.0, 5.0, 10.0]), np.ones(4), np.full(4, 2.0**-8), np.full(4, 8.0)
     )
     assert inputs.network.tolist() == [0, 1, 1, 1]
     assert inputs.index.tolist() == [0, 0, 1, 2]
@@ -113,7 +113,7 @@ def test_shares_add_up_to_one_and_end_with_the_network(model):
 
 
 def test_a_network_without_early_exits_keeps_all_samples(model):
-    static = ExitInputs(np.array([1]), MACS[-1:], np.ones(1), np.full(1, 8.0), np.full(1, 8.0))
+    static = ExitInputs(np.array([1]), MACS[-1:], np.ones(1), np.full(1, 2.0**-8), np.full(1, 8.0))
     assert model.mean(static)[1].tolist() == [[1.0]]
     assert (model.draws(static, 5, 0).shares == 1.0).all()
     prediction = model.predict(static)
@@ -169,6 +169,29 @@ def test_correlation_of_errors_is_found_and_drawn_again():
     assert np.median(together) == pytest.approx(0.8, abs=0.1)
 
 
+def test_what_another_measurement_differs_by_goes_together_likewise():
+    model, inputs = fitted(), networks(40, 4)
+    many = inputs.n_exits > 2
+
+    def noise(correlation):
+        """What measuring adds to the accuracy and to what has left by the first two exits, (s, n) each."""
+        model.correlation = correlation
+        sure, seen = (model.draws(inputs, 600, 0, noise=noisy) for noisy in (False, True))
+        left = [np.clip(np.cumsum(d.shares, axis=-1)[:, many, :2], 1e-9, 1 - 1e-9) for d in (sure, seen)]
+        of_exits = logit(left[1]) - logit(left[0])
+        return (logit(seen.accuracy) - logit(sure.accuracy))[:, many], of_exits[..., 0], of_exits[..., 1]
+
+    def together(a, b):
+        return np.median([np.corrcoef(x, y)[0, 1] for x, y in zip(a.T, b.T, strict=True)])
+
+    accuracy, one, two = noise(ErrorCorrelation(0.8, 0.9))
+    assert together(accuracy, one) == pytest.approx(0.8, abs=0.05)
+    assert together(one, two) == pytest.approx(0.9, abs=0.05)
+    accuracy, one, two = noise(ErrorCorrelation(0.0, 0.5))
+    assert together(accuracy, one) == pytest.approx(0.0, abs=0.05)
+    assert together(one, two) == pytest.approx(0.5, abs=0.07)
+
+
 def test_a_training_told_twice_counts_once(model):
     inputs = networks(40, 0)
     accuracy, shares = measured(inputs, 0)
@@ -181,15 +204,24 @@ def test_a_training_told_twice_counts_once(model):
     assert again.correlation == model.correlation
 
 
-def test_every_bit_halves_what_rounding_does():
+def test_the_step_of_a_backbone_is_the_mean_over_its_work():
     inputs = ExitInputs(
-        np.full(4, 2), np.tile([2.0, 9.0], 4), np.ones(8), np.repeat([4.0, 5.0, 8.0, 32.0], 2), np.ones(8)
-    )
-    step = network_rows(inputs)[:, 9]
-    np.testing.assert_allclose(step[:3], [2.0**-4, 2.0**-5, 2.0**-8])
-    mixed = replace(inputs, segment_bits=np.tile([4.0, 8.0], 4))
-    np.testing.assert_allclose(network_rows(mixed)[0, 9], (2 * 2.0**-4 + 7 * 2.0**-8) / 9)
-    assert exit_rows(mixed)[0, 3] == 2.0**-4
+        np.array([2, 2]), np.tile([2.0, 9.0], 2), np.ones(4), np.array([2.0**-4, 2.0**-4, 2.0**-4, 2.0**-8]), np.ones(4)
+    )  # fmt: skip
+    np.testing.assert_allclose(network_rows(inputs)[:, 9], [2.0**-4, (2 * 2.0**-4 + 7 * 2.0**-8) / 9])
+    np.testing.assert_array_equal(exit_rows(inputs)[:, 3], [2.0**-4, 2.0**-4])
+
+
+def test_an_exit_is_told_how_many_chances_to_leave_there_were_before():
+    inputs = ExitInputs(
+        np.array([1, 4]), np.array([40.0, 2.0, 5.0, 10.0, 40.0]), np.array([1.0, 2.0, 1.0, 1.0, 1.0]),
+        np.full(5, 2.0**-8), np.full(5, 8.0),
+    )  # fmt: skip
+    rows = exit_rows(inputs)
+    np.testing.assert_allclose(rows[:, 1], [0.0, 2 / 5, 5 / 10])  # where the exit before stands
+    np.testing.assert_allclose(rows[:, 5], [0.0, 2 / 5, (2 + 5) / 10])  # work of all before
+    np.testing.assert_allclose(rows[:, 6], [0.0, 1.0, 1 / 2])  # of those before, heads of two layers
+    np.testing.assert_allclose(rows[:, 7], [2.0, 1.0, 0.0])  # early exits behind it
 
 
 def test_few_networks_are_enough_to_start_with():

@@ -13,6 +13,7 @@ from hadas.study.edge.beliefs import exit_inputs
 from hadas.study.edge.reporting import write_edge_report
 from hadas.study.edge.seeds import bit_pairs, initial_networks, static_networks
 from hadas.study.edge.tables import savings, statements, status_rows
+from hadas.surrogates.exit_inputs import network_rows
 
 from .conftest import TRAINED_BEFORE_THE_KILL, new_study
 
@@ -148,8 +149,18 @@ def test_predictors_are_told_macs_and_bits_of_each_stretch():
     assert inputs.head_layers.tolist() == [1, 2, 2, 1]
     assert inputs.head_bits.tolist() == [4, 4, 4, 8]
     for i, stage in enumerate(stages):
-        weighted = sum(segment.macs * segment.bits for segment in stage.segments) / stage.macs
-        assert inputs.segment_bits[i] == pytest.approx(weighted)
+        step = sum(segment.macs * 2.0**-segment.bits for segment in stage.segments) / stage.macs
+        assert inputs.segment_step[i] == pytest.approx(step)
+
+
+def test_exits_do_not_change_what_predictors_are_told_of_the_backbones_precision():
+    space = edge_space("mobilenetv2", bits="per-segment")
+    bits = (8, 8, 8, 8, 8, 8, 8, 4, 4, 4, 4)
+    networks = [space.network(letters, bits=bits) for letters in ("K", "G,K", "F,K", "D,F,I,K")]
+    rows = network_rows(exit_inputs(space, networks))
+    macs = np.array([sum(unit.macs for unit in units) for units in space.segments])
+    step = macs @ 2.0 ** -np.array(bits, dtype=float) / macs.sum()
+    np.testing.assert_allclose(rows[:, 9], step)
 
 
 def test_networks_that_differ_in_their_mapping_alone_share_a_training(continued):
