@@ -42,9 +42,6 @@ ACCURACY_CANDIDATES = ("ridge", "gp")
 
 SHARE_CANDIDATES = ("gp", "ridge")
 
-N_PREDICT_DRAWS = 256
-"""Draws that standard deviations of shares are of."""
-
 PRIOR_NETWORKS = 8.0
 """Networks' worth of the claim that errors are independent."""
 
@@ -57,21 +54,6 @@ ROWS_PER_FEATURE = 3
 
 KEPT_PATHS = 8
 """Sets of drawn functions that a model keeps at hand."""
-
-
-@dataclass(frozen=True)
-class ExitPrediction:
-    """What is expected of n networks when they are measured.
-
-    Attributes:
-        accuracy, accuracy_sd: (n,) share right, and its standard deviation, measurement noise included.
-        shares, shares_sd: (n, e_max) share of samples that leave at each exit in use, 0 past the last.
-    """
-
-    accuracy: FloatArray
-    accuracy_sd: FloatArray
-    shares: FloatArray
-    shares_sd: FloatArray
 
 
 @dataclass(frozen=True)
@@ -127,7 +109,7 @@ class JointExitModel:
     """Predicts accuracy and shares of early-exit networks.
 
     Args:
-        seed: of folds and of the draws behind :meth:`predict`.
+        seed: of folds.
         accuracy_candidates, share_candidates: kinds of model to choose from, the preferred one first.
     """
 
@@ -192,12 +174,6 @@ class JointExitModel:
         if inputs.is_early.any():
             left = self._fitted(self._left, inputs).model.mean(exit_rows(inputs))[:, 0]
         return expit(accuracy), _shares(inputs, left)
-
-    def predict(self, inputs: ExitInputs) -> ExitPrediction:
-        """Means, and standard deviations of a new measurement: those of shares from seeded draws."""
-        accuracy, shares = self.mean(inputs)
-        draws = self.draws(inputs, N_PREDICT_DRAWS, self.seed, noise=True)
-        return ExitPrediction(accuracy, draws.accuracy.std(axis=0), shares, draws.shares.std(axis=0))
 
     def draws(self, inputs: ExitInputs, n_draws: int, seed: int, *, noise: bool = False) -> ExitDraws:
         """Joint draws: over networks, over exits, and of accuracy with shares.

@@ -116,9 +116,8 @@ def test_a_network_without_early_exits_keeps_all_samples(model):
     static = ExitInputs(np.array([1]), MACS[-1:], np.ones(1), np.full(1, 2.0**-8), np.full(1, 8.0))
     assert model.mean(static)[1].tolist() == [[1.0]]
     assert (model.draws(static, 5, 0).shares == 1.0).all()
-    prediction = model.predict(static)
-    assert 0.5 < prediction.accuracy[0] < 1.0
-    assert prediction.accuracy_sd[0] > 0.0
+    accuracy = model.draws(static, 50, 0).accuracy
+    assert 0.5 < accuracy.min() < accuracy.max() < 1.0
 
 
 def test_a_draw_is_a_function_of_the_network(model):
@@ -131,14 +130,12 @@ def test_a_draw_is_a_function_of_the_network(model):
     assert np.abs(model.draws(inputs, 16, 6).accuracy - together.accuracy).max() > 1e-4
 
 
-def test_draws_agree_with_predictions(model):
+def test_draws_scatter_about_the_means(model):
     inputs = networks(15, 4)
-    prediction, draws = model.predict(inputs), model.draws(inputs, 1500, 1, noise=True)
-    np.testing.assert_allclose(draws.accuracy.std(axis=0), prediction.accuracy_sd, rtol=0.2)
-    assert (
-        np.abs(draws.accuracy.mean(axis=0) - prediction.accuracy).max() < 0.2 * prediction.accuracy_sd.max()
-    )
-    assert np.abs(draws.shares.mean(axis=0) - prediction.shares).max() < 0.3 * prediction.shares_sd.max()
+    (accuracy, shares), draws = model.mean(inputs), model.draws(inputs, 1500, 1, noise=True)
+    accuracy_sd, shares_sd = draws.accuracy.std(axis=0), draws.shares.std(axis=0)
+    assert np.abs(draws.accuracy.mean(axis=0) - accuracy).max() < 0.2 * accuracy_sd.max()
+    assert np.abs(draws.shares.mean(axis=0) - shares).max() < 0.3 * shares_sd.max()
 
 
 def test_intervals_hold_measurements_not_seen(model):
@@ -200,7 +197,7 @@ def test_a_training_told_twice_counts_once(model):
         inputs.take(twice), accuracy[twice], shares[twice], np.full(60, N_SAMPLES)
     )
     asked = networks(10, 2)
-    np.testing.assert_array_equal(again.predict(asked).accuracy_sd, model.predict(asked).accuracy_sd)
+    np.testing.assert_array_equal(again.draws(asked, 20, 0).accuracy, model.draws(asked, 20, 0).accuracy)
     assert again.correlation == model.correlation
 
 
@@ -227,10 +224,10 @@ def test_an_exit_is_told_how_many_chances_to_leave_there_were_before():
 def test_few_networks_are_enough_to_start_with():
     inputs = networks(3, 11)
     model = JointExitModel(seed=0).fit(inputs, *measured(inputs, 11), np.full(3, N_SAMPLES))
-    prediction = model.predict(networks(10, 12))
-    assert np.isfinite(prediction.accuracy_sd).all()
-    assert np.isfinite(prediction.shares_sd).all()
-    assert (prediction.accuracy_sd > 0).all()
+    draws = model.draws(networks(10, 12), 50, 0, noise=True)
+    assert np.isfinite(draws.accuracy).all()
+    assert np.isfinite(draws.shares).all()
+    assert (draws.accuracy.std(axis=0) > 0).all()
 
 
 def test_results_do_not_depend_on_threads():
