@@ -1,7 +1,15 @@
 """Quantized early-exit networks trained jointly with their exits, and what they get right."""
 
 from .meter import QuantizedMeter
-from .policy import NETWORK_THRESHOLDS, PolicyKind, QuantizedOutcome, exit_policy, outcome_with
+from .policy import (
+    NETWORK_THRESHOLDS,
+    PolicyKind,
+    QuantizedOutcome,
+    exit_policy,
+    leaves_at,
+    lowest_threshold,
+    outcome_with,
+)
 from .recipes import QUANTIZED_RECIPES, QuantizedRecipe
 from .start import Progress, SharedStart
 
@@ -15,5 +23,7 @@ __all__ = [
     "QuantizedRecipe",
     "SharedStart",
     "exit_policy",
+    "leaves_at",
+    "lowest_threshold",
     "outcome_with",
 ]

@@ -9,6 +9,7 @@ Shapes: n samples, e exits in use, the final one last.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -96,6 +97,35 @@ def exit_policy(
     return _outcome(calibration, applied, thresholds)
 
 
+def lowest_threshold(
+    confidence: FloatArray, correct: NDArray[np.bool_], at_least: float,
+    tried: Sequence[float] = NETWORK_THRESHOLDS,
+) -> tuple[FloatArray, bool]:  # fmt: skip
+    """The lowest threshold, one for all early exits, at which samples are right often enough.
+
+    Args:
+        confidence, correct: (n, e) of the samples it is fitted to.
+        at_least: fraction of them that must be right where they leave.
+        tried: ascending.
+
+    Returns:
+        (e,) thresholds, and whether they are enough; if none of those tried is, the highest of them.
+    """
+    for threshold in tried:
+        rule = np.append(np.full(confidence.shape[1] - 1, threshold), 0.0)
+        right = np.take_along_axis(correct, leaves_at(confidence, rule)[:, None], axis=1)
+        if right.mean() >= at_least:
+            return rule, True
+    return rule, False
+
+
+def leaves_at(confidence: FloatArray, thresholds: FloatArray) -> NDArray[np.int64]:
+    """(n,) column where each sample leaves; confidence is (n, e), thresholds are (e,), or (n, e) of each sample."""
+    leaves = confidence >= thresholds
+    leaves[:, -1] = True
+    return np.argmax(leaves, axis=1)
+
+
 def outcome_with(matrix: OutcomeMatrix, thresholds: FloatArray) -> QuantizedOutcome:
     """What given thresholds (e,) do with the samples of a matrix."""
     return _outcome(matrix, np.broadcast_to(thresholds, matrix.correct.shape), thresholds)
@@ -103,13 +133,11 @@ def outcome_with(matrix: OutcomeMatrix, thresholds: FloatArray) -> QuantizedOutc
 
 def _outcome(matrix: OutcomeMatrix, applied: FloatArray, thresholds: FloatArray) -> QuantizedOutcome:
     """Args: applied: (n, e) the thresholds that judge each sample."""
-    leaves = np.asarray(matrix.confidence, dtype=np.float64) >= applied
-    leaves[:, -1] = True
-    leaves_at = np.argmax(leaves, axis=1)
-    right = np.take_along_axis(matrix.correct, leaves_at[:, None], axis=1)[:, 0]
-    counts = np.bincount(leaves_at, minlength=matrix.n_exits)
-    n_right = np.bincount(leaves_at, weights=right, minlength=matrix.n_exits)
-    chosen = leaves_at[:, None] == np.arange(matrix.n_exits)
+    left = leaves_at(np.asarray(matrix.confidence, dtype=np.float64), applied)
+    right = np.take_along_axis(matrix.correct, left[:, None], axis=1)[:, 0]
+    counts = np.bincount(left, minlength=matrix.n_exits)
+    n_right = np.bincount(left, weights=right, minlength=matrix.n_exits)
+    chosen = left[:, None] == np.arange(matrix.n_exits)
     statistics = [mean_statistic(chosen[:, i], matrix.group) for i in range(matrix.n_exits)]
     return QuantizedOutcome(
         accuracy=mean_statistic(right, matrix.group),
@@ -127,11 +155,5 @@ def _fitted(matrix: OutcomeMatrix, rows: NDArray[np.bool_], kind: PolicyKind, to
     confidence, correct = np.asarray(matrix.confidence[rows], dtype=np.float64), matrix.correct[rows]
     if kind == "exit":
         return ThresholdFitter(confidence, min_samples=min(MIN_SAMPLES, len(correct))).fit(correct, tolerance)
-    floor = correct[:, -1].mean() - tolerance - 1e-9
-    for threshold in NETWORK_THRESHOLDS:
-        leaves = confidence >= threshold
-        leaves[:, -1] = True
-        first = np.argmax(leaves, axis=1)
-        if np.take_along_axis(correct, first[:, None], axis=1).mean() >= floor:
-            break
-    return np.append(np.full(matrix.n_exits - 1, threshold), 0.0)
+    rule, _ = lowest_threshold(confidence, correct, correct[:, -1].mean() - tolerance - 1e-9)
+    return rule
