@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from ..errors import ConfigError
 from .edge import describe_edge_space, edge_demo, edge_file
-from .opening import StudyFile, open_study
+from .opening import StudyFile, open_study, write_study_file
 from .printing import console, print_table
 from .steps import run_whole_loop
 
@@ -158,23 +158,6 @@ def _dvfs_demo(directory: Path, preset: str) -> None:
         soft_wrap=True,
     )
     run_whole_loop(open_study(path))
-
-
-def write_study_file(path: Path, text: str) -> None:
-    """Write a study file, and the folders above it.
-
-    Raises:
-        ConfigError: no place for a file.
-    """
-    if path.is_dir():
-        raise ConfigError(f"{path}: is a folder; name a file in it, e.g. {path / 'study.yaml'}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be written ({error.strerror}: {error.filename}); name a file in a folder of yours"
-        ) from error
 
 
 def space(

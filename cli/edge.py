@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import ConfigError, InfeasibleError
+from .opening import write_study_file
 from .printing import console, print_table, say, showing_progress
 
 if TYPE_CHECKING:
@@ -109,7 +110,6 @@ def edge_demo(directory: Path, preset: str) -> None:
         ConfigError: no preset of that name; nothing is written.
     """
     from ..study.edge.config import PRESETS, edge_template, load_edge_config, validate_edge
-    from .beginning import write_study_file  # which imports this module
 
     if preset not in DEMO_PRESETS:
         raise ConfigError(f"no preset '{preset}'; known: {sorted(DEMO_PRESETS)}")

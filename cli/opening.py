@@ -48,6 +48,23 @@ def is_edge_study(path: Path) -> bool:
     return is_edge(read_study_file(path))
 
 
+def write_study_file(path: Path, text: str) -> None:
+    """Write a study file, and the folders above it.
+
+    Raises:
+        ConfigError: no place for a file.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; name a file in it, e.g. {path / 'study.yaml'}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be written ({error.strerror}: {error.filename}); name a file in a folder of yours"
+        ) from error
+
+
 def open_study(path: Path, adopt: bool = False, places: Mapping[str, Any] | None = None) -> Study:
     """Open a study to work on it, as the only process that does."""
     from ..study import Study
