@@ -6,10 +6,8 @@ A style names a hardware and a mapping description of zigzag-dse; its files are 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from ...errors import AcceleratorError
 
@@ -73,13 +71,6 @@ class Accelerator:
                 f"{self.link_pj_per_bit}, core_hz {self.core_hz}: bandwidth and clock must be positive, energy not "
                 "negative"
             )
-
-    @property
-    def accelerator_id(self) -> str:
-        """Name, and a digest of all that its costs depend on but the descriptions' content."""
-        fields = {key: value for key, value in asdict(self).items() if key not in ("name", "sources")}
-        digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-        return f"{self.name}-{digest[:8]}"
 
 
 _MESH = (

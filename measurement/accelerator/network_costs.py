@@ -76,11 +76,6 @@ class NetworkCosts:
         return self.static_energy_mj / _MJ_PER_J * self.static_cycles
 
     @property
-    def static_latency_ms(self) -> FloatArray:
-        """(n,) latency of the backbone with its final head alone."""
-        return self._as_ms(self.static_cycles)
-
-    @property
     def full_energy_mj(self) -> FloatArray:
         """(n,) of a sample that goes through all exits."""
         energy_mj: FloatArray = self.cumulative_energy_mj.max(axis=1)

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from hadas.errors import AcceleratorError
-from hadas.measurement.accelerator import Accelerator, AcceleratorCostModel, edge_accelerator, layer_signature
+from hadas.measurement.accelerator import (
+    Accelerator,
+    AcceleratorCostModel,
+    FillReport,
+    LayerTable,
+    edge_accelerator,
+    layer_signature,
+)
 from hadas.spaces import QuantizedExitSpace, QuantizedNetwork, edge_space
 
 MIXED, EQUAL = edge_accelerator("quad-mixed"), edge_accelerator("quad-edge-tpu")
@@ -148,12 +155,57 @@ def test_what_cannot_be_costed_is_refused(invented) -> None:
         costs.et_average(np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]))
 
 
-def test_fill_asks_for_all_that_the_space_can_need(invented) -> None:
-    space = edge_space("mobilenetv2-small")
-    model = AcceleratorCostModel(space, EQUAL, invented.table(space, EQUAL.cores))
-    assert model.fill().n_evaluated == 0
-    assert model.fill([space.network("D")]).n_evaluated == 0
-    model.costs([space.decode(genome) for genome in space.sample(200, np.random.default_rng(11))])
+class Asked(LayerTable):
+    """An empty table that says what it was asked to fill."""
+
+    asked: frozenset = frozenset()
+
+    def fill(self, wanted, progress=None) -> FillReport:
+        self.asked |= {*wanted}
+        return FillReport(0, 0.0)
+
+
+def needed(space: QuantizedExitSpace, cores, networks) -> set:
+    found = set()
+    for network in networks:
+        for stage in space.stages(network):
+            parts = [(unit, s.bits, s.core) for s in stage.segments for unit in s.units]
+            parts.append((stage.head, stage.head_bits, stage.head_core))
+            found |= {
+                (cores[core], layer_signature(layer, bits)) for u, bits, core in parts for layer in u.layers
+            }
+    return found
+
+
+def single_exits(space: QuantizedExitSpace, n_cores: int) -> list[QuantizedNetwork]:
+    """Networks of one early exit at every point: all head types, bits of the space, and one core for all."""
+    heads = [
+        (0,) * at + (early,) + (0,) * (9 - at) + (last,)
+        for at in range(10)
+        for early in (1, 2)
+        for last in (1, 2)
+    ]
+    segment_bits, head_bits = space.bit_choices
+    return [
+        QuantizedNetwork(space.name, each, (bits,) * 11, of_heads, (core,) * 12)
+        for each in heads
+        for bits in segment_bits
+        for of_heads in head_bits
+        for core in range(n_cores)
+    ]
+
+
+@pytest.mark.parametrize("n_cores", [1, 3, 4])
+@pytest.mark.parametrize("bits", ["pairs", "per-segment"])
+def test_fill_asks_for_all_that_the_space_can_need_and_no_more(bits, n_cores, store) -> None:
+    space = edge_space("mobilenetv2-small", bits=bits, n_cores=n_cores)
+    table = Asked(store)
+    AcceleratorCostModel(space, MIXED, table).fill()
+    assert table.asked == needed(space, MIXED.cores, single_exits(space, n_cores))
+    some = [space.decode(genome) for genome in space.sample(5, np.random.default_rng(11))]
+    asked_for = Asked(store)
+    AcceleratorCostModel(space, MIXED, asked_for).fill(some)
+    assert asked_for.asked == needed(space, MIXED.cores, some) < table.asked
 
 
 @pytest.mark.parametrize(
@@ -164,13 +216,6 @@ def test_accelerators_that_cannot_be_are_refused(change: dict[str, object]) -> N
         replace(MIXED, **change)
 
 
-def test_an_accelerators_identity_follows_what_costs_depend_on() -> None:
-    assert replace(MIXED, sources=()).accelerator_id == MIXED.accelerator_id
-    others = [
-        replace(MIXED, core_hz=1),
-        replace(MIXED, cores=MIXED.cores[:3]),
-        replace(MIXED, link_pj_per_bit=0.0),
-    ]
-    assert len({a.accelerator_id for a in (MIXED, EQUAL, *others)}) == 5
+def test_an_accelerator_that_is_not_known_is_named() -> None:
     with pytest.raises(AcceleratorError, match="no accelerator 'octo'"):
         edge_accelerator("octo")
