@@ -1,10 +1,12 @@
 """Predictors of published early-exit networks are judged on networks that none of them has seen."""
 
+import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -13,7 +15,17 @@ from _edge_records import RECORDS_FILE, edge_records  # noqa: E402
 if not RECORDS_FILE.is_file():
     pytest.skip("the records of the folder 'shared' are not beside the repository", allow_module_level=True)
 from _edge_contenders import CONTENDERS, Records, Said, mean_predictor  # noqa: E402
-from edge_predictors import N_TRAIN, failures, figures_of, jointness_of, judged, split  # noqa: E402
+from _figures import at_least_one  # noqa: E402
+from edge_predictors import (  # noqa: E402
+    COVERAGE,
+    N_TRAIN,
+    failures,
+    figures_of,
+    jointness_of,
+    judged,
+    print_question,
+    split,
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +100,7 @@ def test_the_mean_predictor_is_the_mean_of_as_many_exits(records):
     assert mean_predictor(seen, four, 0).shares.tolist() == [[0.25] * 4]
 
 
-def test_ours_errs_less_than_the_others_in_a_split(records):
+def test_ours_errs_less_than_the_others_in_a_split(records, capsys):
     train, test = split(records.inputs.placement(), N_TRAIN, 100)
     seen, asked = records.take(train), records.take(test)
     found = {name: judged(contender(seen, asked, 100), asked) for name, contender in CONTENDERS.items()}
@@ -97,8 +109,26 @@ def test_ours_errs_less_than_the_others_in_a_split(records):
             found[n].figures[figure] for n in ("mean", "random forest")
         )
     figures = figures_of({name: [errors, errors] for name, errors in found.items()})
-    coverage = {"accuracy": 0.9, "shares": 0.5, "ET_avg": 0.9}
+    coverage = {"accuracy": 0.9, "shares": 0.82, "ET_avg": 0.96}
     assert failures("here", figures, coverage, quick=True) == []
     assert failures("here", figures, coverage, quick=False) == [
-        "here: 50.0 % of shares inside nominal 90 % intervals"
+        "here: 82.0 % of shares inside nominal 90 % intervals",
+        "here: 96.0 % of ET_avg inside nominal 90 % intervals",
     ]
+    alone = figures_of({name: [errors] for name, errors in found.items()})
+    assert alone["accuracy"]["ours"] == (pytest.approx(found["ours"].figures["accuracy"]), None)
+    print_question("here", alone, coverage)
+    assert "nan" not in capsys.readouterr().out
+
+
+def test_the_bounds_of_coverage_are_those_of_as_many_values_as_there_are_records():
+    low, high = binom.ppf([0.05, 0.95], len(edge_records()), 0.9) / len(edge_records())
+    assert COVERAGE[0] <= low <= COVERAGE[0] + 0.01
+    assert COVERAGE[1] - 0.01 <= high <= COVERAGE[1]
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "two", "1.5"])
+def test_no_splits_are_refused(count):
+    assert at_least_one("1") == 1
+    with pytest.raises(argparse.ArgumentTypeError, match="at least 1"):
+        at_least_one(count)

@@ -10,8 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
+import edge_search
 from _edge_world import ExitMasks
-from edge_search import Run, judgement, shares_reached
+from edge_search import Run, judgement, run_random, shares_reached
 
 from hadas.search.metrics import HypervolumeReference
 
@@ -27,6 +28,23 @@ def test_shares_reached_are_those_of_all_points_until_then():
     # It ends where the largest share is reached.
     assert plain[len(found) - 1] >= 0.99 > plain[len(found) - 2]
     assert found.tolist() == pytest.approx(plain[: len(found)])
+
+
+def test_random_choice_does_not_pay_again_for_the_seeds_it_has():
+    rng = np.random.default_rng(1)
+    points = np.stack([rng.uniform(0.1, 0.9, 30), rng.uniform(1.5, 15.0, 30), rng.uniform(0, 1, 30)], axis=1)
+    best = np.array([[0.0, 1.01, 0.0]])  # dominates all, so that a search ends with it
+    points = np.concatenate([points, best])
+    needed = [run_random(points, np.arange(25), REFERENCE, seed).needed(0.99) for seed in range(40)]
+    # Six others are left, the best among them: it comes first as often as last.
+    assert set(needed) == {26, 27, 28, 29, 30, 31}
+
+
+def test_without_the_records_it_says_so_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(edge_search, "RECORDS_FILE", tmp_path / "records.jsonl")
+    monkeypatch.setattr(sys, "argv", ["edge_search.py"])
+    with pytest.raises(SystemExit, match=r"records\.jsonl is not there"):
+        edge_search.main()
 
 
 def run(*share):
