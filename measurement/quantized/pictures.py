@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def read_images(path: Path) -> tuple[ImageSplit, ImageSplit, ImageSplit]:
                 ImageSplit(archive[f"{n}.images"], archive[f"{n}.labels"], archive[f"{n}.group"])
                 for n in SPLITS
             )
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
         raise DataError(
             f"{path}: not a readable file of images ({error}); remove it, and it is written again"
         ) from error

@@ -2,11 +2,9 @@
 
 Why neither library of the field: torchao 0.18 trains ``Linear`` layers quantized, but has no form of
 ``Conv2d``, of which these networks consist.  Brevitas 0.13 has all layers and both bit widths, but pins
-``setuptools<81`` and ``dependencies==2.0.1``, and a step of a small network took four times a plain one on a
-CPU.  torch's own ``fake_quantize_per_tensor_affine`` is a scalar loop there, which took longer than the
-convolution before it; activations are therefore rounded here, by vectorised operations, and weights, of which
-there are few, by ``torch.fake_quantize_per_channel_affine``.  Tests compare levels and gradients with torch's
-operators and, where it is installed, with brevitas.
+``setuptools<81`` and ``dependencies==2.0.1``.  Activations are rounded here, by operations that are vectorised
+on a CPU as well, and weights, of which there are few, by ``torch.fake_quantize_per_channel_affine``.  Tests
+compare levels and gradients with torch's operators, and the levels of weights with those that brevitas gave.
 
 * Gradients: straight-through (Bengio et al., 2013): 1 within the range, 0 where a value was clipped.
 * Weights: symmetric, one scale per output channel, the largest magnitude at the last level: -7..7 at 4 bits,
@@ -14,18 +12,21 @@ operators and, where it is installed, with brevitas.
   channel by a constant, and so that channel's scale alone: the integers that would be deployed are those
   trained here.
 * Activations: one scale per tensor; unsigned (0..15, 0..255) with a ReLU6 in it, else symmetric signed.  The
-  range is the one of least squared error on a sample of the batch (a wide one wastes levels, a narrow one
-  clips), averaged over training; evaluation uses the average.
+  range is the one of least squared error on values drawn from all images, channels and pixels of the batch
+  (a wide one wastes levels, a narrow one clips), averaged over training; evaluation uses the average.
 * 32 bits are floating point: nothing is rounded.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from ...errors import TrainingError
 
 FLOAT_BITS = 32
 """Bits that mean floating point."""
@@ -102,12 +103,20 @@ class ActivationQuantizer(nn.Module):
         return f"bits={self.bits}, signed={self.signed}"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Values of any shape, rounded; float32 whatever the precision outside."""
+        """Values of any shape, rounded; float32 whatever the precision outside.
+
+        Raises:
+            TrainingError: in evaluation, before the first training pass has given it a range.
+        """
         if self.bits >= FLOAT_BITS:
             return x if self.signed else functional.relu6(x)
         x = x.float()
         if self.training:
             self._follow(x.detach())
+        elif self._n_passes == 0 and math.isnan(self.limit):
+            raise TrainingError(
+                f"a quantizer of activations to {self.bits} bits has no range yet: train the network, or set its limit"
+            )
         rounded: Tensor = _Rounding.apply(
             x, max(self.limit, _TINY) / self._highest, self._lowest, self._highest
         )
@@ -121,12 +130,25 @@ class ActivationQuantizer(nn.Module):
 
     def _fitted_limit(self, x: Tensor) -> float:
         """The range of least squared error among :data:`_RATIOS` of the largest magnitude."""
-        values = x.reshape(-1)
-        sample = values[:: max(1, len(values) // _SAMPLE)]
-        if not self.signed:
-            values, sample = values.clamp(0.0, _CEILING), sample.clamp(0.0, _CEILING)
-        limits = values.abs().amax() * x.new_tensor(_RATIOS)
+        sample = self._sample(x)
+        lowest, highest = x.aminmax()
+        if self.signed:
+            largest = torch.maximum(-lowest, highest)
+        else:
+            largest, sample = highest.clamp(0.0, _CEILING), sample.clamp(0.0, _CEILING)
+        limits = largest * x.new_tensor(_RATIOS)
         scale = (limits / self._highest).clamp_(min=_TINY)[:, None]
         levels = (sample / scale).round_().clamp_(self._lowest, self._highest)
         error = (levels * scale - sample).square_().sum(dim=1)
         return float(limits[error.argmin()])
+
+    def _sample(self, x: Tensor) -> Tensor:
+        """Values drawn from everywhere in a tensor, elsewhere at every fit; all of them where they are few.
+
+        Drawn, because steps of one length fall into step with rows and maps: they would see the padded border alone.
+        """
+        n = x.numel()
+        if n <= _SAMPLE:
+            return x.reshape(-1)
+        generator = torch.Generator().manual_seed(self._n_passes)
+        return x.take(torch.randint(n, (_SAMPLE,), generator=generator).to(x.device))

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ...errors import ConfigError
 from ..accuracy.recipes import PRECISIONS
 
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 """Raised whenever the code of this folder changes what a recipe gives."""
 
 _START_FIELDS = (
     "start_steps", "start_learning_rate", "batch_size", "warmup_fraction", "momentum", "weight_decay",
     "label_smoothing", "clip_norm", "max_shift", "mirror", "precision", "seed",
 )  # fmt: skip
+
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,8 @@ class QuantizedRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field, value in asdict(self).items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise self._error(field, "must be a finite number")
+        for field in fields(self):
+            self._check_type(field.name, type(field.default))
         for field in (
             "start_steps", "tune_steps", "start_learning_rate", "tune_learning_rate", "clip_norm", "norm_batches",
             "evaluation_batch_size",
@@ -83,6 +84,16 @@ class QuantizedRecipe:
             raise self._error("batch_size", "must be at least 2: batch norm learns nothing from one image")
         if self.precision not in PRECISIONS:
             raise self._error("precision", f"must be one of {list(PRECISIONS)}")
+
+    def _check_type(self, field: str, wanted: type) -> None:
+        """See that a value is of its default's type; a whole number will do where a number is wanted."""
+        value = getattr(self, field)
+        if wanted is float and type(value) is int:
+            object.__setattr__(self, field, float(value))  # equal recipes have equal hashes
+        elif type(value) is not wanted:
+            raise self._error(field, f"must be {_TYPE_NAMES[wanted]}")
+        elif wanted is float and not math.isfinite(value):
+            raise self._error(field, "must be a finite number")
 
     def _error(self, field: str, reason: str) -> ConfigError:
         return ConfigError(f"QuantizedRecipe.{field} = {getattr(self, field)!r}: {reason}")

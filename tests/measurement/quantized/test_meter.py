@@ -157,6 +157,13 @@ def test_what_cannot_be_measured_is_refused_before_any_training(digits: ImageDat
         replace(SMOKE, batch_size=1)
     with pytest.raises(ConfigError, match=r"tune_learning_rate = nan: must be a finite number"):
         replace(SMOKE, tune_learning_rate=float("nan"))
+    for field, value, wanted in (
+        ("tune_steps", 2.5, "a whole number"), ("seed", True, "a whole number"), ("momentum", "0.9", "a number"),
+        ("mirror", "no", "true or false"), ("precision", 32, "a word"), ("weight_decay", None, "a number"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=rf"QuantizedRecipe\.{field} = {value!r}: must be {wanted}"):
+            replace(SMOKE, **{field: value})
+    assert replace(SMOKE, clip_norm=5).recipe_id == replace(SMOKE, clip_norm=5.0).recipe_id
     if torch.cuda.device_count() == 0:
         with pytest.raises(ConfigError, match="'cuda': torch finds 0 CUDA devices"):
             QuantizedMeter(SPACE, digits, SMOKE, directory=tmp_path, device="cuda")
