@@ -123,7 +123,7 @@ def leaves_at(confidence: FloatArray, thresholds: FloatArray) -> NDArray[np.int6
     """(n,) column where each sample leaves; confidence is (n, e), thresholds are (e,), or (n, e) of each sample."""
     leaves = confidence >= thresholds
     leaves[:, -1] = True
-    return np.argmax(leaves, axis=1)
+    return np.asarray(np.argmax(leaves, axis=1), dtype=np.int64)
 
 
 def outcome_with(matrix: OutcomeMatrix, thresholds: FloatArray) -> QuantizedOutcome:
