@@ -3,7 +3,7 @@
 Until something is known that meets all limits, a batch is chosen to find such a thing; from then on by the strategy of
 the settings (:mod:`hadas.search.strategies`), as expected hypervolume improvement per cost.
 
-Shapes: s draws, n candidates, p pending, m objectives.
+Shapes: s draws, n candidates, m objectives.
 """
 
 from __future__ import annotations
@@ -104,19 +104,16 @@ def propose(
     reference: HypervolumeReference,
     settings: ArchiveSettings,
     seed: int,
-    *,
-    pending: Sequence[tuple[int, ...]] = (),
 ) -> Proposals:
-    """Choose ``settings.batch`` genomes that are neither evaluated nor pending.
+    """Choose ``settings.batch`` genomes that are not evaluated.
 
     Args:
         evaluations: all that were made, failed ones included; these are not proposed again.
         reference: what hypervolume is measured to.
         seed: fixes the choice, together with the evaluations.
-        pending: genomes that are being evaluated: they count as if they had come out as drawn.
     """
     valid = [evaluation for evaluation in evaluations if not evaluation.failed]
-    known = {genome_key(np.array(genome)) for genome in (*(e.genome for e in evaluations), *pending)}
+    known = {genome_key(np.array(evaluation.genome)) for evaluation in evaluations}
     beliefs = problem.fit(valid)
     with single_thread():
         found = opinions(
@@ -126,7 +123,7 @@ def propose(
         best = {genome_key(genome): genome for opinion in found for genome in opinion.best(quota, known)}
         if not best:
             return Proposals((), 0)
-        return _batch(problem, beliefs, np.array(list(best.values())), valid, reference, settings, seed, pending)  # fmt: skip
+        return _batch(problem, beliefs, np.array(list(best.values())), valid, reference, settings, seed)
 
 
 def best_evaluated(valid: Sequence[Evaluation], n: int) -> list[IntArray]:
@@ -137,19 +134,14 @@ def best_evaluated(valid: Sequence[Evaluation], n: int) -> list[IntArray]:
 
 def _batch(
     problem: ArchiveProblem, beliefs: Beliefs, pool: IntArray, valid: Sequence[Evaluation],
-    reference: HypervolumeReference, settings: ArchiveSettings, seed: int, pending: Sequence[tuple[int, ...]],
+    reference: HypervolumeReference, settings: ArchiveSettings, seed: int,
 ) -> Proposals:  # fmt: skip
     """Choose from a pool (n, n_genes)."""
-    n, waiting = len(pool), np.array(pending, dtype=np.int64).reshape(len(pending), pool.shape[1])
-    drawn = beliefs.draws(np.concatenate([pool, waiting]), settings.draws, derived_seed(seed, 1))
+    drawn = beliefs.draws(pool, settings.draws, derived_seed(seed, 1))
     feasible = drawn.feasible
     measured = np.array([e.points for e in valid if e.feasible]).reshape(-1, len(reference.point))
-    asked = BatchProblem(
-        drawn.points[:, :n], measured, reference, problem.prices(pool),
-        drawn.points[:, n:] if len(pending) else None, feasible[:, :n],
-        feasible[:, n:] if len(pending) else None,
-    )  # fmt: skip
-    chosen = _chosen(asked, drawn.violation[:, :n], settings, seed)
+    asked = BatchProblem(drawn.points, measured, reference, problem.prices(pool), feasible=feasible)
+    chosen = _chosen(asked, drawn.violation, settings, seed)
     rows = pool[[choice.index for choice in chosen]]
     outcomes = beliefs.outcomes if isinstance(beliefs, KnowsNoise) else beliefs.draws
     expected = outcomes(rows, N_OUTCOMES, derived_seed(seed, 2)).points
@@ -160,7 +152,7 @@ def _batch(
             _proposal(choice, rows[i], float(feasible[:, choice.index].mean()), mean[i], quantiles[:, i])
             for i, choice in enumerate(chosen)
         ),
-        n,
+        len(pool),
     )
 
 
@@ -173,8 +165,7 @@ def _chosen(
         return strategy_by_name(settings.strategy)(asked, settings.batch, seed)
     return choose_batch(
         asked.pool_draws, asked.measured, asked.reference, batch=settings.batch, prices=asked.prices,
-        information_share=settings.information_share, pending_draws=asked.pending_draws,
-        feasible=asked.feasible, pending_feasible=asked.pending_feasible,
+        information_share=settings.information_share, feasible=asked.feasible,
     )  # fmt: skip
 
 
@@ -186,8 +177,6 @@ def _likeliest_feasible(asked: BatchProblem, violation: FloatArray, batch: int) 
     assert asked.feasible is not None
     feasible, expected = asked.feasible, violation.mean(axis=0)
     covered = np.zeros(len(feasible), dtype=bool)
-    if asked.pending_feasible is not None:
-        covered |= asked.pending_feasible.any(axis=1)
     order: list[int] = []
     while len(order) < min(batch, asked.n):
         more = feasible[~covered].sum(axis=0)

@@ -234,28 +234,6 @@ def test_any_strategy_can_choose_the_batch(name, six_genes, small, known_world):
     assert len(result.evaluations) == 12
 
 
-def test_pending_designs_are_not_proposed_and_what_they_would_bring_is_not_sought_again(
-    six_genes, small, known_world
-):
-    world = known_world()
-    result = archive_search(six_genes, world, dataclasses.replace(small, rounds=0), 0)
-    ask = dataclasses.replace(small, information_share=0.0)
-    known = (six_genes, world, result.evaluations, result.reference, ask, 5)
-    one_by_one: list = []
-    single = dataclasses.replace(ask, batch=1)
-    together = propose(*known)
-    for _ in range(ask.batch):
-        chosen = propose(*known[:4], single, 5, pending=one_by_one).chosen
-        one_by_one.append(chosen[0].genome)
-    assert len(set(one_by_one)) == ask.batch
-    # Waiting for one changes the gain of the next as choosing it in the same batch does.
-    assert one_by_one[0] == together.chosen[0].genome
-    second = propose(*known[:4], single, 5, pending=one_by_one[:1]).chosen[0]
-    alone = propose(*known[:4], dataclasses.replace(ask, batch=60), 5)
-    assert second.expected_gain <= alone.chosen[0].expected_gain
-    assert together.expected_gain == pytest.approx(sum(p.expected_gain for p in together.chosen))
-
-
 def test_dear_designs_are_passed_by_for_cheap_ones(six_genes, small, known_world):
     world = known_world()
     result = archive_search(six_genes, world, dataclasses.replace(small, rounds=0), 0)
