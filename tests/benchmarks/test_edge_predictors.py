@@ -110,8 +110,8 @@ def test_ours_errs_less_than_the_others_in_a_split(records, capsys):
         )
     figures = figures_of({name: [errors, errors] for name, errors in found.items()})
     coverage = {"accuracy": 0.9, "shares": 0.82, "ET_avg": 0.96}
-    assert failures("here", figures, coverage, quick=True) == []
-    assert failures("here", figures, coverage, quick=False) == [
+    assert failures("here", figures, coverage, n_seeds=9) == []
+    assert failures("here", figures, coverage, n_seeds=10) == [
         "here: 82.0 % of shares inside nominal 90 % intervals",
         "here: 96.0 % of ET_avg inside nominal 90 % intervals",
     ]
