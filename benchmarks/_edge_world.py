@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 from _checkout import ROOT, make_importable
@@ -108,10 +109,10 @@ class Networks:
     def costs_of(self, rows: IntArray) -> NetworkCosts:
         """Costs of some of them."""
         known = {field.name: getattr(self.costs, field.name) for field in fields(self.costs)}
-        return replace(
-            self.costs,
-            **{name: value[rows] for name, value in known.items() if isinstance(value, np.ndarray)},
-        )
+        some: dict[str, Any] = {
+            name: value[rows] for name, value in known.items() if isinstance(value, np.ndarray)
+        }
+        return replace(self.costs, **some)
 
     def judged(self, rows: IntArray, accuracy: FloatArray, shares: FloatArray) -> Judgement:
         """Objectives of some of them; shares may be padded to fewer exits than the costs are."""

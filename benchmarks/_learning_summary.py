@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _figures import plain
 from _learning_cells import Cell
 from _learning_tasks import KNOWS_ALL, OURS, Bound, Curve, LearningTask
 from _predictor_tasks import FloatArray
@@ -162,11 +163,6 @@ def _needs(needed: FloatArray) -> str:
     few = "" if got == len(needed) else f" ({got} of {len(needed)} got there)"
     median = float(np.median(needed))
     return f"{f'{median:g}' if np.isfinite(median) else 'not reached'}{few}"
-
-
-def plain(value: float) -> float | None:
-    """For JSON, which knows no infinity."""
-    return round(float(value), 5) if np.isfinite(value) else None
 
 
 def as_json(summary: Summary) -> dict[str, Any]:

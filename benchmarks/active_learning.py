@@ -20,6 +20,7 @@ from _checkout import make_importable
 
 make_importable()
 
+from _figures import machine  # noqa: E402
 from _learning_cells import RESULTS, CellStore, cells_of, code_digest, work_all  # noqa: E402
 from _learning_summary import Summary, as_json, draw, printed  # noqa: E402
 from _learning_tasks import MODULES, OURS, SEEDS, selected, tasks_of  # noqa: E402
@@ -90,7 +91,7 @@ def main() -> None:
             "seeds": n_seeds,
             "code": digest,
             "seconds": round(time.perf_counter() - began, 1),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "machine": machine(),
             "versions": {"python": platform.python_version(), "numpy": np.__version__},
         }
         print(json.dumps(document))

@@ -153,7 +153,7 @@ def jointness_of(errors: Sequence[Errors]) -> dict[str, float]:
     """Correlation of the errors of accuracy and log ET_avg that were made, over all seeds, and that was drawn."""
     off = np.hstack([e.off for e in errors if e.off is not None])
     drawn = float(np.mean([e.drawn_correlation for e in errors]))
-    return {"made": float(np.corrcoef(off)[0, 1]), "drawn": drawn}
+    return {"made": float(np.corrcoef(off[0], off[1])[0, 1]), "drawn": drawn}
 
 
 def speed(records: Records) -> dict[str, float]:

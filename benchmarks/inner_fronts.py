@@ -26,7 +26,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -38,6 +37,7 @@ from _checkout import make_importable
 make_importable()
 
 import numpy as np  # noqa: E402
+from _figures import machine  # noqa: E402
 from _inner_tables import FloatArray, ordered_tables, unordered_tables  # noqa: E402
 from scipy.stats import wilcoxon  # noqa: E402
 
@@ -220,10 +220,9 @@ def main() -> None:
     print(
         f"hypervolume to {REFERENCE_MARGIN} x the range of the front beyond its nadir; near: to {NEAR_MARGIN} x (not judged)"
     )
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
     print(
         f"{n_backbones} backbones x {POPULATION * GENERATIONS} evaluations over {SPEED_SAMPLES} samples: "
-        f"{seconds:.1f} s in one thread on {machine} (not judged)"
+        f"{seconds:.1f} s in one thread on {machine()} (not judged)"
     )
     holds = all(f.holds for f in figures)
     print(
@@ -237,7 +236,7 @@ def main() -> None:
             "most_evaluated": max(share.n_evaluated for share in shares),
             "reference_margins": {"judged": REFERENCE_MARGIN, "near": NEAR_MARGIN},
             "bounds": {"least_share": LEAST_SHARE, "mean_ratio_to_pymoo": 1.0, "p_worse_above": SIGNIFICANT},
-            "seconds": round(seconds, 2), "speed_backbones": n_backbones, "machine": machine, "holds": holds,
+            "seconds": round(seconds, 2), "speed_backbones": n_backbones, "machine": machine(), "holds": holds,
         }  # fmt: skip
         print(json.dumps(result, allow_nan=False))
 

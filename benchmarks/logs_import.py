@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from _figures import machine
 
 from hadas.datasets.logs.columns import column_map
 from hadas.datasets.logs.importing import import_log
@@ -213,7 +214,7 @@ def main() -> None:
             "reach": REACH,
             "holds": holds,
             "seed": SEED,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "machine": machine(),
             "versions": {"python": platform.python_version(), "numpy": np.__version__},
         }
         print(json.dumps(result))

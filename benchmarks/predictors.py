@@ -22,6 +22,7 @@ from _checkout import make_importable
 
 make_importable()
 
+from _figures import machine, plain  # noqa: E402
 from _plain_models import KINDS  # noqa: E402
 from _predictor_runs import OURS, Done, Job, all_tasks, contenders, run_all  # noqa: E402
 from _predictor_tasks import DATA, SEEDS, Bound, Score, Split, Task  # noqa: E402
@@ -196,10 +197,6 @@ def printed(outcome: Outcome) -> list[str]:
 
 def as_json(outcomes: Sequence[Outcome], quick: bool, seconds: float) -> dict[str, Any]:
     """The result, with nothing that is not a number where JSON has none for it."""
-
-    def plain(value: float) -> float | None:
-        return round(value, 5) if np.isfinite(value) else None
-
     fails = failures(outcomes, quick)
     return {
         "benchmark": "predictors",
@@ -230,7 +227,7 @@ def as_json(outcomes: Sequence[Outcome], quick: bool, seconds: float) -> dict[st
         "seeds": list(QUICK_SEEDS if quick else SEEDS),
         "coverage_seeds": list(QUICK_SEEDS if quick else COVERAGE_SEEDS),
         "seconds": round(seconds, 1),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine(),
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
     }  # fmt: skip
 
