@@ -15,6 +15,7 @@ from ...errors import ConfigError
 from ...spaces.quantized import QuantizedExitSpace, edge_space
 from .config import EdgeConfig
 from .judging import Limits
+from .mapping import SegmentMapper
 
 if TYPE_CHECKING:
     from ...datasets.images import ImageData
@@ -46,9 +47,8 @@ class EdgeAssembly:
 
     @cached_property
     def space(self) -> QuantizedExitSpace:
-        """Where networks come from; cores are genes only where the study maps segments."""
-        n_cores = len(self.accelerator.cores) if self.config.accelerator.map_segments else 1
-        return edge_space(self.config.space, bits=self.config.bits, n_cores=n_cores)
+        """What is searched: exits, heads and bits.  Cores follow from these (see :mod:`.mapping`)."""
+        return edge_space(self.config.space, bits=self.config.bits)
 
     @cached_property
     def data(self) -> ImageData:
@@ -94,7 +94,14 @@ class EdgeAssembly:
         """Costs of networks, from the table."""
         from ...measurement.accelerator.cost_model import AcceleratorCostModel
 
-        return AcceleratorCostModel(self.space, self.accelerator, self.table)
+        n_cores = len(self.accelerator.cores) if self.config.accelerator.map_segments else 1
+        space = edge_space(self.config.space, bits=self.config.bits, n_cores=n_cores)
+        return AcceleratorCostModel(space, self.accelerator, self.table)
+
+    @cached_property
+    def mapper(self) -> SegmentMapper:
+        """The cores of each network; the first for all where the study does not map segments."""
+        return SegmentMapper(self.costs, self.limits)
 
     @cached_property
     def recipe(self) -> QuantizedRecipe:

@@ -6,36 +6,45 @@ gives one draw of every objective.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...search.archive import Judgement
+from ...search.tables import FloatArray
 from ...spaces import IntArray
 from ...spaces.quantized import QuantizedExitSpace, QuantizedNetwork
 from .judging import Limits, judgement
+from .mapping import SegmentMapper
 
 if TYPE_CHECKING:
-    from ...measurement.accelerator.cost_model import AcceleratorCostModel
-    from ...measurement.accelerator.network_costs import NetworkCosts
     from ...surrogates.exit_inputs import ExitInputs
     from ...surrogates.joint_exits import JointExitModel
 
 
 class EdgeBeliefs:
-    """Beliefs of the archive search (:class:`hadas.search.archive.Beliefs`) from fitted predictors and exact costs."""
+    """Beliefs of the archive search (:class:`hadas.search.archive.Beliefs`) from fitted predictors and exact costs.
+
+    Every network runs on the cores that are best for the shares expected of it.
+
+    Args:
+        known: accuracy, and share (e,) per exit in use, of networks that are trained, by ``trained_id``: these are
+            not predicted.
+    """
 
     def __init__(
-        self, space: QuantizedExitSpace, model: JointExitModel, costs: AcceleratorCostModel, limits: Limits
-    ) -> None:
-        self._space, self._model, self._costs, self._limits = space, model, costs, limits
+        self, space: QuantizedExitSpace, model: JointExitModel, mapper: SegmentMapper, limits: Limits,
+        known: Mapping[str, tuple[float, tuple[float, ...]]],
+    ) -> None:  # fmt: skip
+        self._space, self._model, self._mapper, self._limits = space, model, mapper, limits
+        self._known = known
 
     def mean(self, genomes: IntArray) -> Judgement:
         """Objectives at the predicted means, (n, m)."""
-        networks, costs = self._described(genomes)
-        accuracy, shares = self._model.mean(exit_inputs(self._space, networks))
-        return judgement(accuracy, shares, costs, self._limits)
+        networks, inputs = self._described(genomes)
+        accuracy, shares = self._expected(networks, inputs)
+        return judgement(accuracy, shares, self._mapper.mapped(networks, shares)[1], self._limits)
 
     def draws(self, genomes: IntArray, n_draws: int, seed: int) -> Judgement:
         """Objectives in joint draws of accuracy and shares, (s, n, m)."""
@@ -46,13 +55,32 @@ class EdgeBeliefs:
         return self._drawn(genomes, n_draws, seed, noise=True)
 
     def _drawn(self, genomes: IntArray, n_draws: int, seed: int, *, noise: bool) -> Judgement:
-        networks, costs = self._described(genomes)
-        drawn = self._model.draws(exit_inputs(self._space, networks), n_draws, seed, noise=noise)
-        return judgement(drawn.accuracy, drawn.shares, costs, self._limits)
+        networks, inputs = self._described(genomes)
+        drawn = self._model.draws(inputs, n_draws, seed, noise=noise)
+        accuracy, shares = self._with_known(networks, drawn.accuracy, drawn.shares)
+        costs = self._mapper.mapped(networks, self._expected(networks, inputs)[1])[1]
+        return judgement(accuracy, shares, costs, self._limits)
 
-    def _described(self, genomes: IntArray) -> tuple[list[QuantizedNetwork], NetworkCosts]:
+    def _described(self, genomes: IntArray) -> tuple[list[QuantizedNetwork], ExitInputs]:
         networks = [self._space.decode(genome) for genome in genomes]
-        return networks, self._costs.costs(networks)
+        return networks, exit_inputs(self._space, networks)
+
+    def _expected(
+        self, networks: Sequence[QuantizedNetwork], inputs: ExitInputs
+    ) -> tuple[FloatArray, FloatArray]:
+        """Accuracy (n,) and shares (n, e): measured where they are known, predicted elsewhere."""
+        return self._with_known(networks, *self._model.mean(inputs))
+
+    def _with_known(
+        self, networks: Sequence[QuantizedNetwork], accuracy: FloatArray, shares: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Accuracy (..., n) and shares (..., n, e) with what is known in place of what was predicted."""
+        for i, network in enumerate(networks):
+            if network.trained_id in self._known:
+                accuracy[..., i], found = self._known[network.trained_id]
+                shares[..., i, :] = 0.0
+                shares[..., i, : len(found)] = found
+        return accuracy, shares
 
 
 def exit_inputs(space: QuantizedExitSpace, networks: Sequence[QuantizedNetwork]) -> ExitInputs:

@@ -143,7 +143,7 @@ def checks_chart(checks: Sequence[EdgeCheck]) -> Chart:
         PredictionCheck(
             c.quantity,
             _UNITS[c.quantity],
-            c.network_id,
+            c.trained_id,
             c.round,
             c.predicted,
             c.low_90,

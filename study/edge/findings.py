@@ -2,7 +2,7 @@
 
 Nothing is trained, searched or modelled anew here, so it works without images of other splits, GPU or cost model.
 
-Journal keys: ``begun`` (recipe and splits), ``table:k`` (what modelling layers took), ``plan:r`` (genomes of round r, 0 = seeds, and what was predicted
+Journal keys: ``begun`` (recipe, splits and shared start), ``table:k`` (what modelling layers took), ``plan:r`` (genomes of round r, 0 = seeds, and what was predicted
 of them; the last may be one that was not worth training), ``round:r`` (the hypervolume after round r), ``ended:RULE``
 (why there were no more rounds), ``infeasible:RULE`` (nothing met the constraints).
 """
@@ -73,7 +73,7 @@ class EdgeCheck:
     """One prediction and what then came out on the calibration split; quantities as in :data:`QUANTITIES`."""
 
     quantity: str
-    network_id: str
+    trained_id: str
     round: int
     predicted: float
     low_90: float
@@ -92,7 +92,7 @@ class EdgeRound:
 
     Attributes:
         n_trained: valid networks up to and including this round.
-        failed: (network_id, reason) of those whose training failed in it.
+        failed: (trained_id, reason) of those whose training failed in it.
         hypervolume: of all that is feasible, to the reference frozen after the seeds.
         inside_90: by quantity, how many predictions held, and of how many.
         seconds: of training that its rows took, whoever trained them.
@@ -123,7 +123,7 @@ class EdgeFindings:
         return self._parts.limits.words
 
     def planned(self, number: int) -> list[QuantizedNetwork]:
-        """Networks of a round; none if it is not planned."""
+        """Networks of a round, not mapped yet; none if it is not planned."""
         if number == 0:
             genomes = (self.event("plan:0") or {}).get("genomes", [])
         else:
@@ -167,7 +167,8 @@ class EdgeFindings:
                 continue
             excess = self._parts.limits.excess(np.array([found.accuracy]), np.array([found.latency_ms]))
             feasible = excess is None or bool((excess <= 0).all())
-            points.append(EdgePoint(i + 1, of_round[i], network, found, final, network in static, feasible))
+            (mapped,) = self._trained.mapped([network])
+            points.append(EdgePoint(i + 1, of_round[i], mapped, found, final, network in static, feasible))
         return points
 
     def front(self, points: Sequence[EdgePoint]) -> list[EdgePoint]:
@@ -187,7 +188,7 @@ class EdgeFindings:
         self._trained.find(networks)
         judged = self._trained.judged(networks, "calibration")
         return [
-            _check(quantity, i, network.network_id, number, proposal, found)
+            _check(quantity, i, network.trained_id, number, proposal, found)
             for network, proposal, found in zip(networks, proposals, judged, strict=True)
             if found is not None
             for i, quantity in enumerate(QUANTITIES)
@@ -198,23 +199,21 @@ class EdgeFindings:
         event = self.event(f"round:{number}")
         assert event is not None
         networks = [network for r in range(number + 1) for network in self.planned(r)]
-        own = self.planned(number)
         self._trained.find(networks)
-        records = [self._trained.record(network) for network in networks]
+        records = [r for network in networks if (r := self._trained.record(network)) is not None]
+        own = {network.trained_id for network in self.planned(number)}
         inside: dict[str, tuple[int, int]] = {}
         for check in self.checks(number):
             held, n = inside.get(check.quantity, (0, 0))
             inside[check.quantity] = (held + check.inside, n + 1)
-        latest = {
-            n.trained_id: r for n, r in zip(networks, records, strict=True) if n in own and r is not None
-        }
+        new = [record for record in records if record.network.trained_id in own]
         return EdgeRound(
             number=number,
-            n_trained=sum(record is not None and record.valid for record in records),
-            failed=tuple((key, record.reason) for key, record in latest.items() if not record.valid),
+            n_trained=sum(record.valid for record in records),
+            failed=tuple((r.network.trained_id, r.reason) for r in new if not r.valid),
             hypervolume=event["hypervolume"],
             inside_90=inside,
-            seconds=sum(sum(record.seconds.values()) for record in latest.values()),
+            seconds=sum(sum(record.seconds.values()) for record in new),
         )
 
     def summaries(self) -> list[EdgeRound]:
@@ -223,10 +222,10 @@ class EdgeFindings:
 
 
 def _check(
-    quantity: str, i: int, network_id: str, number: int, proposal: Proposal, found: JudgedNetwork
+    quantity: str, i: int, trained_id: str, number: int, proposal: Proposal, found: JudgedNetwork
 ) -> EdgeCheck:
     """Objective ``i`` of a proposal; the error's interval is turned into one of the accuracy."""
     mean, low, high = proposal.mean[i], proposal.low_90[i], proposal.high_90[i]
     if quantity == "accuracy":
         mean, low, high = 1.0 - mean, 1.0 - high, 1.0 - low
-    return EdgeCheck(quantity, network_id, number, mean, low, high, getattr(found, quantity))
+    return EdgeCheck(quantity, trained_id, number, mean, low, high, getattr(found, quantity))

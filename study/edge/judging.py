@@ -116,6 +116,14 @@ class JudgedNetwork:
         return 1.0 - self.et_average / self.et_exits[-1]
 
 
+def padded(shares: Sequence[FloatArray]) -> FloatArray:
+    """(n, e) shares of n networks, zeros past a network's last exit."""
+    found = np.zeros((len(shares), max(map(len, shares))))
+    for row, own in zip(found, shares, strict=True):
+        row[: len(own)] = own
+    return found
+
+
 def effective_samples(outcome: QuantizedOutcome) -> float:
     """How many independent samples the standard errors of accuracy and shares are worth.
 
@@ -130,9 +138,7 @@ def effective_samples(outcome: QuantizedOutcome) -> float:
 
 def judged(outcomes: Sequence[QuantizedOutcome], costs: NetworkCosts) -> list[JudgedNetwork]:
     """n networks from what they do with a split and from what they cost."""
-    shares = np.zeros_like(costs.et)
-    for row, outcome in zip(shares, outcomes, strict=True):
-        row[: len(outcome.shares)] = outcome.shares
+    shares = padded([outcome.shares for outcome in outcomes])
     average = costs.et_average(shares)
     energy_mj, latency_ms = costs.expected_energy_mj(shares), costs.expected_latency_ms(shares)
     head_share = costs.head_share(shares)

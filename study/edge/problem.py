@@ -14,14 +14,11 @@ from ...search.objectives import Column
 from ...spaces import IntArray
 from .assembly import EdgeAssembly
 from .beliefs import EdgeBeliefs, exit_inputs
-from .judging import COLUMNS, effective_samples, judgement
+from .judging import COLUMNS, effective_samples, judgement, padded
 from .training import Trained
 
 if TYPE_CHECKING:
     from ..assembly import ProgressCallback
-
-_MAPPING_PRICE = 0.01
-"""What another mapping of a trained network costs, in trainings: nothing is trained for it."""
 
 
 class EdgeProblem:
@@ -64,10 +61,8 @@ class EdgeProblem:
             if found is None:
                 yield Evaluation(key, reason=self._trained.reason(network))
                 continue
-            shares = np.array([found.shares])
-            one = judgement(
-                np.array([found.accuracy]), shares, self._parts.costs.costs([network]), self._parts.limits
-            )
+            costs = self._parts.costs.costs(self._trained.mapped([network]))
+            one = judgement(np.array([found.accuracy]), np.array([found.shares]), costs, self._parts.limits)
             excess = () if one.excess is None else tuple(one.excess[0].tolist())
             yield Evaluation(key, tuple(one.points[0].tolist()), excess)
 
@@ -80,9 +75,7 @@ class EdgeProblem:
         found = [one for one in self._trained.judged(networks, "calibration") if one is not None]
         if len(found) < len(networks):
             raise StudyError("an evaluated network has no valid row any more; was the store changed?")
-        shares = np.zeros((len(found), max(len(one.shares) for one in found)))
-        for row, one in zip(shares, found, strict=True):
-            row[: len(one.shares)] = one.shares
+        shares = padded([np.array(one.shares) for one in found])
         self._progress("fitting the predictors", 0, 1)
         model = JointExitModel(seed=self._seed).fit(
             exit_inputs(space, networks),
@@ -91,11 +84,12 @@ class EdgeProblem:
             np.array([round(effective_samples(self._trained.outcome(n, "calibration"))) for n in networks]),
         )
         self._progress("fitting the predictors", 1, 1)
-        return EdgeBeliefs(space, model, self._parts.costs, self._parts.limits)
+        known = {
+            network.trained_id: (one.accuracy, one.shares)
+            for network, one in zip(networks, found, strict=True)
+        }
+        return EdgeBeliefs(space, model, self._parts.mapper, self._parts.limits, known)
 
     def prices(self, genomes: IntArray) -> Prices:
-        """One training each; networks that differ in their mapping alone share one."""
-        ids = [self._parts.space.decode(genome).trained_id for genome in genomes]
-        names, group = np.unique(ids, return_inverse=True)
-        group_s = np.array([0.0 if self._trained.has(name) else 1.0 for name in names.tolist()])
-        return Prices(np.full(len(ids), _MAPPING_PRICE), group.astype(np.int64), group_s)
+        """One training each: genomes are exits, heads and bits, of which each needs its own."""
+        return Prices.equal(len(genomes))

@@ -291,7 +291,7 @@ def _csv_tables(page: _Page) -> dict[str, list[dict[str, Cell]]]:
         ],
         "predictions": [
             {
-                "quantity": c.quantity, "network": c.network_id, "round": c.round, "predicted": c.predicted,
+                "quantity": c.quantity, "network": c.trained_id, "round": c.round, "predicted": c.predicted,
                 "low_90": c.low_90, "high_90": c.high_90, "measured": c.measured,
             }
             for c in page.checks

@@ -10,7 +10,7 @@ from ...datasets.quantized_records import QuantizedRecord
 from ...errors import StudyError
 from ...spaces.quantized import QuantizedNetwork
 from .assembly import EdgeAssembly
-from .judging import JudgedNetwork, judged
+from .judging import JudgedNetwork, judged, padded
 
 if TYPE_CHECKING:
     from ...measurement.quantized.policy import QuantizedOutcome
@@ -93,11 +93,16 @@ class Trained:
             )
         return self._outcomes[key]
 
+    def mapped(self, networks: Sequence[QuantizedNetwork]) -> list[QuantizedNetwork]:
+        """Networks with valid rows, on the cores that are best for their shares on the calibration split."""
+        shares = padded([self.outcome(network, "calibration").shares for network in networks])
+        return self._parts.mapper.mapped(networks, shares)[0]
+
     def judged(self, networks: Sequence[QuantizedNetwork], split: Split) -> list[JudgedNetwork | None]:
-        """Networks that were looked for, with what they cost; ``None`` for those without a valid row."""
+        """Networks that were looked for, with what they cost once mapped; ``None`` for those without a valid row."""
         valid = [network for network in networks if self.has(network.trained_id) and not self.reason(network)]
         if not valid:
             return [None] * len(networks)
-        costs = self._parts.costs.costs(valid)
+        costs = self._parts.costs.costs(self.mapped(valid))
         found = dict(zip(valid, judged([self.outcome(n, split) for n in valid], costs), strict=True))
         return [found.get(network) for network in networks]

@@ -1,7 +1,7 @@
 """A small edge study that was killed while it trained and then went on, and its layer costs.
 
 ``layer_costs.csv`` holds what zigzag-dse 3.9.1 gave for the layers of ``mobilenetv2-small`` at 4 and 8 bits on the
-``edge-tpu`` core, so that no test waits for it.
+``edge-tpu`` and the ``eyeriss`` core, so that no test waits for it.
 """
 
 import csv

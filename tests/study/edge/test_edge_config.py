@@ -80,7 +80,7 @@ def test_an_accelerator_of_ones_own(tmp_path):
     study = EdgeStudy.open(path)
     assert [style.name for style in study.parts.accelerator.cores] == ["edge-tpu", "eyeriss"]
     assert study.parts.accelerator.core_hz == 200_000_000
-    assert study.parts.space.n_cores == 2
+    assert study.parts.costs.space.n_cores == 2
 
 
 def test_files_of_the_two_systems_are_not_mistaken(tmp_path):

@@ -6,10 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hadas.datasets.records import Statistic
 from hadas.errors import StudyError
-from hadas.spaces.quantized import QuantizedNetwork, edge_space
+from hadas.measurement.quantized.policy import QuantizedOutcome
+from hadas.spaces.quantized import edge_space
 from hadas.study.edge import EdgeStudy
 from hadas.study.edge.beliefs import exit_inputs
+from hadas.study.edge.judging import effective_samples
+from hadas.study.edge.problem import EdgeProblem
 from hadas.study.edge.reporting import write_edge_report
 from hadas.study.edge.seeds import bit_pairs, initial_networks, static_networks
 from hadas.study.edge.tables import savings, statements, status_rows
@@ -52,17 +56,6 @@ def test_points_keep_the_identities_that_define_them(continued):
 def test_every_pair_of_bits_has_its_static_network(continued):
     points = continued.findings.points()
     assert [p.bits for p in points if p.is_static] == ["8+8", "8+4", "4+8", "4+4"]
-    for saving in savings(points):
-        for _, found in saving.bars:
-            if found is None:
-                continue
-            assert found.search.et_average < saving.static.search.et_average
-            assert saving.reduction(found)[0] == pytest.approx(
-                1 - found.test.et_average / saving.static.test.et_average
-            )
-            assert not saving.same_bits or found.bits == saving.static.bits
-        if saving.strict is not None:
-            assert saving.strict.search.accuracy >= saving.static.search.accuracy
 
 
 def test_predictions_were_made_before_the_round_and_are_checked(continued):
@@ -163,8 +156,88 @@ def test_exits_do_not_change_what_predictors_are_told_of_the_backbones_precision
     np.testing.assert_allclose(rows[:, 9], step)
 
 
-def test_networks_that_differ_in_their_mapping_alone_share_a_training(continued):
-    network = continued.findings.points()[-1].network
-    mapped: QuantizedNetwork = replace(network, cores=(1,) * 12)
-    continued.trained.find([mapped])
-    assert continued.trained.record(mapped) == continued.trained.record(network)
+def test_samples_of_copied_images_count_for_less_than_as_many_images():
+    outcome = QuantizedOutcome(
+        accuracy=Statistic(0.9, 0.03, 400), shares=np.array([0.5, 0.5]), share_errors=np.array([0.05, 0.05]),
+        branch_accuracy=np.array([0.9, 0.9]), branch_counts=np.array([200, 200]), thresholds=np.array([0.8, 0.0]),
+        final_accuracy=Statistic(0.9, 0.03, 400),
+    )  # fmt: skip
+    # (0.9 x 0.1 + 2 x 0.5 x 0.5) / (0.03^2 + 2 x 0.05^2)
+    assert effective_samples(outcome) == pytest.approx(100.0)
+    errorless = replace(outcome, accuracy=Statistic(1.0, 0.0, 400), share_errors=np.zeros(2))
+    assert effective_samples(errorless) == 400.0
+
+
+# -- what is known of trained networks, and where they run ------------------------------------------
+
+
+def test_what_is_known_of_a_trained_network_is_not_predicted(continued):
+    networks = [network for r in range(2) for network in continued.findings.planned(r)]
+    genomes = np.array([continued.parts.space.encode(network) for network in networks])
+    problem = EdgeProblem(
+        continued.parts, continued.trained, seed=1, on_seeds=lambda _: None, progress=lambda *_: None
+    )
+    found = list(problem.evaluate(genomes))
+    beliefs = problem.fit(found)
+    points = np.array([evaluation.points for evaluation in found])
+    np.testing.assert_allclose(beliefs.mean(genomes).points, points, rtol=1e-12)
+    for drawn in (beliefs.draws(genomes, 3, 0), beliefs.outcomes(genomes, 3, 0)):
+        np.testing.assert_allclose(drawn.points, np.tile(points, (3, 1, 1)), rtol=1e-12)
+    new = continued.parts.space.encode(replace(networks[-1], heads=(2, *networks[-1].heads[1:])))
+    both = beliefs.outcomes(np.array([new, genomes[0]]), 20, 0).points
+    assert both[:, 0, 0].std() > 0
+    np.testing.assert_allclose(both[:, 1], np.tile(points[0], (20, 1)), rtol=1e-12)
+    assert (problem.prices(np.array([new, new + 0])).now() == 1.0).all()
+
+
+def test_mapping_segments_trains_new_networks_in_every_round(continued):
+    """The seeds are found again; each plan of a round is a training, and cores are chosen for what it found."""
+    styles = {"cores": ["edge-tpu", "eyeriss"], "map_segments": True}
+    path = new_study(continued.directory, study="mapped", accelerator=styles)
+    study = EdgeStudy.open(path)
+    told = []
+    study.run(on_round=told.append)
+    new_study(continued.directory)
+    points, rows = study.findings.points(), study.parts.rows.records("mapped/networks")
+    ids = [point.network.trained_id for point in points]
+    assert len(ids) == len(set(ids)) == told[-1].n_trained == 6
+    assert {row.network.trained_id for row in rows} == {
+        point.network.trained_id for point in points if point.round
+    } - {point.network.trained_id for point in continued.findings.points()}
+    assert [point.network.trained_id for point in points[:5]] == [
+        point.network.trained_id for point in continued.findings.points()[:5]
+    ]
+    assert sum(one.seconds for one in told) == pytest.approx(
+        sum(sum(study.trained.record(point.network).seconds.values()) for point in points)
+    )
+    for point in points:
+        assert set(point.network.cores) == {0, 1}
+        shares = np.array([point.search.shares])
+        for core in (0, 1):
+            still = study.parts.costs.costs([replace(point.network, cores=(core,) * 12)])
+            assert point.search.et_average < still.et_average(shares)[0]
+
+
+def test_a_saving_is_the_cheapest_network_that_is_accurate_enough(continued):
+    static = next(p for p in continued.findings.points() if p.is_static)
+    error = static.search.accuracy_se
+    assert error > 0
+
+    def other(name, accuracy, et, **changes):
+        found = replace(static.search, accuracy=accuracy, et_average=et * static.search.et_average)
+        return replace(static, number=name, is_static=False, search=found, test=found, **changes)
+
+    bar = static.search.accuracy
+    cheap_bits = replace(static.network, segment_bits=(4,) * 11)
+    points = [
+        static, other(2, bar, 0.9), other(3, bar - 0.9 * error, 0.8), other(4, bar - 1.1 * error, 0.7),
+        other(5, bar, 0.6, feasible=False), other(6, bar, 0.5, network=cheap_bits), other(7, bar + error, 1.1),
+    ]  # fmt: skip
+    own, any_bits = savings(points)
+    assert (own.strict.number, own.within.number, own.same_bits) == (2, 3, True)
+    assert [name for name, _ in own.bars] == ["within 1 se", "strictly"]
+    assert own.reduction(own.within)[0] == pytest.approx(
+        1 - 0.8 * static.search.et_average / static.test.et_average
+    )
+    assert (any_bits.strict.number, any_bits.within.number, any_bits.same_bits) == (6, 6, False)
+    assert [name for name, _ in any_bits.bars] == ["either way"]
