@@ -71,6 +71,14 @@ def test_the_verdict_hangs_on_half_of_random_choice_and_on_mean_only(capsys):
     assert behind["fails"] == ["to 95 %: mean-only needs fewer", "to 99 %: mean-only needs fewer"]
 
 
+@pytest.mark.parametrize(("n_seeds", "fails"), [(2, []), (10, ["to 99 %: mean-only needs fewer"])])
+def test_two_seeds_that_happen_to_agree_prove_nothing(n_seeds, fails):
+    mean, slow = run(0.96, 0.97, 0.995), run(*np.linspace(0.1, 0.9, 60), 0.995)
+    ours = [run(*[0.96] * k, 0.995) for k in (7, 8)]  # 5 and 6 evaluations more than mean-only
+    results = [{"ours": ours[i % 2], "mean": mean, "random": slow} for i in range(n_seeds)]
+    assert judgement(results, "space", range(n_seeds), quick=False)["fails"] == fails
+
+
 def test_a_genome_is_its_networks_exits_and_finds_its_row():
     space = ExitMasks("BDI", (0, 1, 2))
     assert len(space.genomes) == 27
