@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from ..errors import SpaceError
 from .attentivenas import attentivenas_space
-from .backbone import BackboneSpace, IntArray, MBConvSpace, Variable, genome_from_values
+from .backbone import BackboneSpace, MBConvSpace, genome_from_values
 from .dvfs import CLOCK_TABLES, PINNED, ClockDomain, ClockTable, Setting, SwitchingCost, clock_table
 from .exits import Exits, exits_from_heads
+from .genomes import IntArray, Variable
 from .macro import Backbone
 from .mini import mini_space
 from .quantized import EDGE_SPACES, ExitStage, QuantizedExitSpace, QuantizedNetwork, SegmentWork, edge_space

@@ -10,27 +10,17 @@ chosen *values*.  ``encode`` and ``decode`` translate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import SpaceError
+from .genomes import Genomes, IntArray, Variable
 from .macro import Backbone, MacroArchitecture, StageChoices
 from .mbconv import mbconv_workload
 from .workload import Workload
-
-IntArray = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """One gene: its name and the values it may take, ascending."""
-
-    name: str
-    choices: tuple[int, ...]
 
 
 class BackboneSpace(Protocol):
@@ -52,11 +42,11 @@ class BackboneSpace(Protocol):
     def workload(self, backbone: Backbone, *, n_classes: int, dtype_bytes: int = 4) -> Workload: ...
 
 
-class MBConvSpace:
+class MBConvSpace(Genomes):
     """All backbones that fit one macro-architecture."""
 
     def __init__(self, name: str, macro: MacroArchitecture) -> None:
-        self.name = name
+        super().__init__(name)
         self.macro = macro
         self._base: MBConvSpace | None = None
         self._presets: dict[str, Backbone] = {}
@@ -121,14 +111,6 @@ class MBConvSpace:
     def _expanding_stages(self) -> tuple[StageChoices, ...]:
         return tuple(stage for stage in self.macro.stages if len(stage.expands) > 1)
 
-    @cached_property
-    def cardinality(self) -> int:
-        """Number of backbones."""
-        product = 1
-        for variable in self.variables:
-            product *= len(variable.choices)
-        return product
-
     @property
     def presets(self) -> dict[str, Backbone]:
         """Named backbones of this space."""
@@ -149,15 +131,6 @@ class MBConvSpace:
         """Every gene at its last choice."""
         return self.decode(np.array([len(v.choices) - 1 for v in self.variables], dtype=np.int64))
 
-    def sample(self, n: int, rng: np.random.Generator) -> IntArray:
-        """Draw genomes uniformly.
-
-        Returns:
-            (n, n_genes) choice indices.
-        """
-        upper = np.array([len(v.choices) for v in self.variables])
-        return rng.integers(0, upper, size=(n, len(upper)), dtype=np.int64)
-
     def decode(self, genome: IntArray) -> Backbone:
         """Values of one genome.
 
@@ -167,16 +140,7 @@ class MBConvSpace:
         Raises:
             SpaceError: wrong length, or an index that a gene does not have.
         """
-        if len(genome) != len(self.variables):
-            raise SpaceError(f"genome has {len(genome)} genes; space '{self.name}' has {len(self.variables)}")
-        values: dict[str, int] = {}
-        for variable, index in zip(self.variables, genome, strict=True):
-            if not 0 <= int(index) < len(variable.choices):
-                raise SpaceError(
-                    f"gene '{variable.name}': choice index {int(index)} is not in "
-                    f"0..{len(variable.choices) - 1} of space '{self.name}'"
-                )
-            values[variable.name] = variable.choices[int(index)]
+        values = self.values(genome)
         stages = self.macro.stages
         return Backbone(
             space=self.name,
@@ -219,15 +183,7 @@ class MBConvSpace:
                 raise SpaceError(
                     f"'expand.{stage.name}' = {backbone.expand[i]}: space '{self.name}' fixes it at {stage.expands[0]}"
                 )
-        return np.array([self._index(v, named[v.name]) for v in self.variables], dtype=np.int64)
-
-    def _index(self, variable: Variable, value: int) -> int:
-        try:
-            return variable.choices.index(value)
-        except ValueError:
-            raise SpaceError(
-                f"gene '{variable.name}' = {value}: space '{self.name}' offers {list(variable.choices)}"
-            ) from None
+        return self.genome(named)
 
     def workload(self, backbone: Backbone, *, n_classes: int, dtype_bytes: int = 4) -> Workload:
         """MACs, parameters, bytes and shapes of a backbone and of its exit heads."""

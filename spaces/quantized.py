@@ -23,10 +23,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Literal
 
-import numpy as np
-
 from ..errors import SpaceError
-from .backbone import IntArray, Variable
+from .genomes import Genomes, IntArray, Variable
 from .inverted_residual import (
     DTYPE_BYTES,
     POOLED_SIDE,
@@ -118,7 +116,7 @@ class ExitStage:
         return sum(segment.macs for segment in self.segments)
 
 
-class QuantizedExitSpace:
+class QuantizedExitSpace(Genomes):
     """All early-exit networks on one MobileNetV2.
 
     Args:
@@ -155,7 +153,7 @@ class QuantizedExitSpace:
             raise SpaceError(f"space '{name}': {n_classes} classes, {n_cores} cores; needs 2 and 1 at least")
         if bits not in ("pairs", "per-segment"):
             raise SpaceError(f"bits '{bits}' of space '{name}': give 'pairs' or 'per-segment'")
-        self.name = name
+        super().__init__(name)
         self.resolution = resolution
         self.width = width
         self.n_classes = n_classes
@@ -189,23 +187,6 @@ class QuantizedExitSpace:
         backbone, heads = zip(*BIT_PAIRS, strict=True)
         return tuple(sorted({*backbone})), tuple(sorted({*heads}))
 
-    @cached_property
-    def cardinality(self) -> int:
-        """Number of networks."""
-        product = 1
-        for variable in self.variables:
-            product *= len(variable.choices)
-        return product
-
-    def sample(self, n: int, rng: np.random.Generator) -> IntArray:
-        """Draw genomes uniformly.
-
-        Returns:
-            (n, n_genes) choice indices.
-        """
-        upper = np.array([len(v.choices) for v in self.variables])
-        return rng.integers(0, upper, size=(n, len(upper)), dtype=np.int64)
-
     def decode(self, genome: IntArray) -> QuantizedNetwork:
         """The network of one genome.
 
@@ -215,16 +196,7 @@ class QuantizedExitSpace:
         Raises:
             SpaceError: wrong length, or an index that a gene does not have.
         """
-        if len(genome) != len(self.variables):
-            raise SpaceError(f"genome has {len(genome)} genes; space '{self.name}' has {len(self.variables)}")
-        values: dict[str, int] = {}
-        for variable, index in zip(self.variables, genome, strict=True):
-            if not 0 <= int(index) < len(variable.choices):
-                raise SpaceError(
-                    f"gene '{variable.name}': choice index {int(index)} is not in "
-                    f"0..{len(variable.choices) - 1} of space '{self.name}'"
-                )
-            values[variable.name] = variable.choices[int(index)]
+        values = self.values(genome)
         if self.bits == "pairs":
             backbone, head_bits = divmod(values["bits"], _PAIR_BASE)
             segment_bits = (backbone,) * N_POINTS
@@ -262,15 +234,7 @@ class QuantizedExitSpace:
         }
         if self.n_cores == 1 and any(network.cores):
             raise SpaceError(f"cores {network.cores}: space '{self.name}' has one core, index 0")
-        return np.array([self._index(v, values) for v in self.variables], dtype=np.int64)
-
-    def _index(self, variable: Variable, values: Mapping[str, int]) -> int:
-        value = values[variable.name]
-        if value not in variable.choices:
-            raise SpaceError(
-                f"gene '{variable.name}' = {value}: space '{self.name}' offers {list(variable.choices)}"
-            )
-        return variable.choices.index(value)
+        return self.genome(values)
 
     def _check_owner(self, network: QuantizedNetwork) -> None:
         if network.space != self.name:
