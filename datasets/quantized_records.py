@@ -31,6 +31,8 @@ class QuantizedRecord:
         test: outcomes on the split that only reports use.
         seconds: what it cost, by step: ``tune``, ``evaluate``.
         valid, reason: an invalid row has no matrices, and says why.
+        passing: whether the reason of an invalid row lies with the machine and may be gone another time, so that
+            another training is worth it; not so where the network itself cannot be trained, or diverges.
         hardware: what ``seconds`` were spent on.
         start_id: hash of the shared full-precision weights it was tuned from.
     """
@@ -45,6 +47,7 @@ class QuantizedRecord:
     seconds: Mapping[str, float] = field(default_factory=dict)
     valid: bool = True
     reason: str = ""
+    passing: bool = False
     hardware: str = ""
     start_id: str = ""
 

@@ -2,7 +2,8 @@
 
 Append-only.  Accuracy depends on no accelerator and on no mapping, so rows are found by
 :attr:`~hadas.spaces.quantized.QuantizedNetwork.trained_id`, whichever study and whichever cores they were
-measured for.
+measured for.  It does depend on the shared start, whose weights come out otherwise on another machine, so rows
+are found by its hash, too.
 """
 
 from __future__ import annotations
@@ -21,22 +22,25 @@ from .store import Store
 
 metadata = sa.MetaData()
 quantized = sa.Table(
-    "quantized_rows",
+    "quantized_trainings",
     metadata,
-    sa.Column("session", sa.String, primary_key=True),
-    sa.Column("row_no", sa.Integer, primary_key=True),
+    sa.Column("written_no", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("session", sa.String, nullable=False),
+    sa.Column("row_no", sa.Integer, nullable=False),
     sa.Column("trained_id", sa.String, nullable=False),
     sa.Column("recipe_id", sa.String, nullable=False),
     sa.Column("split_id", sa.String, nullable=False),
     sa.Column("start_id", sa.String, nullable=False),
     sa.Column("valid", sa.Boolean, nullable=False),
     sa.Column("reason", sa.String, nullable=False),
+    sa.Column("passing", sa.Boolean, nullable=False),
     sa.Column("network", sa.JSON, nullable=False),
     sa.Column("seconds", sa.JSON, nullable=False),
     sa.Column("hardware", sa.String, nullable=False),
     sa.Column("calibration", sa.LargeBinary),
     sa.Column("test", sa.LargeBinary),
-    sa.Index("quantized_identity", "trained_id", "recipe_id", "split_id"),
+    sa.UniqueConstraint("session", "row_no"),
+    sa.Index("quantized_training_identity", "trained_id", "recipe_id", "split_id", "start_id"),
 )
 
 _IDS_PER_QUERY = 500  # databases bound the number of values in one query
@@ -68,13 +72,13 @@ class QuantizedStore:
             connection.execute(quantized.insert().values(_to_row(record)))
 
     def find(
-        self, networks: Iterable[QuantizedNetwork], *, recipe_id: str, split_id: str
+        self, networks: Iterable[QuantizedNetwork], *, recipe_id: str, split_id: str, start_id: str
     ) -> dict[str, QuantizedRecord]:
-        """Rows of the given networks under one recipe, whichever study measured them.
+        """Rows of the given networks, tuned by one recipe from one shared start, whichever study measured them.
 
         Returns:
-            ``trained_id`` -> its first valid row, or its latest invalid one if it never succeeded; a
-            network without any row is absent.
+            ``trained_id`` -> the valid row that was written first, or the invalid one that was written last if it
+            never succeeded; a network without any row is absent.
         """
         wanted = sorted({network.trained_id for network in networks})
         columns = quantized.c
@@ -86,8 +90,9 @@ class QuantizedStore:
                     columns.trained_id.in_(wanted[begin : begin + _IDS_PER_QUERY]),
                     columns.recipe_id == recipe_id,
                     columns.split_id == split_id,
+                    columns.start_id == start_id,
                 )
-                .order_by(columns.session, columns.row_no)
+                .order_by(columns.written_no)
             )
             for record in self._read(query):
                 before = found.get(record.network.trained_id)
@@ -131,6 +136,7 @@ def _to_row(record: QuantizedRecord) -> dict[str, Any]:
         "start_id": record.start_id,
         "valid": record.valid,
         "reason": record.reason,
+        "passing": record.passing,
         "network": asdict(record.network),
         "seconds": dict(record.seconds),
         "hardware": record.hardware,
@@ -154,6 +160,7 @@ def _from_row(row: Any) -> QuantizedRecord:
         seconds=row["seconds"],
         valid=row["valid"],
         reason=row["reason"],
+        passing=row["passing"],
         hardware=row["hardware"],
         start_id=row["start_id"],
     )

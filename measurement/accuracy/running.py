@@ -4,8 +4,8 @@ A worker runs one job at a time, and the job that it dies of is known: it is tri
 there is room, at most :data:`RETRIES` times, then it becomes a record with its reason.  No other
 job is touched.  A place that refuses, because its files or its hadas differ, gets no further jobs of
 the list, and the others do what it was given; where all refuse, what is left becomes records that
-name each place and its reason.  Records come in the order of the list, as soon as those before them
-are there.
+name each place and its reason, or one error that does.  Records come in the order of the list, as soon
+as those before them are there.
 """
 
 from __future__ import annotations
@@ -147,17 +147,26 @@ class JobMeter:
             yield from run_jobs(jobs, self._start_workers())
 
 
-def run_jobs(jobs: Sequence[Job[Record]], workers: Workers[Record]) -> Generator[Record, None, None]:
+def run_jobs(
+    jobs: Sequence[Job[Record]], workers: Workers[Record], *, refusals_are_records: bool = True
+) -> Generator[Record, None, None]:
     """Run jobs on workers, and close the workers at the end, however it comes.
+
+    Args:
+        refusals_are_records: whether a job that no place takes becomes a failed record.
 
     Yields:
         One record per job, in the order of the jobs.
+
+    Raises:
+        PlaceRefusedError: no place is left that takes the next job, and that is not to become a record.
     """
-    run = _Run(jobs, workers)
+    run = _Run(jobs, workers, refusals_are_records)
     try:
         run.start_jobs()
         for number in range(len(jobs)):
             while number not in run.done:
+                run.check_places()
                 run.collect()
                 run.start_jobs()
             run.n_yielded = number + 1
@@ -170,9 +179,13 @@ def run_jobs(jobs: Sequence[Job[Record]], workers: Workers[Record]) -> Generator
 class _Run(Generic[Record]):
     """What became of the jobs of one list so far."""
 
-    def __init__(self, jobs: Sequence[Job[Record]], workers: Workers[Record]) -> None:
+    def __init__(
+        self, jobs: Sequence[Job[Record]], workers: Workers[Record], refusals_are_records: bool
+    ) -> None:
         self._jobs = jobs
         self._workers = workers
+        self._refusals_are_records = refusals_are_records
+        self._none_left = False
         self._todo = deque(range(len(jobs)))
         self._deaths: Counter[int] = Counter()
         self._running: dict[Future[Record], tuple[int, str]] = {}
@@ -187,7 +200,8 @@ class _Run(Generic[Record]):
         try:
             places = self._workers.places()
         except NoPlaceLeftError:
-            while self._todo:
+            self._none_left = True
+            while self._todo and self._refusals_are_records:
                 number = self._todo.popleft()
                 self.done[number] = self._jobs[number].failed(_refusal_reason(self._refusals))
             return
@@ -197,6 +211,15 @@ class _Run(Generic[Record]):
                 continue
             number = self._todo.popleft()
             self._running[self._workers.submit(place, self._jobs[number])] = number, place
+
+    def check_places(self) -> None:
+        """See that something runs, or that there is a place for what does not.
+
+        Raises:
+            PlaceRefusedError: there is none.
+        """
+        if self._none_left and not self._running:
+            raise PlaceRefusedError(_refusal_reason(self._refusals))
 
     def collect(self) -> None:
         """Wait until something ends, or until places must be asked for again."""

@@ -11,7 +11,7 @@ import torch
 
 from ...datasets.images import ImageData
 from ...datasets.quantized_records import QuantizedRecord
-from ...errors import CheckpointError, ConfigError
+from ...errors import CheckpointError, ConfigError, SpaceError, TrainingError
 from ...spaces.quantized import QuantizedExitSpace, QuantizedNetwork
 from ..accuracy.checkpoints import Tensors, tensors_id
 from ..accuracy.devices import hardware_name, resolve_device
@@ -23,6 +23,9 @@ from .pictures import read_images, resized_data, write_images
 from .recipes import QuantizedRecipe
 from .start import Progress, SharedStart, read_tensors, train_start
 from .tuning import outcomes
+
+_OF_THE_NETWORK = (SpaceError, TrainingError, FloatingPointError)
+"""Errors that come again wherever a network is trained; others are passing faults of a machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +113,17 @@ class QuantizedJob:
                     start_path=Path(self.source.start),
                 )  # fmt: skip
             except Exception as error:  # one network's failure must not end the others' measurement
-                return replace(record, seconds=seconds, reason=f"{type(error).__name__}: {error}")
-        return replace(record, calibration=calibration, test=test, seconds=seconds, valid=True)
+                passing = not isinstance(error, _OF_THE_NETWORK)
+                reason = f"{type(error).__name__}: {error}"
+                return replace(record, seconds=seconds, reason=reason, passing=passing)
+        return replace(record, calibration=calibration, test=test, seconds=seconds, valid=True, passing=False)
 
     def failed(self, reason: str) -> QuantizedRecord:
-        """The record of this job if it could not be done."""
+        """The record of this job if it could not be done, for no fault of the network that is known."""
         source = self.source
         return QuantizedRecord(
             session=self.session, row_no=self.row_no, network=self.network, recipe_id=source.recipe.recipe_id,
-            split_id=source.split_id, calibration=None, test=None, valid=False, reason=reason,
+            split_id=source.split_id, calibration=None, test=None, valid=False, reason=reason, passing=True,
             start_id=source.start_id,
         )  # fmt: skip
 
@@ -197,12 +202,15 @@ class QuantizedMeter:
     ) -> Iterator[QuantizedRecord]:  # fmt: skip
         """Yield one record per network, in order; one that fails yields an invalid record with the reason.
 
+        A place without images, start or device says nothing about networks: it makes no records.
+
         Args:
             progress: told of the start's steps and of networks that are done.
             session, first_row: identity of the records.
 
         Raises:
             CheckpointError, TrainingError: no start to tune from.
+            PlaceRefusedError: images, start or device are not there, or not in any worker.
         """
         if not networks:
             return
@@ -220,8 +228,8 @@ class QuantizedMeter:
         n_workers = min(self._n_workers, len(jobs))
         if n_workers == 1:
             return map(QuantizedJob.run, jobs)
-        workers = ProcessWorkers[QuantizedRecord]([str(self._device)] * n_workers)
-        return run_jobs(jobs, workers)
+        workers: ProcessWorkers[QuantizedRecord] = ProcessWorkers([str(self._device)] * n_workers)
+        return run_jobs(jobs, workers, refusals_are_records=False)
 
     def _source(self, start: SharedStart) -> QuantizedSource:
         space = self.space

@@ -65,7 +65,7 @@ def read_images(path: Path) -> tuple[ImageSplit, ImageSplit, ImageSplit]:
         DataError: no file, or not such a one.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             train, calibration, test = (
                 ImageSplit(archive[f"{n}.images"], archive[f"{n}.labels"], archive[f"{n}.group"])
                 for n in SPLITS

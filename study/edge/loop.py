@@ -122,7 +122,7 @@ class EdgeStudy:
         if self.ended():
             return
         self._model_layers(progress)
-        self.journal("begun", self._measured_by())
+        self.begin(progress)
 
         def done(one: ArchiveRound) -> None:
             nonlocal shown
@@ -151,14 +151,30 @@ class EdgeStudy:
         Raises:
             StudyError: images or training have changed, so that what was trained is another network now.
         """
-        begun, now = self.findings.event("begun"), self._measured_by()
-        if begun is not None and begun != now:
-            changed = "; ".join(
-                f"{name}: {begun.get(name)} -> {now[name]}" for name in now if begun.get(name) != now[name]
-            )
+        now = self._measured_by()
+        begun = self.findings.event("begun") or now
+        changed = "; ".join(
+            f"{name}: {begun.get(name)} -> {now[name]}" for name in now if begun.get(name) != now[name]
+        )
+        if changed:
             raise StudyError(
                 f"study '{self.config.study}' began with other images or another way of training ({changed}), which "
                 "another version of hadas has, too. Give the study another name."
+            )
+
+    def begin(self, progress: ProgressCallback = _silent) -> None:
+        """Have the shared start that all networks are tuned from, and write down which it is.
+
+        Raises:
+            StudyError: it is not the one that the study began with.
+        """
+        start_id = self.trained.start(progress)
+        self.journal("begun", {**self._measured_by(), "start_id": start_id})
+        if self.trained.start_id != start_id:
+            raise StudyError(
+                f"study '{self.config.study}' began with another shared start than the one in "
+                f"{self.directory / 'weights'} ({self.trained.start_id} -> {start_id}), as when it is continued on "
+                "another machine. Bring the folder 'weights' from where it began, or give the study another name."
             )
 
     def _measured_by(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ from .assembly import EdgeAssembly
 from .judging import JudgedNetwork, judged, padded
 
 if TYPE_CHECKING:
+    from ...measurement.quantized import Progress
     from ...measurement.quantized.policy import QuantizedOutcome
     from ..assembly import ProgressCallback
 
@@ -22,8 +23,13 @@ _PHASES = {"start": "training the shared start", "networks": "training, {}"}
 """Phases of the meter as they are shown."""
 
 
+def _shown(name: str, progress: ProgressCallback) -> Progress:
+    """Progress of a meter as that of a phase with a name."""
+    return lambda phase, done, total: progress(_PHASES[phase].format(name), done, total)
+
+
 class Trained:
-    """The trained networks of one study.
+    """The trained networks of one study, which all were tuned from one shared start.
 
     Args:
         session: of the rows that this study adds.
@@ -32,34 +38,50 @@ class Trained:
     def __init__(self, parts: EdgeAssembly, session: str) -> None:
         self._parts, self._session = parts, session
         self._records: dict[str, QuantizedRecord] = {}
+        self._tried: set[str] = set()
         self._outcomes: dict[tuple[str, Split], QuantizedOutcome] = {}
+
+    @property
+    def start_id(self) -> str:
+        """Hash of the weights that the study tunes from, as it wrote down when it began; empty before that."""
+        begun = self._parts.store.event(self._parts.config.study, "begun")
+        return "" if begun is None else str(begun.get("start_id", ""))
+
+    def start(self, progress: ProgressCallback) -> str:
+        """Hash of the shared start as it is here; trained now, unless it is there."""
+        return self._parts.meter.start(_shown("", progress)).start_id
 
     def train(self, networks: Sequence[QuantizedNetwork], name: str, progress: ProgressCallback) -> None:
         """Train each network that has no row yet; a row is kept as soon as it is there.
 
-        A training that failed is not tried again: its row says why.
+        One whose training failed by a fault of the machine is tried again, once; if the network itself was at
+        fault, it is not: its row says why.
         """
         self.find(networks)
         # Accuracy does not depend on the mapping.
         unmapped = {n.trained_id: replace(n, cores=(0,) * len(n.cores)) for n in networks}
-        missing = [network for key, network in unmapped.items() if key not in self._records]
+        missing = [network for key, network in unmapped.items() if self._is_missing(key)]
         if not missing:
             return
+        self._tried |= {network.trained_id for network in missing}
         rows, next_row = self._parts.rows, self._parts.rows.next_row(self._session)
-
-        def told(phase: str, done: int, total: int) -> None:
-            progress(_PHASES[phase].format(name), done, total)
-
+        told = _shown(name, progress)
         for record in self._parts.meter.measure(missing, told, session=self._session, first_row=next_row):
             rows.add(record)
             self._records[record.network.trained_id] = record
+
+    def _is_missing(self, trained_id: str) -> bool:
+        record = self._records.get(trained_id)
+        return record is None or (record.passing and trained_id not in self._tried)
 
     def find(self, networks: Sequence[QuantizedNetwork]) -> None:
         """Read what the store has of networks."""
         unknown = [network for network in networks if network.trained_id not in self._records]
         if unknown:
-            recipe, split = self._parts.recipe, self._parts.data.split_id
-            self._records |= self._parts.rows.find(unknown, recipe_id=recipe.recipe_id, split_id=split)
+            self._records |= self._parts.rows.find(
+                unknown, recipe_id=self._parts.recipe.recipe_id, split_id=self._parts.data.split_id,
+                start_id=self.start_id,
+            )  # fmt: skip
 
     def has(self, trained_id: str) -> bool:
         """Whether a network was trained, well or not."""

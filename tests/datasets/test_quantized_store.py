@@ -58,33 +58,57 @@ def test_a_row_comes_back_as_it_was(rows: QuantizedStore) -> None:
     assert (rows.next_row("s"), rows.next_row("other")) == (2, 0)
 
 
+def find(
+    rows: QuantizedStore,
+    *networks: QuantizedNetwork,
+    recipe: str = "recipe",
+    split: str = "split",
+    start: str = "abc",
+) -> dict[str, QuantizedRecord]:
+    return rows.find(networks, recipe_id=recipe, split_id=split, start_id=start)
+
+
 def test_rows_are_found_whatever_the_cores_and_the_session(rows: QuantizedStore) -> None:
     rows.add(record(0, session="earlier"))
     moved = replace(network(0), cores=(3,) * 12)
-    found = rows.find([moved, network(1)], recipe_id="recipe", split_id="split")
+    found = find(rows, moved, network(1))
     assert list(found) == [moved.trained_id]
     assert found[moved.trained_id].session == "earlier"
-    assert not rows.find([moved], recipe_id="other", split_id="split")
-    assert not rows.find([moved], recipe_id="recipe", split_id="other")
-    assert not rows.find([], recipe_id="recipe", split_id="split")
+    assert not find(rows, moved, recipe="other")
+    assert not find(rows, moved, split="other")
+    assert not find(rows)
+
+
+def test_rows_tuned_from_another_start_are_other_rows(rows: QuantizedStore) -> None:
+    rows.add(record(0, session="z"))
+    rows.add(replace(record(0, session="a"), start_id="elsewhere", hardware="gpu"))
+    key = network(0).trained_id
+    assert find(rows, network(0))[key].session == "z"
+    assert find(rows, network(0), start="elsewhere")[key].hardware == "gpu"
+    assert not find(rows, network(0), start="nowhere")
 
 
 def test_a_success_counts_more_than_failures_before_or_after(rows: QuantizedStore) -> None:
+    """In the order of writing, not in that of the sessions' names."""
     failed = replace(record(0), calibration=None, test=None, valid=False)
-    rows.add(replace(failed, row_no=0, reason="first"))
-    rows.add(replace(failed, row_no=1, reason="second"))
-    (found,) = rows.find([network(0)], recipe_id="recipe", split_id="split").values()
-    assert found.reason == "second"
-    rows.add(record(0, 2))
+
+    def found() -> QuantizedRecord:
+        (one,) = find(rows, network(0)).values()
+        return one
+
+    rows.add(replace(failed, session="z", row_no=8, reason="first", passing=True))
+    rows.add(replace(failed, session="a", row_no=1, reason="second"))
+    assert (found().reason, found().passing) == ("second", False)
+    rows.add(record(0, 9, session="y"))
+    rows.add(record(0, 2, session="b"))
     rows.add(replace(failed, row_no=3, reason="third"))
-    (found,) = rows.find([network(0)], recipe_id="recipe", split_id="split").values()
-    assert found.row_no == 2
+    assert found().session == "y"
 
 
 def test_a_long_list_is_found_whole(rows: QuantizedStore) -> None:
     rows.add(record(0))
-    many = [*(network(seed) for seed in range(1, 1200)), network(0)]
-    assert len(rows.find(many, recipe_id="recipe", split_id="split")) == 1
+    many = [*(network(seed) for seed in range(1, 600)), network(0)]
+    assert len(find(rows, *many)) == 1
 
 
 def test_what_contradicts_itself_is_not_written(rows: QuantizedStore) -> None:

@@ -1,5 +1,7 @@
 """Training of whole networks from one shared start."""
 
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+import hadas.measurement.quantized.meter
 from hadas.datasets.images import ImageData, load_images
 from hadas.datasets.quantized_records import QuantizedRecord
 from hadas.errors import CheckpointError, ConfigError
 from hadas.measurement.accuracy.inputs import SplitInputs
+from hadas.measurement.accuracy.jobs import PlaceRefusedError
+from hadas.measurement.accuracy.running import NoPlaceLeftError, ProcessWorkers, run_jobs
 from hadas.measurement.quantized import QUANTIZED_RECIPES, QuantizedMeter, QuantizedRecipe
+from hadas.measurement.quantized.meter import QuantizedJob
 from hadas.measurement.quantized.network import network_module, start_module
 from hadas.measurement.quantized.pictures import resized_data
 from hadas.measurement.quantized.start import load_start, train_start
@@ -74,9 +80,11 @@ def test_a_record_has_a_column_for_every_exit_in_use(
 def test_a_record_depends_on_the_network_alone(
     measured: list[QuantizedRecord], digits: ImageData, folder: Path
 ) -> None:
-    """Neither on the order, nor on the cores, nor on processes: two of them here."""
+    """Neither on the order, nor on the cores, nor on the process."""
+    source = meter(digits, folder)._source(meter(digits, folder).start())
     moved = replace(NETWORKS[0], cores=(1,) * 12)
-    second, first = meter(digits, folder, n_workers=2).measure([NETWORKS[1], moved], session="s")
+    jobs = [QuantizedJob(source, network, "s", 0) for network in (NETWORKS[1], moved)]
+    second, first = run_jobs(jobs, ProcessWorkers(["cpu"]), refusals_are_records=False)
     assert content(second) == content(measured[1])
     assert content(first) == {**content(measured[0]), "network": moved}
     assert content(measured[0])["test"] != content(measured[1])["test"]
@@ -97,6 +105,7 @@ def test_a_diverging_network_is_a_record_and_the_others_go_on(digits: ImageData,
     stranger = replace(NETWORKS[0], space="elsewhere")
     records = list(wild.measure([NETWORKS[1], stranger]))
     assert [record.valid for record in records] == [False, False]
+    assert not any(record.passing for record in records)  # they would fail again
     assert "TrainingError: tiny:B2K1:32+32: step " in records[0].reason
     assert "Lower tune_learning_rate (1e+30)" in records[0].reason
     assert "SpaceError: network belongs to space 'elsewhere'" in records[1].reason
@@ -129,6 +138,86 @@ def test_a_damaged_start_is_named(digits: ImageData, tmp_path: Path) -> None:
     start.path.write_bytes(start.path.read_bytes()[:200])
     with pytest.raises(CheckpointError, match=r"not a readable safetensors file .*move it away"):
         meter(digits, tmp_path).start()
+
+
+class InThisProcess:
+    """Workers that do each job at once, here; the real ones only differ in where."""
+
+    poll_s = None
+
+    def __init__(self, devices: Sequence[str]) -> None:
+        self._places = [f"place {i}" for i, _ in enumerate(devices)]
+        self.given: list[str] = []
+
+    def places(self) -> Sequence[str]:
+        if not self._places:
+            raise NoPlaceLeftError
+        return tuple(self._places)
+
+    def drop(self, place: str) -> None:
+        self._places.remove(place)
+
+    def submit(self, place: str, job: QuantizedJob) -> "Future[QuantizedRecord]":
+        self.given.append(place)
+        future: Future[QuantizedRecord] = Future()
+        try:
+            future.set_result(job.run())
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_place_that_refuses_makes_no_rows(
+    digits: ImageData, tmp_path: Path, n_workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hadas.measurement.quantized.meter, "ProcessWorkers", InThisProcess)
+    here = meter(digits, tmp_path, n_workers=n_workers)
+    here.start()
+    images = tmp_path / f"images-{digits.split_id}-16px.npz"
+    for damage in (b"", b"PK\x03\x04 is how such a file begins", b"no archive at all"):
+        images.write_bytes(damage)
+        found: list[QuantizedRecord] = []
+        with pytest.raises(
+            PlaceRefusedError, match=r"DataError: .*npz: not a readable file of images .*remove it"
+        ):
+            found.extend(here.measure(NETWORKS))
+        assert found == []
+    images.unlink()
+    assert [record.valid for record in here.measure(NETWORKS)] == [True, True]
+
+
+def test_what_was_done_before_the_last_place_refused_is_kept(digits: ImageData, folder: Path) -> None:
+    """One place does the first job, and refuses the second, for which there is no other."""
+    source = meter(digits, folder)._source(meter(digits, folder).start())
+    good = QuantizedJob(source, NETWORKS[0], "s", 0)
+    found: list[QuantizedRecord] = []
+    workers = InThisProcess(["cpu"])
+    jobs = [good, replace(good, source=replace(source, start="gone"), row_no=1), replace(good, row_no=2)]
+    with pytest.raises(
+        PlaceRefusedError, match="no worker is left that takes it; place 0: CheckpointError: gone"
+    ):
+        found.extend(run_jobs(jobs, workers, refusals_are_records=False))
+    assert [(record.row_no, record.valid) for record in found] == [(0, True)]
+    assert workers.given == ["place 0"] * 2
+
+
+def test_a_fault_of_the_machine_may_pass(
+    digits: ImageData, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a worker that dies, or memory that runs out: the reason says nothing about the network."""
+    job = QuantizedJob(meter(digits, folder)._source(meter(digits, folder).start()), NETWORKS[0], "s", 0)
+    assert job.failed("its worker died 3 times").passing
+
+    def no_memory(*_: object, **__: object) -> None:
+        raise MemoryError("2 GiB")
+
+    monkeypatch.setattr(hadas.measurement.quantized.meter, "outcomes", no_memory)
+    record = job.run()
+    assert (record.valid, record.passing, record.reason) == (False, True, "MemoryError: 2 GiB")
 
 
 def test_images_of_any_size_are_resized_once() -> None:
