@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from ..errors import ConfigError
-from .fields import EDGE, Section, commented, difference, is_edge, merged, read_study_file, validated
+from .fields import EDGE, Section, difference, is_edge, read_study_file, validated, written
 
 # Strict checks refuse what would be converted in silence (`seed: true`); these two kinds have no form of
 # their own in YAML, where a path is a string and a tuple a list.
@@ -270,18 +270,8 @@ baselines: true  # measure the presets, backbone-only and random baselines too
 
 
 def template(name: str, preset: str, changes: Mapping[str, Any] | None = None) -> str:
-    """The commented YAML text that ``hadas init`` writes.
-
-    Args:
-        changes: fields that differ from the preset; those of a section as a mapping.
-
-    Raises:
-        ConfigError: no preset of that name, or a change that no study may have.
-    """
-    if preset not in PRESETS:
-        raise ConfigError(f"no preset '{preset}'; known: {sorted(PRESETS)}")
-    config = validate_config(merged(PRESETS[preset], changes or {}), source=f"preset {preset}")
-    return commented(_TEMPLATE, name, config)
+    """The commented YAML text that ``hadas init`` writes; see :func:`.fields.written`."""
+    return written(_TEMPLATE, StudyConfig, PRESETS, name, preset, changes)
 
 
 def validate_config(document: Any, *, source: str) -> StudyConfig:

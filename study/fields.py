@@ -119,6 +119,25 @@ def _known_fields(model: type[BaseModel], location: tuple[Any, ...]) -> list[str
 # -- writing -----------------------------------------------------------------------------------------
 
 
+def written(
+    text: str, model: type[Model], presets: Mapping[str, Mapping[str, Any]], name: str, preset: str,
+    changes: Mapping[str, Any] | None,
+) -> str:  # fmt: skip
+    """The commented YAML text that ``hadas init`` writes.
+
+    Args:
+        text: the template, see :func:`commented`.
+        changes: fields that differ from the preset; those of a section as a mapping.
+
+    Raises:
+        ConfigError: no preset of that name, or a change that no study may have.
+    """
+    if preset not in presets:
+        raise ConfigError(f"no preset '{preset}'; known: {sorted(presets)}")
+    config = validated(model, merged(presets[preset], changes or {}), source=f"preset {preset}")
+    return commented(text, name, config)
+
+
 def merged(preset: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A preset with some fields changed; those of a section are given as a mapping."""
     document = dict(preset)

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from ...errors import ConfigError
 from ..config import DataConfig, Strategy
-from ..fields import EDGE, Section, commented, difference, is_edge, merged, read_study_file, validated
+from ..fields import EDGE, Section, difference, is_edge, read_study_file, validated, written
 
 Style = Literal["edge-tpu", "eyeriss", "meta-prototype"]
 Styles = Annotated[tuple[Style, ...], Field(strict=False, min_length=1)]
@@ -144,7 +144,7 @@ accelerator:  # energy and latency come from an analytical cost model (zigzag-ds
   link_bits_per_cycle: {accelerator.link_bits_per_cycle}  # of the link between cores; null = the preset's
   link_pj_per_bit: {accelerator.link_pj_per_bit}  # energy of a bit that crosses it; null = the preset's
   core_hz: {accelerator.core_hz}  # cycles per second, integer Hz; null = the preset's
-  map_segments: {accelerator.map_segments}  # also choose the core of every segment; false = all on the first core
+  map_segments: {accelerator.map_segments}  # also choose the core of every segment, by what costs least; false = all on the first core
   lpf_limit: {accelerator.lpf_limit}  # how finely zigzag-dse splits loops; dearer with every step
   n_workers: {accelerator.n_workers}  # processes that fill the table of layer costs; null = as many as processors
 accuracy:  # measured: each network is trained with its quantizers
@@ -180,18 +180,8 @@ FREE_FIELDS = frozenset(
 
 
 def edge_template(name: str, preset: str, changes: Mapping[str, Any] | None = None) -> str:
-    """The commented YAML text that ``hadas init`` writes.
-
-    Args:
-        changes: fields that differ from the preset; those of a section as a mapping.
-
-    Raises:
-        ConfigError: no preset of that name, or a change that no study may have.
-    """
-    if preset not in PRESETS:
-        raise ConfigError(f"no preset '{preset}'; known: {sorted(PRESETS)}")
-    config = validate_edge(merged(PRESETS[preset], changes or {}), source=f"preset {preset}")
-    return commented(_TEMPLATE, name, config)
+    """The commented YAML text that ``hadas init`` writes; see :func:`..fields.written`."""
+    return written(_TEMPLATE, EdgeConfig, PRESETS, name, preset, changes)
 
 
 def validate_edge(document: Any, *, source: str) -> EdgeConfig:
