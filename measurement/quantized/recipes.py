@@ -66,8 +66,8 @@ class QuantizedRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            self._check_type(field.name, type(field.default))
+        for declared in fields(self):
+            self._check_type(declared.name, type(declared.default))
         for field in (
             "start_steps", "tune_steps", "start_learning_rate", "tune_learning_rate", "clip_norm", "norm_batches",
             "evaluation_batch_size",
@@ -85,9 +85,9 @@ class QuantizedRecipe:
         if self.precision not in PRECISIONS:
             raise self._error("precision", f"must be one of {list(PRECISIONS)}")
 
-    def _check_type(self, field: str, wanted: type) -> None:
+    def _check_type(self, field: str, wanted: type[Any]) -> None:
         """See that a value is of its default's type; a whole number will do where a number is wanted."""
-        value = getattr(self, field)
+        value: Any = getattr(self, field)
         if wanted is float and type(value) is int:
             object.__setattr__(self, field, float(value))  # equal recipes have equal hashes
         elif type(value) is not wanted:

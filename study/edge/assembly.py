@@ -116,10 +116,7 @@ class EdgeAssembly:
         known = [field.name for field in fields(preset)]
         if unknown := sorted(set(changes) - set(known)):
             raise ConfigError(f"'accuracy.recipe': no field {', '.join(unknown)}; known: {', '.join(known)}")
-        try:
-            return replace(preset, **changes)
-        except TypeError as error:
-            raise ConfigError(f"'accuracy.recipe': a value is of the wrong type ({error})") from error
+        return replace(preset, **changes)
 
     @cached_property
     def rows(self) -> QuantizedStore:

@@ -51,7 +51,12 @@ def test_an_error_names_the_field_and_the_remedy(document, said):
 
 @pytest.mark.parametrize(
     ("recipe", "said"),
-    [({"steps": 3}, "no field steps; known: start_steps"), ({"tune_steps": -1}, "tune_steps")],
+    [
+        ({"steps": 3}, "no field steps; known: start_steps"),
+        ({"tune_steps": -1}, "tune_steps"),
+        ({"tune_steps": 2.5}, r"tune_steps = 2\.5: must be a whole number"),
+        ({"mirror": "no"}, "mirror = 'no': must be true or false"),
+    ],
 )
 def test_a_wrong_recipe_is_refused_before_anything_is_trained(recipe, said, tmp_path):
     path = tmp_path / "edge.yaml"
