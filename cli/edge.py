@@ -69,14 +69,15 @@ def run_whole_edge_loop(study: EdgeStudy) -> None:
 
 
 def _print_tables(study: EdgeStudy) -> None:
-    from ..study.edge.tables import FRONT_COLUMNS, SAVING_COLUMNS, front_rows, saving_rows
+    from ..study.edge.savings import SAVING_COLUMNS, saving_rows
+    from ..study.edge.tables import front_table
 
     mark = study.findings.mark
-    print_table(f"front, judged on the test split (costs {mark})", FRONT_COLUMNS, front_rows(study.findings))
+    print_table(f"front, judged on the test split (costs {mark})", *front_table(study.findings))
     print_table(
         f"ET_avg against static networks, judged on the test split (costs {mark})",
         SAVING_COLUMNS,
-        saving_rows(study.findings),
+        saving_rows(study.findings.points()),
     )
 
 

@@ -47,8 +47,10 @@ def say(line: str) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows of text as they are, brackets too."""
-    table = Table(*map(escape, columns), title=escape(title))
+    """Print rows of text as they are, brackets too; what is too wide for a narrow terminal goes on in the next line."""
+    table = Table(title=escape(title))
+    for column in columns:
+        table.add_column(escape(column), overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)

@@ -88,6 +88,7 @@ class Chart:
         key: file name without suffix, and anchor on the page.
         reading: one sentence that says how to read it.
         height_px: of each panel on the page.
+        holds_costs: whether it shows costs, so that a mark is written over it where these are not measured.
     """
 
     key: str
@@ -96,6 +97,7 @@ class Chart:
     panels: tuple[Panel, ...]
     legend: tuple[LegendEntry, ...]
     height_px: int = 400
+    holds_costs: bool = True
 
 
 def cost_axis(title: str, values: tuple[float, ...]) -> Axis:

@@ -25,7 +25,7 @@ def html_page(content: Marked, name: str, parts: Sequence[str], charts: Sequence
         charts: what the script draws into the places that ``parts`` have for them.
     """
     figures = {
-        f"{chart.key}-{i}": plotly_panel(panel, mark=content.mark)
+        f"{chart.key}-{i}": plotly_panel(panel, mark=content.mark if chart.holds_costs else "")
         for chart in charts
         for i, panel in enumerate(chart.panels)
     }
@@ -83,7 +83,7 @@ def findings(content: Marked, statements: Sequence[str]) -> str:
 
 def chart_section(content: Marked, chart: Chart) -> str:
     """A section with a chart alone."""
-    return section(content, chart.title, figure(chart), key=chart.key)
+    return section(content, chart.title, figure(chart), key=chart.key, holds_costs=chart.holds_costs)
 
 
 def provenance(content: Marked, facts: Sequence[tuple[str, str]], config_yaml: str) -> str:

@@ -27,10 +27,12 @@ def badge(content: Marked) -> str:
     return f'<span class="badge">{escaped(content.mark)}</span>' if content.mark else ""
 
 
-def section(content: Marked, title: str, body: str, *, key: str = "", kind: str = "") -> str:
-    """A section of the page under a heading; ``body`` is ready-made HTML."""
+def section(
+    content: Marked, title: str, body: str, *, key: str = "", kind: str = "", holds_costs: bool = True
+) -> str:
+    """A section of the page under a heading, marked if it holds costs; ``body`` is ready-made HTML."""
     attributes = (f' id="{key}"' if key else "") + (f' class="{kind}"' if kind else "")
-    return f"<section{attributes}><h2>{badge(content)}{escaped(title)}</h2>\n{body}</section>"
+    return f"<section{attributes}><h2>{badge(content) if holds_costs else ''}{escaped(title)}</h2>\n{body}</section>"
 
 
 Columns = Sequence[tuple[str, bool]]

@@ -12,7 +12,7 @@ from ...search.report.intervals import Z_90
 from ...search.report.wording import percent, significant, with_error
 from ...spaces.quantized import LETTERS
 from .findings import EdgeCheck, EdgePoint
-from .tables import shown_exits
+from .savings import shown_exits
 
 STATIC = "backbone only"
 """The static networks are drawn as the baseline of that name is in every report."""
@@ -112,6 +112,7 @@ def shares_chart(front: Sequence[EdgePoint]) -> Chart | None:
         "spared the rest of the backbone.",
         (panel,),
         tuple(legend),
+        holds_costs=False,
     )
 
 
@@ -148,9 +149,9 @@ def checks_chart(checks: Sequence[EdgeCheck]) -> Chart:
             c.predicted,
             c.low_90,
             c.high_90,
-            c.measured,
+            c.found,
         )
         for c in checks
-        if math.isfinite(c.measured)
+        if math.isfinite(c.found)
     ]
     return prediction_chart(rows, outcome="found")

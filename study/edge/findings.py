@@ -55,9 +55,10 @@ class EdgePoint:
 
     @property
     def bits(self) -> str:
-        """Bits of backbone and heads, such as ``8+4``; those of each segment where they differ."""
+        """Bits of backbone and heads, such as ``8+4``; where segments differ a digit for each, ``88888444444+4``."""
         bits = set(self.network.segment_bits)
-        used = str(bits.pop()) if len(bits) == 1 else ".".join(map(str, self.network.segment_bits))
+        between = "" if max(bits) < 10 else "."
+        used = str(bits.pop()) if len(bits) == 1 else between.join(map(str, self.network.segment_bits))
         return f"{used}+{self.network.head_bits}"
 
     @property
@@ -70,7 +71,10 @@ class EdgePoint:
 
 @dataclass(frozen=True)
 class EdgeCheck:
-    """One prediction and what then came out on the calibration split; quantities as in :data:`QUANTITIES`."""
+    """One prediction and what then came out on the calibration split; quantities as in :data:`QUANTITIES`.
+
+    What came out is measured for an accuracy; for a cost it is modelled from shares that are measured.
+    """
 
     quantity: str
     trained_id: str
@@ -78,12 +82,17 @@ class EdgeCheck:
     predicted: float
     low_90: float
     high_90: float
-    measured: float
+    found: float
+
+    @property
+    def certain(self) -> bool:
+        """Whether it was known before, as the costs of a network with one exit: such a value puts nothing to the test."""
+        return self.high_90 - self.low_90 <= 1e-9 * abs(self.predicted)
 
     @property
     def inside(self) -> bool:
         """Whether what came out lies in the interval."""
-        return self.low_90 <= self.measured <= self.high_90
+        return self.low_90 <= self.found <= self.high_90
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ class EdgeRound:
         n_trained: valid networks up to and including this round.
         failed: (trained_id, reason) of those whose training failed in it.
         hypervolume: of all that is feasible, to the reference frozen after the seeds.
-        inside_90: by quantity, how many predictions held, and of how many.
+        inside_90: by quantity, how many predictions held, and of how many; those that were certain left out.
         seconds: of training that its rows took, whoever trained them.
     """
 
@@ -203,7 +212,7 @@ class EdgeFindings:
         records = [r for network in networks if (r := self._trained.record(network)) is not None]
         own = {network.trained_id for network in self.planned(number)}
         inside: dict[str, tuple[int, int]] = {}
-        for check in self.checks(number):
+        for check in (check for check in self.checks(number) if not check.certain):
             held, n = inside.get(check.quantity, (0, 0))
             inside[check.quantity] = (held + check.inside, n + 1)
         new = [record for record in records if record.network.trained_id in own]

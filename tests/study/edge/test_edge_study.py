@@ -16,7 +16,7 @@ from hadas.study.edge.judging import effective_samples
 from hadas.study.edge.problem import EdgeProblem
 from hadas.study.edge.reporting import write_edge_report
 from hadas.study.edge.seeds import bit_pairs, initial_networks, static_networks
-from hadas.study.edge.tables import savings, statements, status_rows
+from hadas.study.edge.tables import statements, status_rows
 from hadas.surrogates.exit_inputs import network_rows
 
 from .conftest import TRAINED_BEFORE_THE_KILL, new_study
@@ -63,7 +63,7 @@ def test_predictions_were_made_before_the_round_and_are_checked(continued):
     assert [check.quantity for check in checks] == ["accuracy", "et_average", "head_share"]
     (point,) = [p for p in continued.findings.points() if p.round == 1]
     for check in checks:
-        assert check.measured == getattr(point.search, check.quantity)
+        assert check.found == getattr(point.search, check.quantity)
         assert check.low_90 <= check.high_90
     accuracy = checks[0]
     assert 0.0 <= accuracy.low_90 <= accuracy.predicted <= accuracy.high_90 <= 1.0
@@ -79,6 +79,20 @@ def test_the_report_marks_every_cost_modelled(continued):
         rows = list(csv.DictReader(file))
     assert {row["truth"] for row in rows} == {"MODELLED"}
     assert len(rows) == 6
+    for name, expected in (("rounds", {"MODELLED"}), ("predictions", {"measured", "MODELLED"})):
+        with (page.parent / f"{name}.csv").open(newline="") as file:
+            found = list(csv.DictReader(file))
+        assert {row["truth"] for row in found} == expected
+        assert all(
+            (row["truth"] == "measured") == (row["quantity"] == "accuracy")
+            for row in found
+            if "quantity" in row
+        )
+    # What is measured alone bears no mark: where samples leave.
+    for key, marked in (("front", True), ("exits", False), ("shares", False)):
+        if f'<section id="{key}">' in text:
+            heading = text.split(f'<section id="{key}">')[1].split("</h2>")[0]
+            assert ("MODELLED" in heading) == marked, key
     assert {path.stem for path in page.parent.glob("*.png")} >= {"front", "predictions", "hypervolume"}
 
 
@@ -216,28 +230,3 @@ def test_mapping_segments_trains_new_networks_in_every_round(continued):
         for core in (0, 1):
             still = study.parts.costs.costs([replace(point.network, cores=(core,) * 12)])
             assert point.search.et_average < still.et_average(shares)[0]
-
-
-def test_a_saving_is_the_cheapest_network_that_is_accurate_enough(continued):
-    static = next(p for p in continued.findings.points() if p.is_static)
-    error = static.search.accuracy_se
-    assert error > 0
-
-    def other(name, accuracy, et, **changes):
-        found = replace(static.search, accuracy=accuracy, et_average=et * static.search.et_average)
-        return replace(static, number=name, is_static=False, search=found, test=found, **changes)
-
-    bar = static.search.accuracy
-    cheap_bits = replace(static.network, segment_bits=(4,) * 11)
-    points = [
-        static, other(2, bar, 0.9), other(3, bar - 0.9 * error, 0.8), other(4, bar - 1.1 * error, 0.7),
-        other(5, bar, 0.6, feasible=False), other(6, bar, 0.5, network=cheap_bits), other(7, bar + error, 1.1),
-    ]  # fmt: skip
-    own, any_bits = savings(points)
-    assert (own.strict.number, own.within.number, own.same_bits) == (2, 3, True)
-    assert [name for name, _ in own.bars] == ["within 1 se", "strictly"]
-    assert own.reduction(own.within)[0] == pytest.approx(
-        1 - 0.8 * static.search.et_average / static.test.et_average
-    )
-    assert (any_bits.strict.number, any_bits.within.number, any_bits.same_bits) == (6, 6, False)
-    assert [name for name, _ in any_bits.bars] == ["either way"]
