@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from ..datasets.records import AccuracyRecord, Truth
 from ..datasets.store import Store
@@ -46,6 +45,7 @@ from .journal import (
     settings_digest,
 )
 from .measuring import measure_accuracies, measure_costs
+from .opening import journal, lock, open_store
 from .running import whole_loop
 from .seeds import lacking_seeds, pilot_backbones, seed_backbones, seed_designs
 from .suggesting import journal_plan, plan_suggestions
@@ -98,19 +98,10 @@ class Study:
                 unless ``adopt``.
         """
         config = load_config(path)
-        url = config.store if "://" in config.store else str(path.parent / config.store)
-        store = Store(url)
-        wanted = config.model_dump(mode="json")
-        begun = store.study_config(config.study)
-        difference = [] if begun is None else config_difference(begun, wanted)
-        if difference and not adopt:
-            raise StudyError(
-                f"study '{config.study}' in {url} began with another configuration: "
-                + "; ".join(difference)
-                + ". Give the changed study another name, or continue with --adopt."
-            )
+        store, begun = open_store(config, path, config_difference, adopt=adopt)
         study = cls(config if not places else with_places(config, places), path, store)
         study.parts.check()
+        wanted = config.model_dump(mode="json")
         if begun is not None and begun != wanted:
             study._remember_settings(begun.get("search", {}), wanted["search"])
             store.put_study(config.study, wanted)
@@ -128,13 +119,7 @@ class Study:
         Raises:
             StudyError: another process does.
         """
-        self._lock = FileLock(self.directory / f".{self.config.study}.lock")
-        try:
-            self._lock.acquire(blocking=False)
-        except Timeout:
-            raise StudyError(
-                f"study '{self.config.study}': another hadas is at work on it. Wait for it, or stop it."
-            ) from None
+        self._lock = lock(self.directory, self.config.study)
 
     @property
     def truth(self) -> Truth:
@@ -154,10 +139,7 @@ class Study:
         Raises:
             StoreError: the key is taken.
         """
-        if self.store.study_config(self.config.study) is None:
-            # A study begins with its first decision, so that a file that failed before can be mended.
-            self.store.put_study(self.config.study, self.config.model_dump(mode="json"))
-        self.store.journal(self.config.study, key, payload)
+        journal(self.store, self.config, key, payload)
 
     def seed_for(self, *purpose: int) -> int:
         """A seed of its own for every purpose, all derived from the study's."""

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from ...datasets.store import Store
 from ...errors import InfeasibleError, StudyError
 from ...spaces import IntArray
+from ..opening import journal, lock, open_store
 from .assembly import EdgeAssembly
 from .config import EdgeConfig, edge_difference, load_edge_config
 from .findings import EdgeFindings, EdgeRound
@@ -55,19 +55,12 @@ class EdgeStudy:
             StudyError: the file differs from what the study began with (the fields are listed), unless ``adopt``.
         """
         config = load_edge_config(path)
-        url = config.store if "://" in config.store else str(path.parent / config.store)
-        store = Store(url)
-        wanted = config.model_dump(mode="json")
-        begun = store.study_config(config.study)
-        difference = [] if begun is None else edge_difference(begun, wanted)
-        if difference and not adopt:
-            raise StudyError(
-                f"study '{config.study}' in {url} began with another configuration: "
-                + "; ".join(difference)
-                + ". Give the changed study another name (what is trained is found again), or continue with --adopt."
-            )
+        store, begun = open_store(
+            config, path, edge_difference, adopt=adopt, hint="what is trained is found again"
+        )
         study = cls(config, path, store)
         study.parts.check()
+        wanted = config.model_dump(mode="json")
         if begun is not None and begun != wanted:
             store.put_study(config.study, wanted)
         return study
@@ -78,20 +71,12 @@ class EdgeStudy:
         Raises:
             StudyError: another process does.
         """
-        self._lock = FileLock(self.directory / f".{self.config.study}.lock")
-        try:
-            self._lock.acquire(blocking=False)
-        except Timeout:
-            raise StudyError(
-                f"study '{self.config.study}': another hadas is at work on it. Wait for it, or stop it."
-            ) from None
+        self._lock = lock(self.directory, self.config.study)
 
-    def journal(self, key: str, payload: dict[str, Any]) -> None:
+    def journal_once(self, key: str, payload: dict[str, Any]) -> None:
         """Write down one decision, unless it is written already."""
-        if self.store.study_config(self.config.study) is None:
-            self.store.put_study(self.config.study, self.config.model_dump(mode="json"))
         if self.findings.event(key) is None:
-            self.store.journal(self.config.study, key, payload)
+            journal(self.store, self.config, key, payload)
 
     def ended(self) -> str:
         """Why there are no more rounds by the rule of the configuration; empty if there are."""
@@ -126,7 +111,7 @@ class EdgeStudy:
 
         def done(one: ArchiveRound) -> None:
             nonlocal shown
-            self.journal(f"round:{one.number}", {"hypervolume": one.hypervolume})
+            self.journal_once(f"round:{one.number}", {"hypervolume": one.hypervolume})
             shown = max(shown, self._show(shown, on_round))
 
         problem = EdgeProblem(
@@ -137,13 +122,13 @@ class EdgeStudy:
         try:
             found = archive_search(
                 space, problem, self.parts.archive_settings, self._seed_for(0), initial=initial, on_round=done,
-                on_plan=lambda number, plan: self.journal(f"plan:{number}", plan.to_json()),
+                on_plan=lambda number, plan: self.journal_once(f"plan:{number}", plan.to_json()),
                 planned=self.findings.plans(),
             )  # fmt: skip
         except InfeasibleError as error:
-            self.journal(f"infeasible:{self._rule}", {"message": str(error)})
+            self.journal_once(f"infeasible:{self._rule}", {"message": str(error)})
             raise
-        self.journal(f"ended:{self._rule}", {"reason": found.ended})
+        self.journal_once(f"ended:{self._rule}", {"reason": found.ended})
 
     def check_begun(self) -> None:
         """See that networks are trained and judged as they were when the study began.
@@ -169,7 +154,7 @@ class EdgeStudy:
             StudyError: it is not the one that the study began with.
         """
         start_id = self.trained.start(progress)
-        self.journal("begun", {**self._measured_by(), "start_id": start_id})
+        self.journal_once("begun", {**self._measured_by(), "start_id": start_id})
         if self.trained.start_id != start_id:
             raise StudyError(
                 f"study '{self.config.study}' began with another shared start than the one in "
@@ -195,7 +180,9 @@ class EdgeStudy:
         )
         if report.n_evaluated:
             n = sum(key.startswith("table:") for key in self.store.event_keys(self.config.study))
-            self.journal(f"table:{n}", {"n_layers": report.n_evaluated, "cpu_seconds": report.cpu_seconds})
+            self.journal_once(
+                f"table:{n}", {"n_layers": report.n_evaluated, "cpu_seconds": report.cpu_seconds}
+            )
 
     def _plan_seeds(self, genomes: IntArray) -> None:
         """Write down which networks are trained first, before they are.
@@ -210,7 +197,7 @@ class EdgeStudy:
                 f"study '{self.config.study}' began with other seeds; other versions of hadas or its libraries choose "
                 "otherwise. Give the study another name: what is trained is found again."
             )
-        self.journal("plan:0", planned)
+        self.journal_once("plan:0", planned)
 
     def _seed_for(self, purpose: int) -> int:
         return int(np.random.SeedSequence([self.config.seed, purpose]).generate_state(1)[0])
