@@ -80,6 +80,11 @@ class AcceleratorCostModel:
         needed = self._everything() if networks is None else self._needs(_Genes(networks, self))
         return self.table.fill(self._layers_of(needed), progress or self._progress)
 
+    def coverage(self) -> tuple[int, int]:
+        """How many of the layers that networks of the space can have are in the table, and how many there are."""
+        needed = dict.fromkeys(self._layers_of(self._everything()))
+        return len(needed) - len(self.table.missing(needed)), len(needed)
+
     def costs(self, networks: Sequence[QuantizedNetwork]) -> NetworkCosts:
         """Costs of some networks; the table is filled first with what they need and it lacks.
 

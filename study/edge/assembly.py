@@ -75,10 +75,32 @@ class EdgeAssembly:
             for name in ("link_bits_per_cycle", "link_pj_per_bit", "core_hz")
             if getattr(chosen, name) is not None
         }
+        sources = dict(accelerator.sources) | dict.fromkeys(changes, "study file")
+        name = accelerator.name
         if chosen.cores is not None:
             changes["cores"] = tuple(CORE_STYLES[style] for style in chosen.cores)
+            name = "own cores"
+        return replace(accelerator, name=name, sources=tuple(sources.items()), **changes)
+
+    @property
+    def cores_used(self) -> str:
+        """Which cores networks run on, in words: one may be all that is used of many."""
+        names = [style.name for style in self.accelerator.cores]
+        if len(names) == 1:
+            return f"1 core ({names[0]})"
+        if len(set(names)) == 1:
+            return (
+                f"{len(names)} equal cores ({names[0]}), of which core 0 runs everything: layers run one after another, "
+                "so another core only adds transfers"
+            )
+        if self.config.accelerator.map_segments:
+            return (
+                f"{len(names)} cores ({', '.join(names)}); each segment runs where its network costs least, on the first "
+                "core of a style"
+            )
         return (
-            replace(accelerator, name=f"{accelerator.name}, changed", **changes) if changes else accelerator
+            f"{len(names)} cores ({', '.join(names)}), of which core 0 ({names[0]}) alone is used; to use the others, set "
+            "'accelerator.map_segments: true'"
         )
 
     @cached_property

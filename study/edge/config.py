@@ -12,8 +12,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from ...errors import ConfigError
+from ...spaces.quantized import edge_space
 from ..config import DataConfig, Strategy
 from ..fields import EDGE, Section, difference, is_edge, read_study_file, validated, written
+from .seeds import fewest_seeds
 
 Style = Literal["edge-tpu", "eyeriss", "meta-prototype"]
 Styles = Annotated[tuple[Style, ...], Field(strict=False, min_length=1)]
@@ -73,7 +75,7 @@ class ArchiveSearchConfig(Section):
 class ArchiveConfig(Section):
     """The loop: seeds, then rounds of predict, search, train, append."""
 
-    seeds: int = Field(default=10, ge=3)
+    seeds: int = Field(default=10, ge=5)
     rounds: int = Field(default=3, ge=0)
     batch: int = Field(default=4, ge=1)
     draws: int = Field(default=32, ge=8)
@@ -106,6 +108,16 @@ class EdgeConfig(Section):
     learning: ArchiveConfig = ArchiveConfig()
     policy: ExitPolicyConfig = ExitPolicyConfig()
 
+    @model_validator(mode="after")
+    def _seeds(self) -> Self:
+        fewest = fewest_seeds(edge_space(self.space, bits=self.bits))
+        if self.learning.seeds < fewest:
+            raise ValueError(
+                f"'learning.seeds' = {self.learning.seeds}: give at least {fewest}, a static network for each of "
+                f"{fewest - 1} pairs of bits and one with exits"
+            )
+        return self
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     "edge": {},
@@ -114,7 +126,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data": {"limit": 100},
         "accuracy": {"preset": "smoke"},
         "search": {"population": 8, "generations": 2},
-        "learning": {"seeds": 4, "rounds": 1, "batch": 2, "draws": 8},
+        "learning": {"seeds": 6, "rounds": 1, "batch": 2, "draws": 8},
     },
     "edge-gpu": {
         "space": "mobilenetv2",

@@ -131,6 +131,11 @@ class EdgeFindings:
         """The study's constraints in words."""
         return self._parts.limits.words
 
+    @property
+    def cores_used(self) -> str:
+        """Which cores networks run on, in words."""
+        return self._parts.cores_used
+
     def planned(self, number: int) -> list[QuantizedNetwork]:
         """Networks of a round, not mapped yet; none if it is not planned."""
         if number == 0:

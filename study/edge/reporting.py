@@ -111,7 +111,7 @@ def _html(page: _Page, charts: Sequence[Chart]) -> str:
     accelerator = study.parts.accelerator
     by_key = {chart.key: chart for chart in charts}
     lead = (
-        f"{accelerator.name}, {len(accelerator.cores)} cores · {study.parts.data.name} · space {config.space}, bits "
+        f"{accelerator.name}: {study.parts.cores_used} · {study.parts.data.name} · space {config.space}, bits "
         f"{config.bits} · seed {config.seed}"
     )
     parts = [
@@ -251,7 +251,7 @@ def _made(page: _Page) -> list[tuple[str, str]]:
     accelerator, parts = study.parts.accelerator, study.parts
     constants = [(f"accelerator: {name}", source) for name, source in accelerator.sources]
     return [
-        ("accelerator", f"{accelerator.name}: {', '.join(style.name for style in accelerator.cores)}"),
+        ("accelerator", f"{accelerator.name}: {parts.cores_used}"),
         (
             "link",
             f"{accelerator.link_bits_per_cycle:g} bits per cycle, {accelerator.link_pj_per_bit:g} pJ per bit",

@@ -28,8 +28,16 @@ def static_networks(space: QuantizedExitSpace) -> tuple[QuantizedNetwork, ...]:
     )
 
 
+def fewest_seeds(space: QuantizedExitSpace) -> int:
+    """What a study has to train to begin with: every static network, and one with exits."""
+    return len(bit_pairs(space)) + 1
+
+
 def initial_networks(space: QuantizedExitSpace, n: int) -> tuple[QuantizedNetwork, ...]:
-    """The static networks, and published exits for up to half of what ``n`` leaves, at least one."""
+    """The static networks, and published exits for up to half of what ``n`` leaves, at least one.
+
+    ``n`` is at least :func:`fewest_seeds`.
+    """
     static = static_networks(space)
     bits, head_bits = _PUBLISHED_BITS
     published = [space.network(letters, bits=bits, head_bits=head_bits) for letters in PUBLISHED_EXITS]

@@ -72,7 +72,8 @@ def shown_cores(point: EdgePoint) -> str:
 def statements(findings: EdgeFindings) -> list[str]:
     """What was found, in plain sentences."""
     points = findings.points()
-    found = [_constraints(findings, points)] if findings.limits else []
+    found = [f"Accelerator ({findings.mark}): {findings.cores_used}."]
+    found += [_constraints(findings, points)] if findings.limits else []
     if not points:
         return found
     found += saving_sentences(points, findings.mark)
@@ -162,13 +163,15 @@ def status_rows(study: EdgeStudy) -> list[tuple[str, str]]:
     findings, parts = study.findings, study.parts
     rows = [
         ("store", study.store.url),
-        ("accelerator", f"{parts.accelerator.name} ({findings.mark})"),
+        ("accelerator", f"{parts.accelerator.name} ({findings.mark}): {parts.cores_used}"),
         ("rounds trained", f"{findings.n_rounds} (seeds included)"),
     ]
     tables = [findings.event(f"table:{k}") for k in range(_count_tables(study))]
     n_layers = sum(event["n_layers"] for event in tables if event)
     seconds = sum(event["cpu_seconds"] for event in tables if event)
-    rows.append(("layers modelled", f"{n_layers} by this study, in {duration(seconds)} of processor time"))
+    held, needed = parts.costs.coverage()
+    own = f"; {n_layers} by this study, in {duration(seconds)} of processor time" if n_layers else ""
+    rows.append(("layers modelled", f"{held} of {needed} in the store{own}"))
     rows += [("", round_line(summary)) for summary in findings.summaries()]
     if findings.n_rounds and findings.limits:
         rows.append(("constraints", _constraints(findings, findings.points())))

@@ -7,6 +7,7 @@ from hadas.errors import ConfigError
 from hadas.study.config import load_config
 from hadas.study.edge import EdgeStudy
 from hadas.study.edge.config import PRESETS, edge_difference, edge_template, load_edge_config, validate_edge
+from hadas.study.edge.tables import statements
 
 
 @pytest.fixture
@@ -40,6 +41,7 @@ def test_changes_are_written_down_to_single_fields_of_a_recipe():
         ({"accelerator": {"cores": ["tpu"]}}, "'edge-tpu', 'eyeriss' or 'meta-prototype'"),
         ({"search": {"constraints": {"min_accuracy": 88}}}, "write 0.88 for 88 %"),
         ({"bits": "8"}, "'bits' = '8'"),
+        ({"learning": {"seeds": 5}}, "'learning.seeds' = 5: give at least 6"),
         ({"data": {"name": "cifar100"}}, "'data.name' = 'cifar100'"),
     ],
 )
@@ -86,6 +88,28 @@ def test_an_accelerator_of_ones_own(tmp_path):
     assert [style.name for style in study.parts.accelerator.cores] == ["edge-tpu", "eyeriss"]
     assert study.parts.accelerator.core_hz == 200_000_000
     assert study.parts.costs.space.n_cores == 2
+    assert dict(study.parts.accelerator.sources) | {"link_bits_per_cycle": ""} == {
+        "link_bits_per_cycle": "", "link_pj_per_bit": "study file", "core_hz": "study file",
+    }  # fmt: skip
+    assert study.parts.accelerator.name == "own cores"
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "said"),
+    [
+        ({}, "core 0 runs everything"),
+        ({"map_segments": True}, "core 0 runs everything"),
+        ({"preset": "quad-mixed"}, "core 0 (edge-tpu) alone is used"),
+        ({"preset": "quad-mixed", "map_segments": True}, "each segment runs where"),
+        ({"cores": ["eyeriss"]}, "1 core (eyeriss)"),
+    ],
+)
+def test_cores_that_nothing_runs_on_are_not_passed_over(accelerator, said, tmp_path):
+    path = tmp_path / "edge.yaml"
+    path.write_text(edge_template(path.name, "edge", {"accelerator": accelerator}))
+    study = EdgeStudy.open(path)
+    assert said in study.parts.cores_used
+    assert study.parts.cores_used in statements(study.findings)[0]
 
 
 def test_files_of_the_two_systems_are_not_mistaken(tmp_path):

@@ -15,7 +15,7 @@ from hadas.study.edge.beliefs import exit_inputs
 from hadas.study.edge.judging import effective_samples
 from hadas.study.edge.problem import EdgeProblem
 from hadas.study.edge.reporting import write_edge_report
-from hadas.study.edge.seeds import bit_pairs, initial_networks, static_networks
+from hadas.study.edge.seeds import bit_pairs, fewest_seeds, initial_networks, static_networks
 from hadas.study.edge.tables import statements, status_rows
 from hadas.surrogates.exit_inputs import network_rows
 
@@ -101,6 +101,9 @@ def test_status_says_what_is_trained_and_what_comes_next(continued):
     assert rows["rounds trained"] == "2 (seeds included)"
     assert rows["next"] == "hadas report"
     assert "MODELLED" in rows["accelerator"]
+    assert "core 0 runs everything" in rows["accelerator"]
+    held, of, needed = rows["layers modelled"].split()[:3]
+    assert (held, of) == (needed, "of")
 
 
 def test_a_changed_file_is_refused_with_what_differs(continued):
@@ -141,7 +144,7 @@ def test_seeds_begin_with_the_static_networks_and_published_exits():
     networks = initial_networks(space, 12)
     assert [network.letters for network in networks[5:]] == ["D,F,I,K", "A,E,F,H,K", "G,K"]
     assert len({network.network_id for network in networks}) == 8
-    assert len(initial_networks(space, 3)) == 6
+    assert len(initial_networks(space, 6)) == fewest_seeds(space) == 6
 
 
 def test_predictors_are_told_macs_and_bits_of_each_stretch():
