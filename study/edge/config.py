@@ -190,6 +190,9 @@ FREE_FIELDS = frozenset(
 )  # fmt: skip
 """Fields that may change in a study that has begun: none of them alters what is journalled already."""
 
+GENOME_FIELDS = frozenset({"space", "bits"})
+"""Fields that say what a genome means, so that no study can go on with others."""
+
 
 def edge_template(name: str, preset: str, changes: Mapping[str, Any] | None = None) -> str:
     """The commented YAML text that ``hadas init`` writes; see :func:`..fields.written`."""

@@ -2,9 +2,13 @@
 
 Nothing is trained, searched or modelled anew here, so it works without images of other splits, GPU or cost model.
 
-Journal keys: ``begun`` (recipe, splits and shared start), ``table:k`` (what modelling layers took), ``plan:r`` (genomes of round r, 0 = seeds, and what was predicted
-of them; the last may be one that was not worth training), ``round:r`` (the hypervolume after round r), ``ended:RULE``
-(why there were no more rounds), ``infeasible:RULE`` (nothing met the constraints).
+Once a file that changes the study is adopted, rounds begin anew with all that is trained as seeds, so that plans,
+predictions and hypervolumes belong to one configuration.
+
+Journal keys: ``begun`` (recipe, splits and shared start), ``table:k`` (what modelling layers took), ``adopted:a`` (what changed, and
+genomes that were trained by then), ``plan:r`` (genomes of round r, 0 = seeds, and what was predicted of them; the last
+may be one that was not worth training), ``round:r`` (the hypervolume after round r), ``ended:RULE`` (why there were no
+more rounds), ``infeasible:RULE`` (nothing met the constraints).  The last four begin with ``a.`` after an adoption.
 """
 
 from __future__ import annotations
@@ -121,6 +125,23 @@ class EdgeFindings:
     def __init__(self, parts: EdgeAssembly, trained: Trained) -> None:
         self._parts, self._trained = parts, trained
         self.mark = MARK
+        keys = parts.store.event_keys(parts.config.study)
+        self.n_adopted = sum(key.startswith("adopted:") for key in keys)
+
+    def key(self, kind: str, what: object) -> str:
+        """Of an event that belongs to the rounds since the study file was last adopted."""
+        return f"{kind}:{self.n_adopted}.{what}" if self.n_adopted else f"{kind}:{what}"
+
+    @property
+    def adopted(self) -> dict[str, Any] | None:
+        """What was written down when the study file was last adopted; ``None`` if it never was."""
+        return self.event(f"adopted:{self.n_adopted}") if self.n_adopted else None
+
+    def adopted_networks(self) -> list[QuantizedNetwork]:
+        """Those that were trained when the study file was last adopted."""
+        return [
+            self._parts.space.decode(np.array(genome)) for genome in (self.adopted or {}).get("genomes", [])
+        ]
 
     def event(self, key: str) -> dict[str, Any] | None:
         """What was journalled under a key."""
@@ -139,7 +160,7 @@ class EdgeFindings:
     def planned(self, number: int) -> list[QuantizedNetwork]:
         """Networks of a round, not mapped yet; none if it is not planned."""
         if number == 0:
-            genomes = (self.event("plan:0") or {}).get("genomes", [])
+            genomes = (self.event(self.key("plan", 0)) or {}).get("genomes", [])
         else:
             genomes = [
                 proposal.genome for plan in self.plans()[number - 1 : number] for proposal in plan.chosen
@@ -148,7 +169,7 @@ class EdgeFindings:
 
     def plans(self) -> list[Proposals]:
         """Plans of rounds 1, 2, ..."""
-        events = (self.event(f"plan:{number}") for number in range(1, self.n_planned))
+        events = (self.event(self.key("plan", number)) for number in range(1, self.n_planned))
         return [Proposals.from_json(event) for event in events if event is not None]
 
     @property
@@ -163,7 +184,7 @@ class EdgeFindings:
 
     def _count(self, kind: str) -> int:
         number = 0
-        while self.event(f"{kind}:{number}") is not None:
+        while self.event(self.key(kind, number)) is not None:
             number += 1
         return number
 
@@ -210,7 +231,7 @@ class EdgeFindings:
 
     def summary(self, number: int) -> EdgeRound:
         """What a finished round found and cost."""
-        event = self.event(f"round:{number}")
+        event = self.event(self.key("round", number))
         assert event is not None
         networks = [network for r in range(number + 1) for network in self.planned(r)]
         self._trained.find(networks)

@@ -16,9 +16,10 @@ import numpy as np
 from ...datasets.store import Store
 from ...errors import InfeasibleError, StudyError
 from ...spaces import IntArray
+from ...spaces.quantized import QuantizedNetwork
 from ..opening import journal, lock, open_store
 from .assembly import EdgeAssembly
-from .config import EdgeConfig, edge_difference, load_edge_config
+from .config import GENOME_FIELDS, EdgeConfig, edge_difference, load_edge_config
 from .findings import EdgeFindings, EdgeRound
 from .problem import EdgeProblem
 from .seeds import initial_networks
@@ -60,10 +61,45 @@ class EdgeStudy:
         )
         study = cls(config, path, store)
         study.parts.check()
-        wanted = config.model_dump(mode="json")
-        if begun is not None and begun != wanted:
-            store.put_study(config.study, wanted)
+        if begun is not None and begun != config.model_dump(mode="json"):
+            study._adopt(begun)
         return study
+
+    def _adopt(self, begun: dict[str, Any]) -> None:
+        """Go on with another configuration; if it alters choices or judgements, rounds begin anew.
+
+        Raises:
+            StudyError: it alters what the trained networks are, so nothing of the study would be left; or another
+                process is at work.  Nothing is changed.
+        """
+        wanted = self.config.model_dump(mode="json")
+        changed = edge_difference(begun, wanted)
+        if not changed:
+            self.store.put_study(self.config.study, wanted)
+            return
+        held = lock(self.directory, self.config.study)
+        try:
+            if other := [line for line in changed if line.split(":")[0] in GENOME_FIELDS]:
+                raise StudyError(
+                    f"study '{self.config.study}' has genomes of another space ({'; '.join(other)}), so this cannot be "
+                    "adopted. Give the changed study another name: what is trained is found again."
+                )
+            self.check_begun()
+            genomes = [self.parts.space.encode(network).tolist() for network in self._trained_so_far()]
+            number = self.findings.n_adopted + 1
+            self.journal_once(f"adopted:{number}", {"changed": changed, "genomes": genomes})
+            self.store.put_study(self.config.study, wanted)
+        finally:
+            held.release()
+        self.findings = EdgeFindings(self.parts, self.trained)
+
+    def _trained_so_far(self) -> list[QuantizedNetwork]:
+        """Networks of this study that are trained, well or not."""
+        found = self.findings
+        planned = [network for number in range(found.n_planned) for network in found.planned(number)]
+        networks = list(dict.fromkeys([*found.adopted_networks(), *planned]))
+        self.trained.find(networks)
+        return [network for network in networks if self.trained.has(network.trained_id)]
 
     def lock(self) -> None:
         """Make this process the only one that works on the study, until it ends.
@@ -80,12 +116,12 @@ class EdgeStudy:
 
     def ended(self) -> str:
         """Why there are no more rounds by the rule of the configuration; empty if there are."""
-        event = self.findings.event(f"ended:{self._rule}")
+        event = self.findings.event(self.findings.key("ended", self._rule))
         return "" if event is None else str(event["reason"])
 
     def infeasible(self) -> str:
         """Which constraints nothing met when the loop ended; empty if some network did, or it has not ended."""
-        event = self.findings.event(f"infeasible:{self._rule}")
+        event = self.findings.event(self.findings.key("infeasible", self._rule))
         return "" if event is None else str(event["message"])
 
     def run(
@@ -111,24 +147,25 @@ class EdgeStudy:
 
         def done(one: ArchiveRound) -> None:
             nonlocal shown
-            self.journal_once(f"round:{one.number}", {"hypervolume": one.hypervolume})
+            self.journal_once(self.findings.key("round", one.number), {"hypervolume": one.hypervolume})
             shown = max(shown, self._show(shown, on_round))
 
         problem = EdgeProblem(
             self.parts, self.trained, seed=self._seed_for(1), on_seeds=self._plan_seeds, progress=progress
         )
         space = self.parts.space
-        initial = [space.encode(network) for network in initial_networks(space, self.config.learning.seeds)]
+        networks = [*initial_networks(space, self.config.learning.seeds), *self.findings.adopted_networks()]
+        initial = [space.encode(network) for network in networks]
         try:
             found = archive_search(
                 space, problem, self.parts.archive_settings, self._seed_for(0), initial=initial, on_round=done,
-                on_plan=lambda number, plan: self.journal_once(f"plan:{number}", plan.to_json()),
+                on_plan=lambda number, plan: self.journal_once(self.findings.key("plan", number), plan.to_json()),
                 planned=self.findings.plans(),
             )  # fmt: skip
         except InfeasibleError as error:
-            self.journal_once(f"infeasible:{self._rule}", {"message": str(error)})
+            self.journal_once(self.findings.key("infeasible", self._rule), {"message": str(error)})
             raise
-        self.journal_once(f"ended:{self._rule}", {"reason": found.ended})
+        self.journal_once(self.findings.key("ended", self._rule), {"reason": found.ended})
 
     def check_begun(self) -> None:
         """See that networks are trained and judged as they were when the study began.
@@ -191,13 +228,14 @@ class EdgeStudy:
             StudyError: an earlier run has begun with others.
         """
         planned = {"genomes": np.asarray(genomes).tolist()}
-        before = self.findings.event("plan:0")
+        key = self.findings.key("plan", 0)
+        before = self.findings.event(key)
         if before is not None and before != planned:
             raise StudyError(
                 f"study '{self.config.study}' began with other seeds; other versions of hadas or its libraries choose "
                 "otherwise. Give the study another name: what is trained is found again."
             )
-        self.journal_once("plan:0", planned)
+        self.journal_once(key, planned)
 
     def _seed_for(self, purpose: int) -> int:
         return int(np.random.SeedSequence([self.config.seed, purpose]).generate_state(1)[0])

@@ -166,6 +166,11 @@ def status_rows(study: EdgeStudy) -> list[tuple[str, str]]:
         ("accelerator", f"{parts.accelerator.name} ({findings.mark}): {parts.cores_used}"),
         ("rounds trained", f"{findings.n_rounds} (seeds included)"),
     ]
+    if adopted := findings.adopted:
+        n = len(adopted["genomes"])
+        rows.append(
+            ("adopted", f"{'; '.join(adopted['changed'])}; rounds began anew with {n} trained networks")
+        )
     tables = [findings.event(f"table:{k}") for k in range(_count_tables(study))]
     n_layers = sum(event["n_layers"] for event in tables if event)
     seconds = sum(event["cpu_seconds"] for event in tables if event)

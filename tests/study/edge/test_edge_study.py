@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hadas.datasets.records import Statistic
-from hadas.errors import StudyError
+from hadas.errors import InfeasibleError, StudyError
 from hadas.measurement.quantized.policy import QuantizedOutcome
 from hadas.spaces.quantized import edge_space
 from hadas.study.edge import EdgeStudy
@@ -126,6 +126,60 @@ def test_constraints_that_nothing_meets_are_named_after_the_report(continued, ru
     assert "accuracy at least 99.9 %" in rows["ended"]
     assert "--adopt" in rows["next"]
     new_study(continued.directory)
+
+
+def test_adopted_constraints_and_policies_are_searched_for(continued):
+    """Nothing is said of one configuration that was worked out for another."""
+
+    def adopt(learning, **changes):
+        path = new_study(
+            continued.directory, study="other", learning={"seeds": 5, "batch": 1, **learning}, **changes
+        )
+        EdgeStudy.open(path, adopt=True)
+        return EdgeStudy.open(path)
+
+    def at_least(accuracy):
+        return adopt({"rounds": 0}, search={"constraints": {"min_accuracy": accuracy}})
+
+    with pytest.raises(InfeasibleError):
+        at_least(0.999).run()
+    study = at_least(0.01)
+    study.run()
+    rows = dict(status_rows(study))
+    assert (study.infeasible(), study.ended()) == ("", "0 round(s) were asked for")
+    assert "min_accuracy: 0.999 -> 0.01; rounds began anew with 5 trained networks" in rows["adopted"]
+    (seeds,) = study.findings.summaries()
+    assert seeds.hypervolume > 0
+    study = at_least(0.998)
+    with pytest.raises(InfeasibleError, match=r"99.8 %"):
+        study.run()
+    rows = dict(status_rows(study))
+    assert study.ended() == ""
+    assert "99.8 %" in rows["ended"]
+    assert "99.9 %" not in str(rows)
+
+    study = adopt({"rounds": 1}, policy={"kind": "exit"})
+    assert study.findings.points() == []
+    study.run()
+    # The round was predicted and judged under the new policy, and has all earlier networks behind it.
+    assert [one.number for one in study.findings.summaries()] == [0, 1]
+    assert len(study.findings.planned(0)) == 5
+    assert {check.round for check in study.findings.checks(1)} == {1}
+    assert "policy.kind: 'network' -> 'exit'" in dict(status_rows(study))["adopted"]
+    new_study(continued.directory)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"data": {"limit": 110}}, "began with other images"), ({"bits": "pairs"}, "another space")],
+)
+def test_what_cannot_be_adopted_changes_nothing(changes, said, continued):
+    wanted = {"learning": {"seeds": 6, "batch": 1}, **changes}
+    with pytest.raises(StudyError, match=said):
+        EdgeStudy.open(new_study(continued.directory, **wanted), adopt=True)
+    study = EdgeStudy.open(new_study(continued.directory))
+    assert study.findings.adopted is None
+    assert study.ended() == continued.ended()
 
 
 def test_a_report_of_nothing_names_the_remedy(tmp_path):
