@@ -100,6 +100,8 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
         message = problem["msg"].removeprefix("Value error, ")
         # Fields that do not go together are named in the message; their whole section says no more.
         whole = problem["type"] == "value_error" and isinstance(problem["input"], dict)
+        if not location:
+            return str(message)
         return f"'{location}': {message}" if whole else f"'{location}' = {problem['input']!r}: {message}"
     near = difflib.get_close_matches(
         str(problem["loc"][-1]), _known_fields(model, problem["loc"][:-1]), n=1, cutoff=0.5

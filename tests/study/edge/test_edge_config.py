@@ -41,13 +41,13 @@ def test_changes_are_written_down_to_single_fields_of_a_recipe():
         ({"accelerator": {"cores": ["tpu"]}}, "'edge-tpu', 'eyeriss' or 'meta-prototype'"),
         ({"search": {"constraints": {"min_accuracy": 88}}}, "write 0.88 for 88 %"),
         ({"bits": "8"}, "'bits' = '8'"),
-        ({"learning": {"seeds": 5}}, "'learning.seeds' = 5: give at least 6"),
+        ({"learning": {"seeds": 5}}, "source: 'learning.seeds' = 5: give at least 6"),
         ({"data": {"name": "cifar100"}}, "'data.name' = 'cifar100'"),
     ],
 )
 def test_an_error_names_the_field_and_the_remedy(document, said):
     with pytest.raises(ConfigError) as error:
-        validate_edge({"system": "edge", **document}, source="f")
+        validate_edge({"system": "edge", **document}, source="source")
     assert said in str(error.value)
 
 
