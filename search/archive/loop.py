@@ -221,13 +221,15 @@ def _infeasible(limits: Sequence[str], valid: Sequence[Evaluation]) -> Infeasibl
     least = excess.min(axis=0)
     missed = [(words, part) for words, part in zip(limits, least.tolist(), strict=True) if part > 0]
     if missed:
-        parts = " nor ".join(f"{words} (the best misses it by {100 * part:.3g} %)" for words, part in missed)
+        parts = " nor ".join(
+            f"{words} (the best misses it by {100 * part:.3g} % of it)" for words, part in missed
+        )
         message = f"none of {len(valid)} evaluated designs meets the limit {parts}"
         named = tuple(words for words, _ in missed)
     else:
         closest = valid[int(np.argmin([e.violation for e in valid]))]
         parts = ", ".join(
-            f"{words} by {100 * part:.3g} %"
+            f"{words} by {100 * part:.3g} % of it"
             for words, part in zip(limits, closest.excess, strict=True)
             if part > 0
         )

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 FRONT_COLUMNS = (
     "network",
-    "exits",
-    "bits",
+    "exits and bits",
     "accuracy",
     "ET_avg, J x cycles",
     "less than its static",
@@ -41,17 +40,16 @@ def front_table(findings: EdgeFindings) -> tuple[list[str], list[list[str]]]:
     shown = [*front, *(point for point in points if point.is_static and point not in front)]
     columns, rows = list(FRONT_COLUMNS), [_front_row(point) for point in shown]
     if any(any(point.network.cores) for point in shown):
-        columns.insert(3, "cores")
+        columns.insert(2, "cores")
         for row, point in zip(rows, shown, strict=True):
-            row.insert(3, shown_cores(point))
+            row.insert(2, shown_cores(point))
     return columns, rows
 
 
 def _front_row(point: EdgePoint) -> list[str]:
     return [
         point.name,
-        shown_exits(point),
-        point.bits,
+        f"{shown_exits(point)} at {point.bits}",
         percent(point.test.accuracy, point.test.accuracy_se),
         with_error(point.test.et_average, point.test.et_average_se or None),
         "–" if len(point.network.exits) == 1 else percent(point.test.reduction),

@@ -153,7 +153,7 @@ def test_limits_are_kept_to_and_found_where_no_seed_meets_them(six_genes, small,
 def test_limits_that_nothing_meets_are_named_with_how_close_the_best_came(six_genes, small, known_world):
     seen = []
     with pytest.raises(
-        InfeasibleError, match=r"energy at most 0.5 mJ \(the best misses it by 100 %\)"
+        InfeasibleError, match=r"energy at most 0.5 mJ \(the best misses it by 100 % of it\)"
     ) as found:
         archive_search(six_genes, known_world(max_energy_mj=0.5), small, 0, on_round=seen.append)
     assert found.value.constraints == ("energy at most 0.5 mJ",)

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from hadas.cli.printing import console, print_table
 from hadas.spaces.quantized import edge_space
 from hadas.study.edge.findings import EdgeCheck, EdgePoint
 from hadas.study.edge.judging import JudgedNetwork
 from hadas.study.edge.savings import headline, saving_rows, saving_sentences, savings
-from hadas.study.edge.tables import front_sentences, shown_cores, too_few
+from hadas.study.edge.tables import FRONT_COLUMNS, front_sentences, shown_cores, too_few
 
 SPACE = edge_space("mobilenetv2-small")
 
@@ -111,3 +112,25 @@ def test_bits_and_cores_of_segments_are_one_digit_each():
         shown_cores(replace(one, network=replace(network, cores=(0,) * 5 + (3,) * 6 + (0,))))
         == "00000333333+0"
     )
+
+
+def test_a_narrow_terminal_shows_every_digit(capsys, monkeypatch):
+    """Long bits go on in the next line; nothing is cut."""
+    monkeypatch.setattr(console, "width", 80)
+    rows = [
+        [
+            "static1",
+            "A1 B1 C1 K1 at 88888444444+4",
+            "90.0 ± 1.0 %",
+            "0.123 ± 0.001",
+            "50.0 %",
+            "10.0 %",
+            "9 1 0 90",
+        ]
+    ]
+    print_table("front", FRONT_COLUMNS, rows)
+    said = capsys.readouterr().out
+    assert "…" not in said
+    assert max(map(len, said.splitlines())) == 80
+    column = "".join(line.split("│")[2].strip() for line in said.splitlines() if line.startswith("│"))
+    assert column.endswith("at88888444444+4")
