@@ -106,6 +106,22 @@ def test_status_says_what_is_trained_and_what_comes_next(continued):
     assert (held, of) == (needed, "of")
 
 
+def test_status_of_a_study_that_was_interrupted_says_what_is_there(continued):
+    study = EdgeStudy.open(new_study(continued.directory, study="interrupted"))
+    study.begin()
+    seeds = continued.findings.event("plan:0")["genomes"]
+    new = continued.parts.space.encode(
+        edge_space("mobilenetv2-small", bits="per-segment").network("B,E,K", bits=8)
+    )
+    study.journal_once("plan:0", {"genomes": [*seeds, new.tolist()]})
+    rows = dict(status_rows(study))
+    assert rows["unfinished"] == "the seeds, of which 5 of 6 networks are trained"
+    held, of, needed = rows["layers modelled"].split()[:3]
+    assert (held, of) == (needed, "of")
+    assert rows["next"] == "hadas run"
+    new_study(continued.directory)
+
+
 def test_a_changed_file_is_refused_with_what_differs(continued):
     path = new_study(continued.directory, policy={"tolerance": 0.02})
     with pytest.raises(StudyError, match=r"policy.tolerance: 0.01 -> 0.02"):
