@@ -1,12 +1,15 @@
 """Whatever ends the agent, the next one puts every file back."""
 
+import itertools
 import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from hadas.measurement.hardware.agent import clocks, journal
 from hadas.measurement.hardware.agent.clocks import Clocks
 from hadas.measurement.hardware.agent.journal import BOOT_ID, HOME_PLACE, PLACE, Journal
 from hadas.measurement.hardware.agent.lock import BoardLock
@@ -67,6 +70,17 @@ def restart(tree: Path, flavour: str, kill_at_write: int = 0) -> tuple[str, ...]
     return restored.files
 
 
+@pytest.fixture
+def clock_of_looks(monkeypatch):
+    """Time that passes by looking at it: files of a fake board lag by reads, and however busy the machine is,
+    no limit of time may decide how often something is written."""
+    looks = itertools.count()
+    time = SimpleNamespace(monotonic=lambda: 1e-3 * next(looks), sleep=lambda seconds: None)
+    for module in (clocks, journal):
+        monkeypatch.setattr(module, "time", time)
+
+
+@pytest.mark.usefixtures("clock_of_looks")
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_killed_at_any_write_the_next_start_restores_every_file(tree, flavour):
     before = contents(tree)
