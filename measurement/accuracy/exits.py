@@ -17,6 +17,7 @@ from .evaluation import autocast, recalibrate_batch_norm
 from .feature_cache import check_room, feature_cache_bytes
 from .inputs import SplitInputs, inputs_of
 from .network import EarlyExitNetwork
+from .optimizing import decay_groups
 from .recipes import ExitRecipe, warmup_cosine, warmup_linear
 from .supernet import initial_weight
 
@@ -199,13 +200,7 @@ def _initialise(heads: nn.ModuleList, generator: torch.Generator) -> None:
 
 
 def _optimizer(heads: nn.ModuleList, recipe: ExitRecipe) -> torch.optim.Optimizer:
-    """Weight decay acts on weights, not on batch norm and biases."""
-    weights = [p for p in heads.parameters() if p.dim() > 1]
-    others = [p for p in heads.parameters() if p.dim() == 1]
-    groups = [
-        {"params": weights, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    groups = decay_groups(heads.parameters(), recipe.weight_decay)
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9)
     return torch.optim.AdamW(groups, lr=recipe.learning_rate)

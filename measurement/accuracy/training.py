@@ -28,6 +28,7 @@ from .checkpoints import (
     write_checkpoint,
 )
 from .distributed import Processes, join_processes
+from .optimizing import decay_groups
 from .precision import cuda_arithmetic
 from .recipes import SupernetRecipe, content_id, warmup_cosine
 from .sandwich import Sandwich, step_workers
@@ -231,12 +232,7 @@ def _diverged(path: Path, recipe: SupernetRecipe, step: int, what: str) -> Train
 
 
 def _sgd(supernet: Supernet, recipe: SupernetRecipe) -> torch.optim.SGD:
-    decayed = [p for p in supernet.shared.values() if p.dim() > 1]
-    others = [p for p in supernet.shared.values() if p.dim() == 1]
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    groups = decay_groups(supernet.shared.values(), recipe.weight_decay)
     return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True)
 
 

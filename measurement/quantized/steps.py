@@ -14,6 +14,7 @@ from ...errors import TrainingError
 from ..accuracy.augmentation import draw_changes
 from ..accuracy.evaluation import autocast
 from ..accuracy.inputs import SplitInputs
+from ..accuracy.optimizing import decay_groups
 from ..accuracy.recipes import warmup_cosine
 from .network import Heads, QuantizedExitNet
 from .recipes import QuantizedRecipe
@@ -108,10 +109,5 @@ def _joint_loss(logits: list[Tensor], labels: Tensor, recipe: QuantizedRecipe) -
 
 
 def _sgd(net: QuantizedExitNet, recipe: QuantizedRecipe, learning_rate: float) -> torch.optim.SGD:
-    decayed = [p for p in net.parameters() if p.dim() > 1]
-    others = [p for p in net.parameters() if p.dim() == 1]
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    groups = decay_groups(net.parameters(), recipe.weight_decay)
     return torch.optim.SGD(groups, lr=learning_rate, momentum=recipe.momentum, nesterov=True)
