@@ -7,7 +7,7 @@ so that saving a tenth of the energy counts the same for small and large network
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import moocore
@@ -64,6 +64,25 @@ class HypervolumeReference:
         spread = np.where(flat, np.ptp(transformed, axis=0), np.ptp(front, axis=0))
         point = basis + margin * np.maximum(spread, _SMALLEST_RANGE)
         return cls(tuple(column.name for column in columns), log, tuple(float(v) for v in point))
+
+    def covering(self, points: FloatArray) -> Self:
+        """The reference moved out, as far as need be for the front of further points to count.
+
+        A reference is frozen from what was measured first, whose front may be narrow: what lies beyond it adds
+        nothing, however much it extends the front.  So what is chosen by the volume that it adds is weighed to a
+        reference that covers the candidates as well: 1.1 x the range of their front beyond its nadir.
+
+        Args:
+            points: (q, m) on the natural scale; none change nothing.
+
+        Raises:
+            StudyError: a cost on a log scale that is not positive.
+        """
+        if not len(points):
+            return self
+        columns = [Column(name, log) for name, log in zip(self.columns, self.log, strict=True)]
+        further = type(self).from_front(points, columns)
+        return replace(self, point=tuple(map(max, self.point, further.point)))
 
     def transform(self, points: FloatArray) -> FloatArray:
         """(..., m) points on the scale of the reference: log where a column is."""

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from .loop import Study
 
 
-def stop_reason(study: Study, expected_gain: float | None = None) -> str:
+def stop_reason(study: Study, expected_gain: float | None = None, hypervolume: float = 0.0) -> str:
     """Why the loop stops here, in words; empty if it goes on.
 
     Args:
         expected_gain: hypervolume that the best batch after the latest round is expected to add; by default the
             journalled one of a batch that the loop stopped at, if there is one.
+        hypervolume: of what is measured, to the same reference.
     """
     from ..search.stopping import StoppingRule
 
@@ -27,7 +28,7 @@ def stop_reason(study: Study, expected_gain: float | None = None) -> str:
         return ""
     stopped = findings.event(_key(study))
     if expected_gain is not None:
-        latest = {"expected_gain": expected_gain, "hypervolume": findings.hypervolume(findings.loop_points())}
+        latest = {"expected_gain": expected_gain, "hypervolume": hypervolume}
     elif stopped is not None:
         latest = stopped
     else:

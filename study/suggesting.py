@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..search.acquisition import Suggestion
     from ..search.designs import Design
     from ..search.explaining import Explanation
+    from ..search.metrics import HypervolumeReference
     from ..search.outer import SearchResult
     from ..surrogates.predictor_set import PredictorDraws
     from .assembly import ProgressCallback
@@ -69,9 +70,9 @@ def plan_suggestions(study: Study, n: int, progress: ProgressCallback, *, may_st
         Whether they are planned.
     """
     began = time.monotonic()
-    chosen = suggestions_of(study, n, progress)
+    chosen, measured = suggestions_of(study, n, progress)
     gain = sum(suggestion.expected_gain for suggestion, _ in chosen)
-    if may_stop and stop_reason(study, gain):
+    if may_stop and stop_reason(study, gain, measured):
         return False
     why = [
         {
@@ -82,7 +83,6 @@ def plan_suggestions(study: Study, n: int, progress: ProgressCallback, *, may_st
         }
         for suggestion, explanation in chosen
     ]
-    measured = study.findings.hypervolume(study.findings.loop_points())
     journal_plan(
         study, [suggestion.design for suggestion, _ in chosen], why, expected_gain=gain, hypervolume=measured,
         seconds=time.monotonic() - began,
@@ -92,10 +92,14 @@ def plan_suggestions(study: Study, n: int, progress: ProgressCallback, *, may_st
 
 def suggestions_of(
     study: Study, n: int, progress: ProgressCallback
-) -> Sequence[tuple[Suggestion, Explanation]]:
+) -> tuple[Sequence[tuple[Suggestion, Explanation]], float]:
     """The ``n`` points whose measurement is worth most per second, from searches on the mean and on joint draws.
 
     Measured points that miss a constraint do not count, and neither do draws in which a candidate misses one.
+    Gains are measured to the study's reference, moved out so far that it covers the candidates' front.
+
+    Returns:
+        The points, and the hypervolume of what is measured, to the same reference.
     """
     from ..search.acquisition import candidate_pool, suggest
     from ..search.explaining import explain, proposers
@@ -113,6 +117,7 @@ def suggestions_of(
     excluded = {point.design for point in points} | set(pending)
     pool = candidate_pool(list(results.values()), exclude=excluded)
     pool_draws, feasible = drawn_objectives(study, pool, draws)
+    reference = _covering(findings.reference, measured, pool_draws, feasible)
     pending_draws, pending_feasible = drawn_objectives(study, pending, draws) if pending else (None, None)
     # Never a question of a budget, so that what is chosen does not depend on how long it lasts.
     is_last = findings.n_suggested_rounds() + 1 == learning.rounds
@@ -120,7 +125,7 @@ def suggestions_of(
         pool,
         pool_draws,
         measured=measured,
-        reference=findings.reference,
+        reference=reference,
         measured_backbones={item.backbone.arch_id for item in excluded},
         costs=findings.unit_costs(),
         batch=n,
@@ -139,12 +144,28 @@ def suggestions_of(
     explanations = explain(
         suggestions,
         measured=measured,
-        reference=findings.reference,
+        reference=reference,
         proposed_by=proposers(results),
         name=lambda design: f"{findings.name(design.backbone)} with exits {design.exits} at {design.setting}",
         constraints=findings.constraints,
     )
-    return list(zip(suggestions, explanations, strict=True))
+    hypervolume = reference.hypervolume(measured) if len(measured) else 0.0
+    return list(zip(suggestions, explanations, strict=True)), hypervolume
+
+
+def _covering(
+    reference: HypervolumeReference,
+    measured: FloatArray,
+    pool_draws: FloatArray,
+    feasible: NDArray[np.bool_] | None,
+) -> HypervolumeReference:
+    """The reference that gains are measured to: the front of the seeds, which froze the study's, may be narrow.
+
+    Candidates count at their medians, those that rather miss a constraint not at all.
+    """
+    medians = np.median(pool_draws, axis=0)
+    likely = slice(None) if feasible is None else feasible.mean(axis=0) >= 0.5
+    return reference.covering(np.concatenate([measured, medians[likely]]))
 
 
 def _searches(study: Study, draws: PredictorDraws, progress: ProgressCallback) -> dict[str, SearchResult]:

@@ -60,6 +60,18 @@ def test_reference_lies_1_1_ranges_beyond_the_nadir_of_the_front_on_the_log_scal
     assert moved.hypervolume(scaled) == pytest.approx(reference.hypervolume(points))
 
 
+def test_a_reference_moves_out_for_a_wider_front_and_never_in():
+    narrow = HypervolumeReference.from_front(np.array([[0.1, 40.0], [0.12, 30.0]]), ERROR_ENERGY)
+    cheap = np.array([[0.3, 10.0]])
+    assert narrow.hypervolume(cheap) == 0.0
+    points = np.concatenate([cheap, [[0.1, 40.0], [0.9, 90.0]]])  # the last is dominated and covers nothing
+    wide = narrow.covering(points)
+    assert wide == HypervolumeReference.from_front(points, ERROR_ENERGY)
+    assert wide.hypervolume(cheap) > 0.0
+    assert wide.covering(np.array([[0.1, 40.0], [0.12, 30.0]])) == wide
+    assert narrow.covering(np.zeros((0, 2))) == narrow
+
+
 def test_reference_of_one_point_leaves_it_a_volume():
     points = np.array([[0.2, 5.0]])
     assert HypervolumeReference.from_front(points, ERROR_ENERGY).hypervolume(points) > 0
