@@ -146,7 +146,8 @@ def test_learner_keeps_to_its_budget(truth, tmp_path):
     )
     learner = Learner(truth, plan, OURS, 100)
     measured = learner.run()
-    curve = curve_of(Problem(truth, yardstick(truth, Generosity(SMALL_SEARCH, (1,)), tmp_path)), learner)
+    known, true = yardstick(truth, Generosity(SMALL_SEARCH, (1,)), tmp_path), np.array(measured.true)
+    curve = curve_of(Problem(truth, known), learner)
     assert len(measured.designs) > 4
     assert len(set(measured.designs)) == len(measured.designs)
     for counter, limit in (("backbones", 5), ("device points", 9), ("device hours", 1.0)):
@@ -157,6 +158,9 @@ def test_learner_keeps_to_its_budget(truth, tmp_path):
     assert curve.notes["share_with_whole_last_pool"] >= curve.share[-1] - 1e-12
     assert curve.notes["share_with_measured_backbones_at_their_best"] >= curve.share[-1] - 1e-12
     assert curve.notes["share_after_seeds"] == curve.share[3]
+    left = [known.share(true[[d.backbone != b for d in measured.designs]]) for b in measured.backbones]
+    assert curve.notes["share_without_its_weightiest_backbone"] == pytest.approx(min(left))
+    assert min(left) < curve.share[-1]
 
 
 def test_strategies_differ_in_the_choice_alone(truth):
@@ -166,6 +170,16 @@ def test_strategies_differ_in_the_choice_alone(truth):
     assert plans[0].seed_designs() == plans[1].seed_designs()
     other = Learner(truth, plans[0].plan, OURS, 8)
     assert other.seed_designs() != plans[0].seed_designs()
+
+
+def test_seeds_hold_all_neighbours_of_the_smallest_or_as_many_as_asked_for(truth):
+    smallest, n_named = np.array(SPACE.encode(SPACE.smallest)), 2 + len(SPACE.presets)
+    for asked, found in ((28, 27), (5, 5)):
+        plan = replace(_simulated_problem.PLAN, seed_neighbours=asked)
+        backbones = [design.backbone for design in Learner(truth, plan, OURS, 3).seed_designs()]
+        assert len(set(backbones)) == len(backbones) == plan.seed_backbones
+        steps = [np.abs(SPACE.encode(backbone) - smallest).sum() for backbone in backbones]
+        assert steps[n_named : n_named + found] == [1] * found
 
 
 def test_accuracies_are_measured_once(tmp_path):
