@@ -9,7 +9,7 @@ about the ends of the space.  So the oracle of accuracies is not frozen from ran
 
 Everything found is kept beside the measurements; nothing is searched or measured twice.
 
-    python benchmarks/_accuracies_near_the_front.py
+    python benchmarks/_accuracies_near_the_front.py [--supernet-seed N]
 
 prints what the oracle said of these backbones before they were measured, and how well trees of different leaves say
 what they were not told.
@@ -17,6 +17,7 @@ what they were not told.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from functools import partial
 
@@ -39,21 +40,22 @@ LEAVES_COMPARED = (1, 2, 3, 5)
 SEARCH = SearchSettings(generations=20, survivors=12, inner_population=24, inner_generations=15)
 
 
-def accuracies_near_the_front(say: Say = print) -> MiniAccuracies:
+def accuracies_near_the_front(say: Say = print, *, supernet_seed: int = 0) -> MiniAccuracies:
     """Accuracies of the random backbones and of those that matter, measured now or found from an earlier call.
 
     Args:
         say: told how it goes on, and what the oracle of each round said of backbones that were measured then.
+        supernet_seed: of the supernet's training; the backbones that matter are those of its own accuracies.
     """
     further = list(neighbours(mini_space()))
-    found = mini_records(N_BACKBONES, further=further, say=say)
+    found = mini_records(N_BACKBONES, further=further, supernet_seed=supernet_seed, say=say)
     for i in range(N_ROUNDS):
         oracle = AccuracyOracle(found.space, found.data, found.records)
         path = DIRECTORY / f"front-{oracle.digest}-{i}.json"
         genomes = kept(path, partial(on_the_front, Truth(oracle), PER_ROUND, seed=i))
         fresh = [found.space.decode(np.array(genome)) for genome in genomes]
         further += fresh
-        found = mini_records(N_BACKBONES, further=further, say=say)
+        found = mini_records(N_BACKBONES, further=further, supernet_seed=supernet_seed, say=say)
         say(f"front, round {i + 1}: {_compared(oracle, [found.by_arch_id[b.arch_id] for b in fresh])}")
     return found
 
@@ -100,8 +102,13 @@ def genome_of(space: MBConvSpace, backbone: Backbone) -> list[int]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--supernet-seed", type=int, default=0, metavar="N", help="of its training (default: 0)")
+    arguments = parser.parse_args()
     with single_thread():
-        found = accuracies_near_the_front()
+        found = accuracies_near_the_front(supernet_seed=arguments.supernet_seed)
         for leaf in LEAVES_COMPARED:
             oracle = AccuracyOracle(found.space, found.data, found.records, min_leaf=leaf)
             said = ", ".join(f"{name} {value:.4f}" for name, value in oracle.cross_validated().items())

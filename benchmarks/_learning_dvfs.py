@@ -18,9 +18,10 @@ from hadas.surrogates.models import Model
 from hadas.surrogates.network_cost import VIEWS
 from hadas.surrogates.network_inputs import Columns
 from hadas.surrogates.network_rows import NetworkRows
+from hadas.surrogates.prediction import JointlyDrawn
 
 COLUMNS = (Column("time_s", log=True), Column("energy_raw", log=True))
-N_SEEDS = 8
+N_SEEDS = 5
 HORIZON = 70.0
 
 MEMBERS = {"latency_ms": "roofline", "energy_raw": "effects"}
@@ -68,7 +69,8 @@ class FittedSettings:
             # What a run would show, not what many would on average: the exact front is made of single runs.
             noise_sd = np.sqrt(model.predict(x[rows]).var_noise[:, 0])
             normal = np.random.default_rng([73, seed, quantity]).standard_normal((n_draws, len(rows)))
-            drawn.append(model.paths(n_draws, seed)(x[rows])[:, :, 0] + noise_sd * normal)
+            assert isinstance(model, JointlyDrawn)
+            drawn.append(model.joint_draws(x[rows], n_draws, seed)[:, :, 0] + noise_sd * normal)
         return np.stack(drawn, axis=2)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +74,7 @@ def mini_records(
     n: int = N_BACKBONES,
     *,
     further: Sequence[Backbone] = (),
+    supernet_seed: int = 0,
     quick: bool = False,
     directory: Path = DIRECTORY,
     say: Say = print,
@@ -83,6 +84,8 @@ def mini_records(
     Args:
         n: backbones.
         further: measured too, after them.
+        supernet_seed: of the supernet's training.  The accuracies of each supernet are kept apart, by the digest of
+            its weights.
         quick: train and measure in seconds on few images: everything is real, nothing is good.
         directory: where weights and rows are kept.
         say: told how it goes on.
@@ -92,6 +95,9 @@ def mini_records(
     """
     space, data = mini_space(), load_images("digits", limit=QUICK_IMAGES if quick else None)
     supernet, exits = RECIPE_PRESETS["smoke" if quick else "demo"]
+    supernet = replace(supernet, seed=supernet_seed)
+    # Rows are numbered within a session: two supernets can be measured at a time.
+    session = f"{SESSION}, supernet {supernet_seed}" if supernet_seed else SESSION
     directory.mkdir(parents=True, exist_ok=True)
 
     def report(done: int, total: int, loss: float) -> None:
@@ -105,8 +111,8 @@ def mini_records(
         backbones = tuple(dict.fromkeys([*mini_backbones(n, space), *further]))
         known = _known(store, meter, backbones)
         missing = [backbone for backbone in backbones if backbone.arch_id not in known]
-        first_row = store.next_accuracy_row(SESSION)
-        for done, record in enumerate(meter.measure(missing, session=SESSION, first_row=first_row), start=1):
+        first_row = store.next_accuracy_row(session)
+        for done, record in enumerate(meter.measure(missing, session=session, first_row=first_row), start=1):
             store.add_accuracy(record)
             if not record.valid:
                 raise SystemExit(f"{record.backbone.arch_id}: {record.reason}")

@@ -19,7 +19,7 @@ import numpy as np
 from _accuracies_near_the_front import accuracies_near_the_front
 from _accuracy_oracle import AccuracyOracle
 from _learning_tasks import OURS, SEEDS, Bound, Curve
-from _mini_accuracies import DIRECTORY
+from _mini_accuracies import DIRECTORY, Say
 from _predictor_tasks import FloatArray
 from _simulated_truth import COLUMNS, Generosity, TrueWorld, Truth, Yardstick, yardstick
 from filelock import FileLock
@@ -295,18 +295,24 @@ class Problem:
     yardstick: Yardstick
 
 
-@cache
-def problem() -> Problem:
-    """The accuracies, the truth and the yardstick: measured, modelled and searched once, then found again."""
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
-    with FileLock(DIRECTORY / ".lock"), single_thread():
-        found = accuracies_near_the_front(_quiet)
-        truth = Truth(AccuracyOracle(found.space, found.data, found.records))
-        return Problem(truth, yardstick(truth, GENEROUS, DIRECTORY))
-
-
 def _quiet(text: str) -> None:
     pass
+
+
+@cache
+def problem(supernet_seed: int = 0, say: Say = _quiet) -> Problem:
+    """The accuracies, the truth and the yardstick: measured, modelled and searched once, then found again.
+
+    Args:
+        supernet_seed: of the training of the supernet whose accuracies are measured; each has files of its own.
+        say: told how it goes on.
+    """
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(DIRECTORY / (f".lock-{supernet_seed}" if supernet_seed else ".lock"))
+    with lock, single_thread():
+        found = accuracies_near_the_front(say, supernet_seed=supernet_seed)
+        truth = Truth(AccuracyOracle(found.space, found.data, found.records))
+        return Problem(truth, yardstick(truth, GENEROUS, DIRECTORY))
 
 
 @dataclass(frozen=True)

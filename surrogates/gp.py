@@ -192,6 +192,20 @@ class GaussianProcess:
         """Joint draws of the noise-free functions, as functions of the row."""
         return GaussianProcessPaths(self._outputs, self._fitted_scaling, n_draws, seed)
 
+    def joint_draws(self, x: FloatArray, n_draws: int, seed: int) -> FloatArray:
+        """Joint draws (s, n, m) of the noise-free functions at rows ``x`` (n, d), without approximation.
+
+        For a pool of up to a thousand rows or so that is asked once, and there several times quicker than
+        :meth:`paths`, which answer for any rows.
+        """
+        scaled = self._scaled(x)
+        drawn = np.empty((n_draws, len(scaled), len(self._outputs)))
+        with single_thread():
+            for column, output in enumerate(self._outputs):
+                rng = np.random.default_rng([seed, column])
+                drawn[:, :, column] = output.joint_draws(scaled, n_draws, rng)
+        return drawn
+
     def state(self) -> ModelState:
         """Everything needed to predict, bit for bit."""
         scaling = self._fitted_scaling

@@ -24,6 +24,9 @@ CHUNK_ROWS = 512
 
 _TRIANGLE_BLOCK = 64
 
+JITTER = 1e-8
+"""Added to the variances of joint draws, as a share of the prior's."""
+
 
 @dataclass(frozen=True)
 class Posterior:
@@ -124,6 +127,22 @@ class Posterior:
     def draws(self, n_features: int, n_draws: int, rng: np.random.Generator) -> PosteriorDraws:
         """s functions drawn from it."""
         return PosteriorDraws(self, n_features, n_draws, rng)
+
+    def joint_draws(self, x: FloatArray, n_draws: int, rng: np.random.Generator) -> FloatArray:
+        """(s, n) exact joint draws, in the target's units, at standardised rows (n, d): one Cholesky factor of them.
+
+        Cubic in n and of these rows alone: for a pool that is asked once.  Slopes are not drawn along.
+        """
+        cross = covariance(self.hyper, x, self.x)
+        white = cross @ self.whitening.T
+        left = covariance(self.hyper, x, x) - white @ white.T
+        # Rows that are alike, or measured, leave it singular but for rounding.
+        size = float(prior_variance(self.hyper, x).mean()) + MIN_NOISE
+        left[np.diag_indices(len(x))] += JITTER * size
+        root = cholesky(left, lower=True, check_finite=False)
+        return self._in_units(cross @ self.weights) + self.y_scale * (
+            rng.standard_normal((n_draws, len(x))) @ root.T
+        )
 
 
 class PosteriorDraws:

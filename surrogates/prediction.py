@@ -6,7 +6,7 @@ Shapes: n rows, m outputs, s draws, d features.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,15 @@ class DrawsBesideMean(NamedTuple):
     draws: FloatArray
     mean: FloatArray
     absorbed: FloatArray
+
+
+@runtime_checkable
+class JointlyDrawn(Protocol):
+    """A model that draws at given rows at once, without the approximation that draws of whole functions need."""
+
+    def joint_draws(self, x: FloatArray, n_draws: int, seed: int) -> FloatArray:
+        """Joint draws (s, n, m) of the noise-free functions at rows ``x`` (n, d)."""
+        ...
 
 
 class Predictor(Protocol):

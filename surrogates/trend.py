@@ -16,7 +16,7 @@ from ..errors import ModelError
 from .checks import checked_data, checked_rows
 from .few_rows import widening_of_few
 from .models import Design, IntArray, KernelPart, Model, ModelState, make_model, model_from_state
-from .prediction import FloatArray, Paths, Prediction
+from .prediction import FloatArray, JointlyDrawn, Paths, Prediction
 from .roofline import Roofline, fit_roofline, row_weights
 from .threads import single_thread
 from .trend_doubt import CoefficientDoubt
@@ -183,14 +183,33 @@ class TrendedModel:
 
         def paths(x: FloatArray) -> FloatArray:
             x = checked_rows(x, self._n_features)
-            columns = self._residual_columns(x)
-            mean = residual.mean(columns)
-            with single_thread():
-                moved = doubt.moved(self.roofline, x[:, self.design.terms], deviations)[:, :, None]
-            far = self._widening * (draws(columns) - mean)
-            return np.asarray(self._log_trend(x)[None, :, None] + mean + far + moved)
+            return self._with_trend(x, draws(self._residual_columns(x)), deviations)
 
         return paths
+
+    def joint_draws(self, x: FloatArray, n_draws: int, seed: int) -> FloatArray:
+        """Joint draws (s, n, 1) at rows ``x`` (n, d); see :meth:`.gp.GaussianProcess.joint_draws`.
+
+        Raises:
+            ModelError: the residual's model is no Gaussian process.
+        """
+        residual, doubt = self._fitted()
+        if not isinstance(residual, JointlyDrawn):
+            raise ModelError(
+                f"'{self.kind}' for '{self.name}' has paths, but no joint draws: no Gaussian process"
+            )
+        x = checked_rows(x, self._n_features)
+        drawn = residual.joint_draws(self._residual_columns(x), n_draws, seed)
+        return self._with_trend(x, drawn, doubt.draws(n_draws, seed))
+
+    def _with_trend(self, x: FloatArray, residuals: FloatArray, deviations: FloatArray) -> FloatArray:
+        """Draws (s, n, 1) of the whole at rows (n, d), of drawn residuals (s, n, 1) and coefficients (k, s)."""
+        residual, doubt = self._fitted()
+        mean = residual.mean(self._residual_columns(x))
+        with single_thread():
+            moved = doubt.moved(self.roofline, x[:, self.design.terms], deviations)[:, :, None]
+        far = self._widening * (residuals - mean)
+        return np.asarray(self._log_trend(x)[None, :, None] + mean + far + moved)
 
     def state(self) -> ModelState:
         """Everything needed to predict, bit for bit."""

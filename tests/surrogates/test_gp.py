@@ -120,6 +120,23 @@ def test_draws_of_components_match_the_posterior(parts):
     assert off.mean() < 0.1
 
 
+@pytest.mark.parametrize("limit", [2000, 30])
+def test_joint_draws_covary_as_the_posterior(limit):
+    """Exact, against the posterior's covariance and against many paths; also past the limit of exact rows."""
+    x, y = smooth_task(40)
+    model = GaussianProcess(max_exact_rows=limit, n_inducing=25).fit(x, y)
+    rows = np.vstack([smooth_task(6, seed=1)[0], x[:2], x[:1]])
+    prediction = model.predict(rows)
+    drawn = model.joint_draws(rows, 40_000, 3)[:, :, 0]
+    sd = np.sqrt(prediction.var_epistemic[:, 0])
+    np.testing.assert_allclose(drawn.mean(axis=0), prediction.mean[:, 0], atol=0.03 * sd.max())
+    np.testing.assert_allclose(drawn.std(axis=0), sd, rtol=0.03)
+    assert np.abs(drawn[:, 6] - drawn[:, 8]).max() < 1e-2 * sd.max()  # the same row, asked twice
+    paths = np.concatenate([model.paths(500, seed)(rows)[:, :, 0] for seed in range(8)])
+    np.testing.assert_allclose(np.corrcoef(drawn.T), np.corrcoef(paths.T), atol=0.12)
+    np.testing.assert_array_equal(model.joint_draws(rows, 5, 3), model.joint_draws(rows, 5, 3))
+
+
 def test_learns_the_noise_it_is_not_told():
     x, y = smooth_task(200)
     model = GaussianProcess().fit(x, y)

@@ -139,6 +139,20 @@ def test_draws_of_few_rows_scatter_as_predicted():
     assert sds[1] < 0.3 * sds[0]
 
 
+def test_joint_draws_scatter_as_predicted_and_need_a_gaussian_process():
+    x, y, _ = roofline(12)
+    rows, _, _ = roofline(20, seed=9)
+    design = Design((KernelPart((3, 4)),), terms=TERMS)
+    model = make_model("trend+gp", "y", "log ms", seed=0, quick=True, design=design).fit(x, y)
+    found, draws = model.predict(rows), model.joint_draws(rows, 4000, 2)
+    np.testing.assert_allclose(draws.var(axis=0), found.var_epistemic, rtol=0.15)
+    off = (draws.mean(axis=0) - found.mean) / np.sqrt(found.var_epistemic)
+    assert np.abs(off).max() < 0.1
+    trees = make_model("trend+xgb", "y", "log ms", seed=0, quick=True, design=design).fit(x, y)
+    with pytest.raises(ModelError, match="no Gaussian process"):
+        trees.joint_draws(rows, 4, 2)
+
+
 def test_doubt_of_a_term_that_was_never_seen():
     """Work that was zero in all rows has no coefficient: a row that has it may cost anything."""
     x, y, _ = roofline(40)
