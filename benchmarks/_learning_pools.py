@@ -3,7 +3,8 @@
 All strategies of ours and of others see the same seeds, the same model and, in every round, the same joint draws of
 the same candidates; they differ in the choice alone.  Two more are named alternatives: the *plain GP* (plain
 columns, seeds at random, the same Monte-Carlo hypervolume improvement) and *random order*, which models nothing.
-A model that *knows all rows* says how many measurements no better model could save.
+A model that *knows all rows* says how many measurements no better model could save; one that *knows all others*
+knows of each point what all but a few of the rest tell, and nothing of what chance made of its own run.
 
 The reference point of the hypervolume is that of the exact front, and all strategies know it, as a study knows the one
 that it has frozen.
@@ -17,7 +18,7 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from _learning_tasks import KNOWS_ALL, OURS, Bound, Curve
+from _learning_tasks import KNOWS_ALL, KNOWS_OTHERS, OURS, Bound, Curve
 from _plain_models import FittedGaussianProcess
 from _predictor_tasks import FloatArray, IntArray
 
@@ -31,6 +32,9 @@ from hadas.search.strategies import STRATEGIES, BatchProblem
 from hadas.surrogates.threads import single_thread
 
 N_DRAWS = 64
+N_FOLDS = 32
+"""Parts of a pool of which each is predicted from all the others."""
+
 MEASUREMENTS = "measurements"
 PLAIN_GP = "plain GP"
 RANDOM = "random"
@@ -77,6 +81,11 @@ class Pool:
     def fitted_to_all(self) -> FittedPool:
         """Our model of the whole truth."""
         return self.fit(np.arange(len(self.values)), 0)
+
+    @cached_property
+    def fitted_to_others(self) -> FittedPool:
+        """Every point as our model of the rest of the truth predicts it."""
+        return FoldedPool.of(self)
 
     def exact_reference(self) -> HypervolumeReference:
         """1.1 x the range of the exact front beyond its best values.
@@ -200,7 +209,7 @@ class _Run:
         ]
         natural = np.where(np.array(reference.log), np.exp(drawn), drawn)
         problem = BatchProblem(natural, values, reference, Prices.equal(len(rows)))
-        name = "hvi" if self.strategy in (OURS, PLAIN_GP, KNOWS_ALL) else self.strategy
+        name = "hvi" if self.strategy in (OURS, PLAIN_GP, KNOWS_ALL, KNOWS_OTHERS) else self.strategy
         return [int(rows[choice.index]) for choice in STRATEGIES[name](problem, self.task.batch, number)]
 
     def _candidates(
@@ -226,6 +235,8 @@ class _Run:
             return PlainPool.fit(self.pool, measured, target, self.seed)
         if self.strategy == KNOWS_ALL:
             return self.pool.fitted_to_all
+        if self.strategy == KNOWS_OTHERS:
+            return self.pool.fitted_to_others
         return self.pool.fit(measured, self.seed)
 
 
@@ -263,3 +274,36 @@ class PlainPool:
             normal = np.random.default_rng([seed, column]).standard_normal((n_draws, len(rows)))
             drawn.append(mean + np.einsum("sr,nr->sn", normal, root))
         return np.stack(drawn, axis=2)
+
+
+@dataclass(frozen=True)
+class FoldedPool:
+    """Every point predicted from the other folds of its pool; a :class:`FittedPool`.
+
+    Attributes:
+        mean, sd: (N, m) of a single run.
+    """
+
+    mean: FloatArray
+    sd: FloatArray
+
+    @classmethod
+    def of(cls, pool: Pool) -> FoldedPool:
+        """Our model of a pool without each fold, asked about that fold."""
+        n = len(pool.values)
+        fold = np.random.default_rng(79).permutation(n) % N_FOLDS
+        mean, sd = np.empty_like(pool.values), np.empty_like(pool.values)
+        for one in range(N_FOLDS):
+            own = fold == one
+            means, sds = pool.fit(np.flatnonzero(~own), 0).moments()
+            mean[own], sd[own] = means[own], sds[own]
+        return cls(mean, sd)
+
+    def moments(self) -> tuple[FloatArray, FloatArray]:
+        """See :class:`FittedPool`."""
+        return self.mean, self.sd
+
+    def draws(self, rows: IntArray, n_draws: int, seed: int) -> FloatArray:
+        """See :class:`FittedPool`; independent, as what all others leave open of a point is mostly its own."""
+        normal = np.random.default_rng([83, seed]).standard_normal((n_draws, len(rows), self.mean.shape[1]))
+        return np.asarray(self.mean[rows] + self.sd[rows] * normal)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from _figures import plain
 from _learning_cells import Cell
-from _learning_tasks import KNOWS_ALL, OURS, Bound, Curve, LearningTask
+from _learning_tasks import OURS, SCALES, Bound, Curve, LearningTask
 from _predictor_tasks import FloatArray
 
 SIGNIFICANT = 2.0
@@ -103,7 +103,7 @@ class Summary:
     @property
     def others(self) -> tuple[str, ...]:
         """Strategies that ours is compared with."""
-        return tuple(strategy for strategy in self.curves if strategy not in (OURS, KNOWS_ALL))
+        return tuple(strategy for strategy in self.curves if strategy not in (OURS, *SCALES))
 
     def failures(self, *, judge_bounds: bool) -> list[str]:
         """What does not hold, in words.

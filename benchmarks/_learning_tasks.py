@@ -27,6 +27,11 @@ OURS = "ours"
 KNOWS_ALL = "knows all rows"
 """Our strategy with a model that was fitted to the whole truth: nobody has it. What it needs, no better model saves."""
 
+KNOWS_OTHERS = "knows all others"
+"""Our strategy where every point is predicted from all the others: all that can be known of it but its own run."""
+SCALES = (KNOWS_ALL, KNOWS_OTHERS)
+"""Rows to judge others by; ours is not judged by whether it is ahead of them."""
+
 NEVER = math.inf
 """What it took to reach a share that was not reached."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,20 @@ class TestPools:
         assert toy_task(bounds=(Bound(1.0, MEASUREMENTS, 9),)).run("", RANDOM, 0).share[-1] == pytest.approx(
             1.0
         )
+
+    def test_who_knows_all_others_was_never_told_of_the_point_itself(self) -> None:
+        class Told:
+            def __init__(self, rows) -> None:
+                self.mean = np.isin(np.arange(49), rows)[:, None] + np.zeros((49, 2))
+
+            def moments(self):
+                return self.mean, np.full((49, 2), len(np.flatnonzero(self.mean[:, 0])))
+
+        folded = replace(toy_pool(), fit=lambda measured, seed: Told(measured)).fitted_to_others
+        assert (folded.mean == 0.0).all()
+        assert folded.sd.min() >= 47  # of 49 points, no fold is larger than two
+        drawn = folded.draws(np.arange(49), 400, 1)
+        np.testing.assert_allclose(drawn.std(axis=0), folded.sd, rtol=0.2)
 
     def test_the_exact_reference_lies_a_tenth_beyond_the_nadir(self) -> None:
         """1.1 x the range from the best values of the front."""
