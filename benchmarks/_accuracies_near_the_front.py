@@ -105,7 +105,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--supernet-seed", type=int, default=0, metavar="N", help="of its training (default: 0)")
+    parser.add_argument(
+        "--supernet-seed", type=int, default=0, metavar="N", help="of its training (default: 0)"
+    )
     arguments = parser.parse_args()
     with single_thread():
         found = accuracies_near_the_front(supernet_seed=arguments.supernet_seed)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from _figures import plain
 from _learning_cells import Cell
-from _learning_tasks import OURS, SCALES, Bound, Curve, LearningTask
+from _learning_tasks import OURS, RANDOM_SEEDS, SCALES, Bound, Curve, LearningTask
 from _predictor_tasks import FloatArray
 
 SIGNIFICANT = 2.0
@@ -45,6 +45,31 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class EndDifference:
+    """Where ours is when the horizon is spent, against another strategy, on the cells that both ran.
+
+    Attributes:
+        mean: of (our share - its share); above 0 ours has more.
+        error: standard error of that mean; NaN of a single cell.
+        n_cells: pairs.
+    """
+
+    mean: float
+    error: float
+    n_cells: int
+
+    @property
+    def ours_has_more(self) -> bool:
+        """Whether that is so beyond chance, which a single cell cannot say."""
+        return self.mean > SIGNIFICANT * self.error
+
+    def __str__(self) -> str:
+        """In percentage points."""
+        error = f" ± {100 * self.error:.2f}" if self.n_cells > 1 else ""
+        return f"{100 * self.mean:+.2f}{error} points of share ({self.n_cells} cells)"
+
+
+@dataclass(frozen=True)
 class Summary:
     """All curves of one task, by strategy and (instance, seed)."""
 
@@ -75,7 +100,8 @@ class Summary:
     def mean_curve(self, strategy: str) -> FloatArray:
         """(steps,) mean share over cells."""
         steps = self.steps()
-        return np.mean([c.at(self.task.counter, steps) for c in self.curves[strategy].values()], axis=0)
+        shares = [c.at(self.task.counter, steps) for c in self.curves[strategy].values()]
+        return np.asarray(np.mean(shares, axis=0), dtype=np.float64)
 
     @property
     def shares(self) -> tuple[Bound, ...]:
@@ -97,13 +123,27 @@ class Summary:
             ahead.append(0.0 if need[0] == need[1] else need[0] - need[1])
             own, other = (c.at(self.task.counter, steps).mean() for c in (ours[cell], others[cell]))
             share.append(float(own - other))
-        error = float(np.std(ahead, ddof=1) / math.sqrt(len(both))) if len(both) > 1 else math.nan
-        return Comparison(float(np.mean(ahead)), error, float(np.mean(share)), len(both))
+        return Comparison(float(np.mean(ahead)), _error_of_mean(ahead), float(np.mean(share)), len(both))
+
+    def at_the_end(self, strategy: str) -> EndDifference:
+        """Ours against it when the horizon is spent."""
+        ours, others = self.curves[OURS], self.curves[strategy]
+        counter, end = self.task.counter, np.array([self.task.horizon])
+        more = [
+            float((ours[cell].at(counter, end) - others[cell].at(counter, end))[0])
+            for cell in ours if cell in others
+        ]  # fmt: skip
+        return EndDifference(float(np.mean(more)), _error_of_mean(more), len(more))
 
     @property
     def others(self) -> tuple[str, ...]:
-        """Strategies that ours is compared with."""
-        return tuple(strategy for strategy in self.curves if strategy not in (OURS, *SCALES))
+        """All strategies but ours."""
+        return tuple(strategy for strategy in self.curves if strategy != OURS)
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """Strategies that need no less than ours, if ours is any good; scales are none."""
+        return tuple(strategy for strategy in self.others if strategy not in SCALES)
 
     def failures(self, *, judge_bounds: bool) -> list[str]:
         """What does not hold, in words.
@@ -111,20 +151,40 @@ class Summary:
         Args:
             judge_bounds: whether there are seeds enough for medians to be judged.
         """
-        found = []
-        for bound in self.task.bounds if judge_bounds else ():
-            median = self.median(OURS, bound)
-            if not median <= bound.at_most:
-                found.append(
-                    f"{self.task.name}: {bound.counter} to {100 * bound.share:g} %: {median:g} > {bound.at_most:g}"
-                )
-        for strategy in self.others:
-            for bound in self.shares:
-                if self.compared(strategy, bound).ours_is_worse:
-                    found.append(
-                        f"{self.task.name}: '{strategy}' needs less than ours to {100 * bound.share:g} %"
-                    )
+        found = [
+            line for bound in self.task.bounds if judge_bounds and bound.judged for line in self._missed(bound)
+        ]  # fmt: skip
+        return found + [line for bound in self.shares if bound.judged for line in self._beaten(bound)]
+
+    def missed_checks(self) -> list[str]:
+        """What checks, which are not judged, say against ours, in words, on as many seeds as there are."""
+        checks = [bound for bound in self.task.bounds if not bound.judged]
+        found = [f"{line} (of {len(self.curves[OURS])})" for b in checks for line in self._missed(b)]
+        found += [line for bound in self.shares if not bound.judged for line in self._beaten(bound)]
+        if checks and RANDOM_SEEDS in self.curves:
+            ends = self.at_the_end(RANDOM_SEEDS)
+            if not ends.ours_has_more:
+                found.append(f"{self.task.name}: not beyond chance above '{RANDOM_SEEDS}' at the end: {ends}")
         return found
+
+    def _missed(self, bound: Bound) -> list[str]:
+        median = self.median(OURS, bound)
+        if median <= bound.at_most:
+            return []
+        what = f"{bound.counter} to {100 * bound.share:g} %"
+        return [f"{self.task.name}: {what}: {median:g} > {bound.at_most:g}"]
+
+    def _beaten(self, bound: Bound) -> list[str]:
+        return [
+            f"{self.task.name}: '{strategy}' needs less than ours to {100 * bound.share:g} %"
+            for strategy in self.rivals
+            if self.compared(strategy, bound).ours_is_worse
+        ]
+
+
+def _error_of_mean(values: Sequence[float]) -> float:
+    """Standard error; NaN of a single value."""
+    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
 def printed(summary: Summary) -> list[str]:
@@ -145,8 +205,12 @@ def printed(summary: Summary) -> list[str]:
         notes = [f"{name} {value}" for name, value in _median_notes(list(curves.values())).items()]
         lines += [f"  medians of {strategy}: {', '.join(notes)}"] if notes else []
     lines += [f"  known from elsewhere: {name}: {value}" for name, value in task.facts.items()]
+    if RANDOM_SEEDS in summary.curves:
+        lines += [f"  ours ends above '{RANDOM_SEEDS}' by {summary.at_the_end(RANDOM_SEEDS)}"]
     bounds = "; ".join(f"{head} at most {b.at_most:g}" for head, b in zip(heads, task.bounds, strict=True))
-    return [*lines, f"  medians to be reached by ours: {bounds}"]
+    only_checks = not any(bound.judged for bound in task.bounds)
+    what = "checks, not judged: medians of ours" if only_checks else "medians to be reached by ours"
+    return [*lines, f"  {what}: {bounds}"]
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -196,6 +260,12 @@ def as_json(summary: Summary) -> dict[str, Any]:
             }
             for strategy in summary.others
         },
+        "ours_ends_above_by": {
+            strategy: {"mean": plain(found.mean), "standard_error": plain(found.error), "pairs": found.n_cells}
+            for strategy in summary.others
+            for found in [summary.at_the_end(strategy)]
+        },
+        "missed_checks": summary.missed_checks(),
     }  # fmt: skip
 
 

@@ -1,12 +1,18 @@
 """The whole problem, on the simulator: a learner that may measure little against a search that may measure anything.
 
-The learner does what a study does.  It measures seed backbones with all their exits, and then, round by round, fits
-the package's predictors to what it has measured, searches on their means and on joint draws, lets a strategy choose a
-batch of the designs found, and measures these: an accuracy row for every new backbone, and a cost row for every
-design.  Strategies differ in the choice alone; seeds, budgets and everything else are shared.
+The learner (:mod:`_simulated_learner`) does what a study does.  Strategies differ in the choice alone; seeds, budgets
+and everything else are shared, but for :data:`RANDOM_SEEDS`, which is our choice after other seeds.
 
-Both are judged on the truth (:mod:`_simulated_truth`): the hypervolume of the true values of what was measured, as a
-share of what a search reaches that sees the truth.
+Learner and search are judged on the truth (:mod:`_simulated_truth`): the hypervolume of the true values of what was
+measured, as a share of what a search reaches that sees the truth.
+
+There are two truths.  Some of the learner's settings were decided with the first one in sight, so how good they are
+there says too little.  The second one is a check: the same problem, but its accuracies are those of a supernet that
+was trained with another seed (:data:`UNSEEN_SUPERNET`), and nothing was decided on it.
+
+    python benchmarks/_simulated_problem.py
+
+measures and searches both truths as far as that has not been done; a killed run goes on where it was.
 """
 
 from __future__ import annotations
@@ -18,86 +24,18 @@ from functools import cache
 import numpy as np
 from _accuracies_near_the_front import accuracies_near_the_front
 from _accuracy_oracle import AccuracyOracle
-from _learning_tasks import OURS, SEEDS, Bound, Curve
+from _learning_tasks import OURS, RANDOM_SEEDS, SEEDS, Bound, Curve
 from _mini_accuracies import DIRECTORY, Say
 from _predictor_tasks import FloatArray
-from _simulated_truth import COLUMNS, Generosity, TrueWorld, Truth, Yardstick, yardstick
+from _simulated_learner import PLAN, Learner
+from _simulated_truth import Generosity, TrueWorld, Truth, Yardstick, yardstick
 from filelock import FileLock
 
-from hadas.datasets.records import CostRecord
-from hadas.measurement.accuracy.policies import DEFAULT_CONTROLLER
-from hadas.search.acquisition import candidate_pool
-from hadas.search.batch import Prices, choose_batch
 from hadas.search.designs import Design
-from hadas.search.metrics import HypervolumeReference
-from hadas.search.outcomes import OutcomeLibrary
-from hadas.search.outer import SearchSettings, nested_search
+from hadas.search.outer import SearchSettings
 from hadas.search.ranking import front_indices
-from hadas.search.strategies import STRATEGIES, BatchProblem
-from hadas.search.world import DrawView, MeanView, PredictedWorld, design_draws
-from hadas.spaces import Backbone, Exits
-from hadas.surrogates.predictor_set import PredictorSet
 from hadas.surrogates.threads import single_thread
 
-ACCURACY_JOB_S = 5.0
-"""What choices are weighed with for an accuracy job, seconds: about what one takes of this space, and never device time.
-
-Weighed like a device point, 60 s, too few backbones were measured: on development seed 100, the first 110 points then
-bought 17 backbones; at 5 s 80 points bought 22.
-"""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What may be measured at most."""
-
-    backbones: int = 100
-    device_points: int = 600
-    device_hours: float = 11.0
-
-
-LEARNERS_SEARCH = SearchSettings(generations=12, survivors=16, inner_population=24, inner_generations=15)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a run spends its budget.
-
-    Attributes:
-        seed_backbones: measured first: both ends of the space, its presets, neighbours of the smallest, then random
-            ones between the ends (:meth:`Learner.between_ends`).
-        seed_neighbours: as many backbones that are one choice of one gene above the smallest, at most.
-        seed_settings: clock settings of each: random ones, at the ends of the space the highest too.
-        seed_exits: share of its exits that a seed uses, random ones; the ends of the space use all.
-        rounds: of fitting, searching, choosing and measuring.
-        batch: points per round.
-        draws: joint draws that strategies weigh designs with.
-        searches_on_draws: searches on single draws, besides the one on the means, whose population they start from;
-            the one on the means starts from all that are measured, as a study's does.
-        generations_on_draws: of these.
-        pool: designs that strategies choose from, at most.
-        search: settings of the learner's searches.
-        information_share: of a batch of ours, but for the last.
-        candidates: kinds of predictors.
-    """
-
-    seed_backbones: int = 40
-    seed_neighbours: int = 28
-    seed_settings: int = 1
-    seed_exits: float = 0.3
-    rounds: int = 5
-    batch: int = 60
-    draws: int = 32
-    searches_on_draws: int = 2
-    generations_on_draws: int = 4
-    pool: int = 400
-    information_share: float = 0.25
-    candidates: tuple[str, ...] = ("gp",)
-    search: SearchSettings = LEARNERS_SEARCH
-    budget: Budget = Budget()
-
-
-PLAN = Plan()
 SHARE = 0.99
 GENEROUS = Generosity(
     SearchSettings(generations=30, survivors=16, inner_population=40, inner_generations=25),
@@ -106,185 +44,11 @@ GENEROUS = Generosity(
 )
 BEST_INNER = SearchSettings(inner_population=40, inner_generations=15)
 
+UNSEEN_SUPERNET = 1
+"""Training seed of the supernet of the check.
 
-@dataclass
-class _Measured:
-    """What a run has measured so far.
-
-    Attributes:
-        designs, costs: the measured points, row by row.
-        seen: (n, 2) their values as measured; true: as they truly are.
-        backbones: distinct ones, in order.
-        spent: of each counter after every point.
-    """
-
-    designs: list[Design] = field(default_factory=list)
-    costs: list[CostRecord] = field(default_factory=list)
-    seen: list[FloatArray] = field(default_factory=list)
-    true: list[FloatArray] = field(default_factory=list)
-    backbones: dict[Backbone, None] = field(default_factory=dict)
-    spent: dict[str, list[float]] = field(
-        default_factory=lambda: {"backbones": [], "device points": [], "device hours": []}
-    )
-
-    def add(self, truth: Truth, designs: Sequence[Design], session: str, seed: int) -> None:
-        """Measure designs."""
-        if not designs:
-            return
-        rows = truth.measure(designs, session, seed)
-        seen, true = truth.judged(designs, rows), truth.values(designs)
-        for design, row, own_seen, own_true in zip(designs, rows, seen, true, strict=True):
-            self.designs.append(design)
-            self.costs.append(row)
-            self.seen.append(own_seen)
-            self.true.append(own_true)
-            self.backbones[design.backbone] = None
-            hours = self.spent["device hours"][-1] if self.spent["device hours"] else 0.0
-            self.spent["backbones"].append(float(len(self.backbones)))
-            self.spent["device points"].append(float(len(self.designs)))
-            self.spent["device hours"].append(hours + row.device_seconds / 3600)
-
-
-class Learner:
-    """One run of one strategy."""
-
-    def __init__(self, truth: Truth, plan: Plan, strategy: str, seed: int) -> None:
-        self.truth, self.plan, self.strategy, self.seed = truth, plan, strategy, seed
-        self.measured = _Measured()
-        self.reference: HypervolumeReference | None = None
-        self.last_pool: tuple[Design, ...] = ()
-
-    def seed_for(self, *purpose: int) -> int:
-        """A seed of its own for every purpose; those of strategies do not differ."""
-        return int(np.random.SeedSequence([self.seed, *purpose]).generate_state(1)[0])
-
-    def run(self) -> _Measured:
-        """All rounds; what was measured."""
-        self.measured.add(self.truth, self.seed_designs(), f"seeds {self.seed}", self.seed_for(1))
-        self.reference = HypervolumeReference.from_front(np.array(self.measured.seen), self.truth.columns)
-        for r in range(self.plan.rounds):
-            chosen = self._affordable(self._choose(r))
-            session = f"{self.strategy}, seed {self.seed}, round {r + 1}"
-            self.measured.add(self.truth, chosen, session, self.seed_for(2, r))
-            if not chosen:
-                break
-        return self.measured
-
-    def seed_designs(self) -> list[Design]:
-        """What is measured first, the same for all strategies."""
-        plan, space, table = self.plan, self.truth.space, self.truth.clock_table
-        rng = np.random.default_rng(self.seed_for(0))
-        presets = list(space.presets.values())
-        above = self.above_the_smallest(rng)[: plan.seed_neighbours]
-        backbones = dict.fromkeys([space.smallest, space.largest, *presets, *above][: plan.seed_backbones])
-        while len(backbones) < plan.seed_backbones:
-            backbones[self.between_ends(rng)] = None
-        designs = []
-        for backbone in backbones:
-            at_an_end = backbone in (space.smallest, space.largest)
-            used = rng.random(backbone.n_blocks - space.first_exit) < (1.0 if at_an_end else plan.seed_exits)
-            exits = Exits(space.first_exit, tuple(int(use) for use in used))
-            settings = [table.settings[int(i)] for i in rng.permutation(len(table))[: plan.seed_settings]]
-            if at_an_end:
-                settings[0] = table.default
-            designs += [Design(backbone, exits, setting) for setting in dict.fromkeys(settings)]
-        return designs
-
-    def above_the_smallest(self, rng: np.random.Generator) -> list[Backbone]:
-        """All backbones that are one choice of one gene above the smallest, in random order.
-
-        The cheap end of the front, which weighs most, lies near the smallest, where a model of random backbones says
-        least: of those hardly any is so small.
-        """
-        space = self.truth.space
-        steps = np.eye(len(space.variables), dtype=np.int64)
-        genomes = space.encode(space.smallest) + steps
-        n_choices = np.array([len(variable.choices) for variable in space.variables])
-        inside = genomes[(genomes < n_choices).all(axis=1)]
-        return [space.decode(genome) for genome in rng.permutation(inside)]
-
-    def between_ends(self, rng: np.random.Generator) -> Backbone:
-        """A random backbone of random size: a random share of its genes is that of the largest, the others' is random.
-
-        Or that of the smallest, as often.  Genes that are all random add up to middling sizes, where no front is.
-        """
-        space = self.truth.space
-        end = space.encode(space.smallest if rng.random() < 0.5 else space.largest)
-        kept = rng.random(len(end)) < rng.random()
-        return space.decode(np.where(kept, end, space.sample(1, rng)[0]))
-
-    def _choose(self, r: int) -> list[Design]:
-        """The batch of a round, in the order of choice."""
-        truth, plan, space = self.truth, self.plan, self.truth.space
-        records = [truth.oracle.record(backbone) for backbone in self.measured.backbones]
-        predictors = PredictorSet.fit(
-            space, truth.clock_table, records, self.measured.costs, n_classes=truth.n_classes,
-            seed=self.seed_for(3, r), candidates=plan.candidates,
-        )  # fmt: skip
-        library = OutcomeLibrary(records, DEFAULT_CONTROLLER)
-        draws = predictors.draws(plan.draws, self.seed_for(4, r))
-        views = [MeanView(space, predictors)]
-        views += [DrawView(space, draws, i, n_classes=truth.n_classes) for i in range(plan.searches_on_draws)]
-        initial: Sequence[Backbone] = list(self.measured.backbones)
-        results = []
-        for i, view in enumerate(views):
-            world = PredictedWorld(space, truth.clock_table, view, library, n_classes=truth.n_classes)
-            settings = plan.search if i == 0 else replace(plan.search, generations=plan.generations_on_draws)
-            results.append(nested_search(space, world, settings, self.seed_for(5, r, i), initial=initial))
-            initial = results[0].population
-        pool = self._affordable_pool(
-            candidate_pool(results, exclude=set(self.measured.designs), limit=plan.pool)
-        )
-        self.last_pool = tuple(pool)
-        drawn = design_draws(pool, draws, space, library, n_classes=truth.n_classes).objectives(COLUMNS)
-        return self._of_strategy(r, pool, drawn)
-
-    def _of_strategy(self, r: int, pool: Sequence[Design], drawn: FloatArray) -> list[Design]:
-        assert self.reference is not None
-        measured, prices = np.array(self.measured.seen), self._prices(pool)
-        # The front of the seeds is narrow; what lies beyond it counts as well.
-        reference = self.reference.covering(np.concatenate([measured, np.median(drawn, axis=0)]))
-        if self.strategy == OURS:
-            # What the last round learns no later round can use.
-            share = 0.0 if r + 1 == self.plan.rounds else self.plan.information_share
-            choices = choose_batch(
-                drawn, measured, reference, batch=self.plan.batch, prices=prices, information_share=share
-            )
-        else:
-            problem = BatchProblem(drawn, measured, reference, prices)
-            choices = STRATEGIES[self.strategy](problem, self.plan.batch, self.seed_for(6, r))
-        return [pool[choice.index] for choice in choices]
-
-    def _prices(self, pool: Sequence[Design]) -> Prices:
-        """Device seconds by number of stages, and an accuracy job for each backbone that is not measured."""
-        protocol = self.truth.device.protocol
-        owners = list(dict.fromkeys(design.backbone for design in pool))
-        seconds = [protocol.expected_seconds(2 * len(d.exits.positions) + 1, True) for d in pool]
-        group = np.array([owners.index(design.backbone) for design in pool], dtype=np.int64)
-        jobs = [0.0 if backbone in self.measured.backbones else ACCURACY_JOB_S for backbone in owners]
-        return Prices(np.array(seconds), group, np.array(jobs))
-
-    def _affordable(self, chosen: Sequence[Design]) -> list[Design]:
-        """Those that the budget still buys, in order: a design that does not fit is left out."""
-        budget, known = self.plan.budget, set(self.measured.backbones)
-        n_points = len(self.measured.designs)
-        hours = self.measured.spent["device hours"][-1]
-        bought = []
-        for design in chosen:
-            seconds = self.truth.device.protocol.expected_seconds(2 * len(design.exits.positions) + 1, True)
-            fits = n_points + 1 <= budget.device_points and hours + seconds / 3600 <= budget.device_hours
-            if not fits or len(known | {design.backbone}) > budget.backbones:
-                continue
-            bought.append(design)
-            known.add(design.backbone)
-            n_points, hours = n_points + 1, hours + seconds / 3600
-        return bought
-
-    def _affordable_pool(self, pool: Sequence[Design]) -> list[Design]:
-        """Without new backbones once the budget has no more of them."""
-        if len(self.measured.backbones) < self.plan.budget.backbones:
-            return list(pool)
-        return [design for design in pool if design.backbone in self.measured.backbones]
+Whoever changes the learner because of what it says there has seen it: the check is then due with the next seed.
+"""
 
 
 @dataclass(frozen=True)
@@ -315,33 +79,46 @@ def problem(supernet_seed: int = 0, say: Say = _quiet) -> Problem:
         return Problem(truth, yardstick(truth, GENEROUS, DIRECTORY))
 
 
+NAME = "whole problem, simulated TX2 GPU, mini space"
+TRUTH = (
+    "modelled: costs of the simulator, accuracies of an oracle frozen from measured backbones; 100 % is what "
+    "one search reaches, in the median of several, that sees the truth of every design"
+)
+BUDGET_BOUNDS = (
+    Bound(SHARE, "backbones", PLAN.budget.backbones),
+    Bound(SHARE, "device points", PLAN.budget.device_points),
+    Bound(SHARE, "device hours", PLAN.budget.device_hours),
+)
+
+
 @dataclass(frozen=True)
 class SimulatedTask:
-    """Task 3: the whole problem."""
+    """Task 3: the whole problem; ``supernet_seed`` is that of the training whose accuracies are its truth."""
 
     strategies: Mapping[str, int]
-    name: str = "whole problem, simulated TX2 GPU, mini space"
-    truth: str = (
-        "modelled: costs of the simulator, accuracies of an oracle frozen from measured backbones; 100 % is what "
-        "one search reaches, in the median of several, that sees the truth of every design"
-    )
+    name: str = NAME
+    truth: str = TRUTH
+    supernet_seed: int = 0
     instances: tuple[str, ...] = ("",)
-    bounds: tuple[Bound, ...] = (
-        Bound(SHARE, "backbones", Budget().backbones),
-        Bound(SHARE, "device points", Budget().device_points),
-        Bound(SHARE, "device hours", Budget().device_hours),
-    )
+    bounds: tuple[Bound, ...] = BUDGET_BOUNDS
     counter: str = "device points"
     horizon: float = float(PLAN.seed_backbones * PLAN.seed_settings + PLAN.rounds * PLAN.batch)
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, instance: str, strategy: str, seed: int) -> Curve:
         """One run of one strategy; ``instance`` is ignored, there is one."""
-        found = problem()
+        found = problem(self.supernet_seed)
         with single_thread():
-            learner = Learner(found.truth, PLAN, strategy, seed)
+            learner = learner_of(found.truth, strategy, seed)
             learner.run()
             return curve_of(found, learner)
+
+
+def learner_of(truth: Truth, strategy: str, seed: int) -> Learner:
+    """The learner that a row of the table stands for: that of a strategy, or ours without the neighbours as seeds."""
+    if strategy == RANDOM_SEEDS:
+        return Learner(truth, replace(PLAN, seed_neighbours=0), OURS, seed)
+    return Learner(truth, PLAN, strategy, seed)
 
 
 def curve_of(found: Problem, learner: Learner) -> Curve:
@@ -386,10 +163,32 @@ def _without_one(known: Yardstick, designs: Sequence[Design], true: FloatArray) 
 
 
 def tasks() -> tuple[SimulatedTask, ...]:
-    """Task 3."""
-    n, few = len(SEEDS), len(SEEDS) // 2
+    """Task 3, and the same on another supernet, which is a check."""
+    n, few, fewest = len(SEEDS), len(SEEDS) // 2, 3
+    rows = {OURS: n, "random": n, "mean": n, "variance": few, "thompson": few, "spread": few, "qlognehvi": 1}
     return (
+        SimulatedTask({**rows, RANDOM_SEEDS: fewest}),
         SimulatedTask(
-            {OURS: n, "random": n, "mean": n, "variance": few, "thompson": few, "spread": few, "qlognehvi": 1}
+            {OURS: fewest, "mean": fewest, RANDOM_SEEDS: fewest},
+            name=f"{NAME}, another supernet",
+            truth=f"a check, not judged: as before, but the supernet was trained with another seed; {TRUTH}",
+            supernet_seed=UNSEEN_SUPERNET,
+            bounds=tuple(replace(bound, judged=False) for bound in BUDGET_BOUNDS),
         ),
     )
+
+
+def main() -> None:
+    for task in tasks():
+        print(f"{task.name}:", flush=True)
+        found = problem(task.supernet_seed, _say)
+        n_backbones = len(found.truth.oracle.measured)
+        _say(f"measured backbones: {n_backbones}, designs searched: {found.yardstick.n_evaluated}")
+
+
+def _say(text: str) -> None:
+    print(f"  {text}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

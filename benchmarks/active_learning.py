@@ -2,7 +2,7 @@
 
     python benchmarks/active_learning.py [--json] [--quick] [--task NAME] [--seeds N] [--strategies A,B] [--workers N]
 
-Tasks: ``clocks`` (settings of a TX2), ``macro`` (NAS-Bench-Macro), ``simulated`` (the whole problem).
+Tasks: ``clocks`` (settings of a TX2), ``macro`` (NAS-Bench-Macro), ``simulated`` (the whole problem, and a check of it).
 Every strategy gets the same seeds' random numbers, ours and the compared ones also the same model and the same draws.
 What is finished is kept in ``runs/bench/active_learning``: a run that was killed continues.
 """
@@ -73,10 +73,14 @@ def main() -> None:
     print(f"\ncurves: {plot}")
     judged = "all judged figures hold" if judge_bounds else "seeds are too few for medians; comparisons hold"
     print(judged if not fails else "does not hold:\n  " + "\n  ".join(fails))
+    missed = [line for summary in summaries for line in summary.missed_checks()]
+    if missed:
+        print("checks that miss, not judged:\n  " + "\n  ".join(missed))
     if arguments.json:
         bounds = {
             s.task.name: [
-                {"counter": b.counter, "share": b.share, "median_at_most": b.at_most} for b in s.task.bounds
+                {"counter": b.counter, "share": b.share, "median_at_most": b.at_most, "judged": b.judged}
+                for b in s.task.bounds
             ]
             for s in summaries
         }

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from _learning_cells import Cell, CellStore, cells_of, code_digest
 from _learning_pools import MEASUREMENTS, PLAIN_GP, RANDOM, Pool, PoolTask
 from _learning_summary import Summary, as_json, draw, printed
-from _learning_tasks import MODULES, NEVER, OURS, Bound, Curve, selected
+from _learning_tasks import MODULES, NEVER, OURS, RANDOM_SEEDS, SCALES, Bound, Curve, selected
 from _predictor_tasks import DATA
 from hypothesis import given
 from hypothesis import strategies as st
@@ -187,6 +187,38 @@ class TestSummary:
         found = Summary.of(toy_task(bounds=(FIRST, Bound(0.998, MEASUREMENTS, 20))), curves)
         assert found.failures(judge_bounds=True) == ["toy: 'mean' needs less than ours to 99.8 %"]
 
+    def test_scales_are_not_judged_against(self) -> None:
+        for scale in SCALES:
+            assert summary({OURS: (7, 8, 9, 10), scale: (5, 6, 7, 8)}).failures(judge_bounds=True) == []
+
+    def test_a_check_is_said_and_not_judged(self) -> None:
+        found = summary({OURS: (12, 13, 14, 15), "mean": (5, 6, 7, 8)})
+        check = Summary(toy_task(bounds=(replace(FIRST, judged=False),)), found.curves)
+        assert found.missed_checks() == []
+        assert len(found.failures(judge_bounds=True)) == 2
+        assert check.failures(judge_bounds=True) == []
+        assert check.missed_checks() == [
+            "toy: measurements to 99 %: 13.5 > 10 (of 4)",
+            "toy: 'mean' needs less than ours to 99 %",
+        ]
+        assert "checks, not judged" in printed(check)[-1]
+
+    def test_a_check_says_whether_our_seeds_are_better_than_random_ones(self) -> None:
+        def said(gains) -> list[str]:
+            curves = {
+                Cell("toy", "", strategy, seed): curve((0.5, 0.99 - gain * (strategy != OURS)), (1, 5))
+                for strategy in (OURS, RANDOM_SEEDS) for seed, gain in enumerate(gains)
+            }  # fmt: skip
+            found = Summary.of(toy_task(bounds=(replace(FIRST, judged=False),)), curves)
+            assert found.at_the_end(RANDOM_SEEDS).mean == pytest.approx(np.mean(gains))
+            assert found.at_the_end(RANDOM_SEEDS).n_cells == len(gains)
+            return found.missed_checks()
+
+        assert said((0.010, 0.012, 0.011)) == []
+        # No less, within chance, by no seed more, and of one seed, which says nothing.
+        assert "-0.33 ± 0.88 points of share (3 cells)" in said((-0.02, 0.01, 0.0))[0]
+        assert len(said((0.0, 0.0, 0.0))) == len(said((0.01,))) == 1
+
     def test_what_was_never_reached_counts_as_the_horizon(self) -> None:
         curves = {
             Cell("toy", "", OURS, 0): curve((0.5, 0.99), (1, 20)),
@@ -222,12 +254,17 @@ def test_cells_come_seed_by_seed_and_slow_strategies_on_fewer() -> None:
 class TestSelection:
     """What --task selects."""
 
-    @pytest.mark.parametrize("part", [*MODULES, "TX2 Inc", "bench-macro", "whole"])
+    @pytest.mark.parametrize("part", ["clocks", "macro", "TX2 Inc", "bench-macro", "another supernet"])
     def test_keys_and_parts_of_names_each_select_one_task(self, part) -> None:
         assert len(selected(part)) == 1
 
+    @pytest.mark.parametrize("part", ["simulated", "whole"])
+    def test_the_whole_problem_comes_with_its_check(self, part) -> None:
+        assert [all(b.judged for b in task.bounds) for task in selected(part)] == [True, False]
+
     def test_all_and_none(self) -> None:
-        assert len({task.name for task in selected("")}) == len(MODULES)
+        names = [task.name for task in selected("")]
+        assert len(set(names)) == len(names) == len(MODULES) + 1  # one of them is the check
         with pytest.raises(SystemExit, match="clocks"):
             selected("no such task")
 

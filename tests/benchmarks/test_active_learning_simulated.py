@@ -13,12 +13,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import _accuracies_near_the_front
-import _simulated_problem
 from _accuracies_near_the_front import neighbours, on_the_front
 from _accuracy_oracle import AccuracyOracle
-from _learning_tasks import OURS
+from _learning_tasks import OURS, RANDOM_SEEDS, all_tasks, tasks_of
 from _mini_accuracies import mini_backbones, mini_records
-from _simulated_problem import Budget, Learner, Plan, Problem, curve_of
+from _simulated_learner import PLAN, Budget, Learner, Plan
+from _simulated_problem import Problem, curve_of, learner_of
 from _simulated_truth import Generosity, TrueWorld, Truth, yardstick
 
 from hadas.datasets.images import ImageData, ImageSplit
@@ -164,9 +164,7 @@ def test_learner_keeps_to_its_budget(truth, tmp_path):
 
 
 def test_strategies_differ_in_the_choice_alone(truth):
-    plans = [
-        Learner(truth, replace(_simulated_problem.PLAN, seed_backbones=9), name, 7) for name in (OURS, "mean")
-    ]
+    plans = [Learner(truth, replace(PLAN, seed_backbones=9), name, 7) for name in (OURS, "mean")]
     assert plans[0].seed_designs() == plans[1].seed_designs()
     other = Learner(truth, plans[0].plan, OURS, 8)
     assert other.seed_designs() != plans[0].seed_designs()
@@ -175,11 +173,36 @@ def test_strategies_differ_in_the_choice_alone(truth):
 def test_seeds_hold_all_neighbours_of_the_smallest_or_as_many_as_asked_for(truth):
     smallest, n_named = np.array(SPACE.encode(SPACE.smallest)), 2 + len(SPACE.presets)
     for asked, found in ((28, 27), (5, 5)):
-        plan = replace(_simulated_problem.PLAN, seed_neighbours=asked)
+        plan = replace(PLAN, seed_neighbours=asked)
         backbones = [design.backbone for design in Learner(truth, plan, OURS, 3).seed_designs()]
         assert len(set(backbones)) == len(backbones) == plan.seed_backbones
         steps = [np.abs(SPACE.encode(backbone) - smallest).sum() for backbone in backbones]
         assert steps[n_named : n_named + found] == [1] * found
+
+
+def test_random_seeds_are_as_many_and_chosen_from_like_ours(truth):
+    ours, other = learner_of(truth, OURS, 3), learner_of(truth, RANDOM_SEEDS, 3)
+    assert (other.strategy, other.plan.rounds) == (ours.strategy, ours.plan.rounds)
+    own, random = (dict.fromkeys(d.backbone for d in learner.seed_designs()) for learner in (ours, other))
+    assert len(own) == len(random) == PLAN.seed_backbones
+    n_named = 2 + len(SPACE.presets)
+    assert list(random)[:n_named] == list(own)[:n_named]
+    neighbours_of_the_smallest = set(ours.above_the_smallest(np.random.default_rng(0)))
+    assert neighbours_of_the_smallest <= set(own)
+    assert len(neighbours_of_the_smallest & set(random)) < 5
+
+
+def test_the_check_is_the_same_problem_on_another_supernet():
+    first, check = tasks_of("simulated")
+    assert first.supernet_seed != check.supernet_seed
+    assert [(b.share, b.counter, b.at_most) for b in first.bounds] == [
+        (b.share, b.counter, b.at_most) for b in check.bounds
+    ]
+    assert all(b.judged for b in first.bounds)
+    assert not any(b.judged for b in check.bounds)
+    assert (first.counter, first.horizon) == (check.counter, check.horizon)
+    # Strategies are named on the command line, between commas.
+    assert not any("," in strategy for task in all_tasks().values() for strategy in task.strategies)
 
 
 def test_accuracies_are_measured_once(tmp_path):
@@ -190,3 +213,21 @@ def test_accuracies_are_measured_once(tmp_path):
     assert two.records[0].calibration.to_bytes() == one.records[0].calibration.to_bytes()
     assert [record.backbone for record in two.records] == list(mini_backbones(2))
     assert two.trained.weights_id == one.trained.weights_id
+
+
+def test_supernets_of_other_seeds_are_kept_apart(tmp_path):
+    def silent(text: str) -> None:
+        pass
+
+    one, two = (
+        mini_records(1, supernet_seed=seed, quick=True, directory=tmp_path, say=silent) for seed in (0, 1)
+    )
+    again = mini_records(1, quick=True, directory=tmp_path, say=silent)
+    assert one.trained.path != two.trained.path
+    assert one.trained.weights_id != two.trained.weights_id
+    assert [record.weights_id for record in (one.records[0], two.records[0])] == [
+        one.trained.weights_id,
+        two.trained.weights_id,
+    ]
+    assert again.records[0].calibration.to_bytes() == one.records[0].calibration.to_bytes()
+    assert again.records[0].session == one.records[0].session != two.records[0].session
