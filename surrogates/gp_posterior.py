@@ -140,9 +140,8 @@ class Posterior:
         size = float(prior_variance(self.hyper, x).mean()) + MIN_NOISE
         left[np.diag_indices(len(x))] += JITTER * size
         root = cholesky(left, lower=True, check_finite=False)
-        return self._in_units(cross @ self.weights) + self.y_scale * (
-            rng.standard_normal((n_draws, len(x))) @ root.T
-        )
+        beside = rng.standard_normal((n_draws, len(x))) @ root.T
+        return np.asarray(self._in_units(cross @ self.weights) + self.y_scale * beside)
 
 
 class PosteriorDraws:
