@@ -72,7 +72,8 @@ class FittedSettings:
             noise_sd = np.sqrt(model.predict(x[rows]).var_noise[:, 0])
             normal = np.random.default_rng([73, seed, quantity]).standard_normal((n_draws, len(rows)))
             assert isinstance(model, JointlyDrawn)
-            drawn.append(model.joint_draws(x[rows], n_draws, seed)[:, :, 0] + noise_sd * normal)
+            own_seed = int(np.random.SeedSequence([seed, quantity]).generate_state(1)[0])
+            drawn.append(model.joint_draws(x[rows], n_draws, own_seed)[:, :, 0] + noise_sd * normal)
         return np.stack(drawn, axis=2)
 
 

@@ -3,8 +3,8 @@
 All strategies of ours and of others see the same seeds, the same model and, in every round, the same joint draws of
 the same candidates; they differ in the choice alone.  Two more are named alternatives: the *plain GP* (plain
 columns, seeds at random, the same Monte-Carlo hypervolume improvement) and *random order*, which models nothing.
-A model that *knows all rows* says how many measurements no better model could save; one that *knows all others*
-knows of each point what all but a few of the rest tell, and nothing of what chance made of its own run.
+Our model fitted to *all rows* and, of each point, to *all others* but its fold say what more rows could make of it:
+the first knows what chance made of each point's run, the second does not.
 
 The reference point of the hypervolume is that of the exact front, and all strategies know it, as a study knows the one
 that it has frozen.

@@ -40,8 +40,8 @@ class Comparison:
 
     @property
     def ours_is_worse(self) -> bool:
-        """Whether the other one needs less, beyond chance."""
-        return self.ahead < 0 and not -self.ahead <= SIGNIFICANT * self.error
+        """Whether the other one needs less, beyond chance; of a single cell nobody can tell."""
+        return self.ahead < 0 and -self.ahead > SIGNIFICANT * self.error
 
 
 @dataclass(frozen=True)

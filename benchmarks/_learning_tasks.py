@@ -25,10 +25,10 @@ MODULES = {"clocks": "_learning_dvfs", "macro": "_learning_macro", "simulated": 
 SEEDS = tuple(range(10))
 OURS = "ours"
 KNOWS_ALL = "knows all rows"
-"""Our strategy with a model that was fitted to the whole truth: nobody has it. What it needs, no better model saves."""
+"""Our strategy with our model fitted to the whole truth, which nobody has."""
 
 KNOWS_OTHERS = "knows all others"
-"""Our strategy where every point is predicted from all the others: all that can be known of it but its own run."""
+"""Our strategy where our model of all others predicts every point: what it is without the luck of the point's own run."""
 RANDOM_SEEDS = "ours with random seeds"
 """Our strategy after other first points, random ones in place of those that were picked: what these are worth."""
 

@@ -1,8 +1,10 @@
-"""The learner of the whole problem on the simulator: what a study does, with a truth in place of devices.
+"""The learner of the whole problem on the simulator: the method of a study, with a truth in place of devices.
 
 It measures seed backbones with some of their exits, and then, round by round, fits the package's predictors to what
 it has measured, searches on their means and on joint draws, lets a strategy choose a batch of the designs found, and
-measures these: an accuracy row for every new backbone, and a cost row for every design.
+measures these: an accuracy row for every new backbone, and a cost row for every design.  A study's own plan differs:
+its seeds are spread over the space and hold no neighbours of the smallest, its pools and searches are smaller by
+default, accuracy jobs are priced as they were timed, and measured sums of stages are corrected.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from _simulated_truth import COLUMNS, Truth
 
 from hadas.datasets.records import CostRecord
 from hadas.measurement.accuracy.policies import DEFAULT_CONTROLLER
-from hadas.search.acquisition import candidate_pool
+from hadas.search.acquisition import candidate_pool, covering_reference
 from hadas.search.batch import Prices, choose_batch
 from hadas.search.designs import Design
 from hadas.search.metrics import HypervolumeReference
@@ -31,8 +33,7 @@ from hadas.surrogates.predictor_set import PredictorSet
 ACCURACY_JOB_S = 5.0
 """What choices are weighed with for an accuracy job, seconds: about what one takes of this space, and never device time.
 
-Weighed like a device point, 60 s, too few backbones were measured: on development seed 100, the first 110 points then
-bought 17 backbones; at 5 s 80 points bought 22.
+Weighed like a device point, a minute, fewer backbones were measured than the budget has.
 """
 
 
@@ -224,8 +225,7 @@ class Learner:
     def _of_strategy(self, r: int, pool: Sequence[Design], drawn: FloatArray) -> list[Design]:
         assert self.reference is not None
         measured, prices = np.array(self.measured.seen), self._prices(pool)
-        # The front of the seeds is narrow; what lies beyond it counts as well.
-        reference = self.reference.covering(np.concatenate([measured, np.median(drawn, axis=0)]))
+        reference = covering_reference(self.reference, measured, drawn)
         if self.strategy == OURS:
             # What the last round learns no later round can use.
             share = 0.0 if r + 1 == self.plan.rounds else self.plan.information_share

@@ -1,6 +1,6 @@
 """The whole problem, on the simulator: a learner that may measure little against a search that may measure anything.
 
-The learner (:mod:`_simulated_learner`) does what a study does.  Strategies differ in the choice alone; seeds, budgets
+The learner (:mod:`_simulated_learner`) follows the method of a study.  Strategies differ in the choice alone; seeds, budgets
 and everything else are shared, but for :data:`RANDOM_SEEDS`, which is our choice after other seeds.
 
 Learner and search are judged on the truth (:mod:`_simulated_truth`): the hypervolume of the true values of what was
@@ -20,6 +20,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 from _accuracies_near_the_front import accuracies_near_the_front
@@ -28,10 +30,11 @@ from _learning_tasks import OURS, RANDOM_SEEDS, SEEDS, Bound, Curve
 from _mini_accuracies import DIRECTORY, Say
 from _predictor_tasks import FloatArray
 from _simulated_learner import PLAN, Learner
-from _simulated_truth import Generosity, TrueWorld, Truth, Yardstick, yardstick
+from _simulated_truth import STRICT_MARGIN, Generosity, TrueWorld, Truth, Yardstick, yardstick
 from filelock import FileLock
 
 from hadas.search.designs import Design
+from hadas.search.metrics import REFERENCE_MARGIN
 from hadas.search.outer import SearchSettings
 from hadas.search.ranking import front_indices
 from hadas.surrogates.threads import single_thread
@@ -53,10 +56,24 @@ Whoever changes the learner because of what it says there has seen it: the check
 
 @dataclass(frozen=True)
 class Problem:
-    """The truth, and what is reached by who knows it."""
+    """The truth, and what is reached by who knows it.
+
+    Attributes:
+        yardstick: to the reference that a study would freeze; stricter: to that of the pools, to which the ends of the
+            front count far less.
+    """
 
     truth: Truth
     yardstick: Yardstick
+    stricter: Yardstick
+
+    @classmethod
+    def of(cls, truth: Truth, generosity: Generosity, directory: Path) -> Self:
+        """Search the truth, or find what an earlier call found in ``directory``."""
+        usual, strict = (
+            yardstick(truth, generosity, directory, margin) for margin in (REFERENCE_MARGIN, STRICT_MARGIN)
+        )
+        return cls(truth, usual, strict)
 
 
 def _quiet(text: str) -> None:
@@ -76,7 +93,7 @@ def problem(supernet_seed: int = 0, say: Say = _quiet) -> Problem:
     with lock, single_thread():
         found = accuracies_near_the_front(say, supernet_seed=supernet_seed)
         truth = Truth(AccuracyOracle(found.space, found.data, found.records))
-        return Problem(truth, yardstick(truth, GENEROUS, DIRECTORY))
+        return Problem.of(truth, GENEROUS, DIRECTORY)
 
 
 NAME = "whole problem, simulated TX2 GPU, mini space"
@@ -124,7 +141,8 @@ def learner_of(truth: Truth, strategy: str, seed: int) -> Learner:
 def curve_of(found: Problem, learner: Learner) -> Curve:
     """Shares of the yardstick after every point of a run; its notes say what limits them.
 
-    ``share_of_all_searches_that_see_the_truth`` is the stricter figure, of the union of their fronts.
+    ``share_of_all_searches_that_see_the_truth`` is of the union of their fronts, ``share_by_the_stricter_reference`` of
+    a single one's to :attr:`Problem.stricter`.
     ``share_without_its_weightiest_backbone`` is what would be left, had the one measured backbone that matters most
     not been measured: how far the figure hangs on a single find.
 
@@ -142,7 +160,9 @@ def curve_of(found: Problem, learner: Learner) -> Curve:
         "share_of_all_searches_that_see_the_truth": known.share_of_all(true),
         "share_without_its_weightiest_backbone": _without_one(known, measured.designs, true),
         "share_that_one_of_them_has_of_all": known.of_one,
-        "share_of_one_after_as_many_backbones": float(np.median(known.early_shares)) / known.of_one,
+        "share_of_one_after_as_many_backbones": known.of_one_early,
+        "share_by_the_stricter_reference": found.stricter.share(true),
+        "share_of_one_after_as_many_backbones_by_the_stricter_reference": found.stricter.of_one_early,
         **{f"oracle_{name}": value for name, value in known.modelling.items()},
     }
     if learner.strategy == OURS:

@@ -29,7 +29,7 @@ from hadas.measurement.accuracy.policies import DEFAULT_CONTROLLER
 from hadas.measurement.hardware.device import CostRequest, MeasurementPlan
 from hadas.measurement.hardware.simulation.simulator import SimulatedDevice, simulated_device
 from hadas.search.designs import Design, evaluate_measured
-from hadas.search.metrics import HypervolumeReference
+from hadas.search.metrics import REFERENCE_MARGIN, HypervolumeReference
 from hadas.search.objectives import Column
 from hadas.search.outcomes import OutcomeLibrary
 from hadas.search.outer import SearchSettings, nested_search
@@ -162,7 +162,7 @@ class Yardstick:
 
     Attributes:
         front: (q, 2) true values of what they found together.
-        reference: of hypervolumes, frozen from that front.
+        reference: of hypervolumes, from that front.
         shares: hypervolume of each single search, as a share of all together.
         early_shares: the same when it had looked at few backbones with exits (:attr:`Generosity.few_backbones`).
         n_evaluated: designs that they looked at.
@@ -182,6 +182,11 @@ class Yardstick:
         return float(np.median(self.shares))
 
     @cached_property
+    def of_one_early(self) -> float:
+        """Median share of a single search when it had looked at few backbones, of what one has at its end."""
+        return float(np.median(self.early_shares)) / self.of_one
+
+    @cached_property
     def _together(self) -> float:
         return self.reference.hypervolume(self.front)
 
@@ -194,14 +199,25 @@ class Yardstick:
         return self.share_of_all(values) / self.of_one
 
 
-def yardstick(truth: Truth, generosity: Generosity, directory: Path) -> Yardstick:
-    """Search the truth, or find what an earlier call found; it is kept in ``directory``."""
+STRICT_MARGIN = 0.1
+"""The reference of pools (:meth:`_learning_pools.Pool.exact_reference`): 1.1 x the range of the front beyond its best."""
+
+
+def yardstick(
+    truth: Truth, generosity: Generosity, directory: Path, margin: float = REFERENCE_MARGIN
+) -> Yardstick:
+    """Search the truth, or find what an earlier call found; it is kept in ``directory``.
+
+    Args:
+        margin: how many ranges of the front its reference lies beyond the nadir; with 1.1, as in a study, the ends
+            of the front make up most of the volume.
+    """
     path = directory / f"yardstick-{generosity.digest(truth)}.json"
     found = kept(path, lambda: _searched(truth, generosity))
     fronts = [np.array(front) for front in found["fronts"]]
     together = np.concatenate(fronts)
     front = together[front_indices(together)]
-    reference = HypervolumeReference.from_front(front, truth.columns)
+    reference = HypervolumeReference.from_front(front, truth.columns, margin)
     whole = reference.hypervolume(front)
     shares, early = (
         tuple(reference.hypervolume(np.array(own)) / whole for own in found[which])

@@ -39,6 +39,26 @@ SMALLEST_COST_S = 1e-6
 """Stands in for device time where there was none."""
 
 
+def covering_reference(
+    reference: HypervolumeReference,
+    measured: FloatArray,
+    pool_draws: FloatArray,
+    feasible: BoolArray | None = None,
+) -> HypervolumeReference:
+    """The reference that gains of candidates are measured to.
+
+    The front of the seeds, which froze the study's, may be narrow; it is moved out for what is measured and for
+    candidates at their medians (:meth:`.metrics.HypervolumeReference.covering`), but not for those that rather miss a
+    constraint.
+
+    Args:
+        measured: (q, m) measured points; pool_draws: (s, n, m); feasible: (s, n), ``None`` = always.
+    """
+    medians = np.median(pool_draws, axis=0)
+    likely = slice(None) if feasible is None else feasible.mean(axis=0) >= 0.5
+    return reference.covering(np.concatenate([measured, medians[likely]]))
+
+
 @dataclass(frozen=True)
 class UnitCosts:
     """What measuring costs, frozen at plan time.
@@ -171,7 +191,7 @@ def suggest(
         pool: n designs, neither measured nor pending.
         pool_draws: (s, n, m) objectives of each design in each joint draw, natural scale.
         measured: (q, m) measured points; where there are constraints, those that meet them.
-        reference: the study's hypervolume reference.
+        reference: what gains are measured to (:func:`covering_reference`).
         measured_backbones: ``arch_id`` of backbones whose accuracy is measured (or pending).
         costs: frozen unit costs.
         batch: designs wanted.

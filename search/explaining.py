@@ -116,7 +116,7 @@ def explain(
     Args:
         suggestions: of :func:`.acquisition.suggest`.
         measured: (q, m) measured points that they were weighed against, natural scale.
-        reference: the study's hypervolume reference.
+        reference: what gains were measured to (:func:`.acquisition.covering_reference`).
         proposed_by: of :func:`proposers`.
         name: what to call a design.
         constraints: what the suggestions were asked to keep to.

@@ -19,13 +19,16 @@ from .ranking import front_indices
 from .tables import FloatArray
 
 REFERENCE_MARGIN = 1.1
+COVERING_MARGIN = 0.1
+"""Range of a front by which a reference that is moved out for it lies beyond its nadir."""
+
 _SMALLEST_RANGE = 0.01
 """Stands in for the range of a front of one point: one percentage point, or 1 % of a cost."""
 
 
 @dataclass(frozen=True)
 class HypervolumeReference:
-    """The point that hypervolume is measured to, fixed once per study.
+    """The point that hypervolume is measured to: a study freezes one, and weighs candidates to one moved out for them.
 
     Attributes:
         columns: objective names, in order.
@@ -70,10 +73,11 @@ class HypervolumeReference:
 
         A reference is frozen from what was measured first, whose front may be narrow: what lies beyond it adds
         nothing, however much it extends the front.  So what is chosen by the volume that it adds is weighed to a
-        reference that covers the candidates as well: 1.1 x the range of their front beyond its nadir.
+        reference that covers the candidates as well, by a tenth of the range of their front beyond its nadir: enough
+        for its ends to count, and little enough for a candidate far from all others not to outweigh them.
 
         Args:
-            points: (q, m) on the natural scale; none change nothing.
+            points: (q, m) on the natural scale; dominated ones, and none, change nothing.
 
         Raises:
             StudyError: a cost on a log scale that is not positive.
@@ -81,7 +85,8 @@ class HypervolumeReference:
         if not len(points):
             return self
         columns = [Column(name, log) for name, log in zip(self.columns, self.log, strict=True)]
-        further = type(self).from_front(points, columns)
+        front = points[front_indices(_transform(points, self.log))]
+        further = type(self).from_front(front, columns, margin=COVERING_MARGIN)
         return replace(self, point=tuple(map(max, self.point, further.point)))
 
     def transform(self, points: FloatArray) -> FloatArray:

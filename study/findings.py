@@ -350,7 +350,7 @@ class Findings:
 
     @property
     def reference(self) -> HypervolumeReference:
-        """Reference of every hypervolume of this study, frozen when the seeds were measured."""
+        """Reference of every hypervolume that is reported, frozen when the seeds were measured."""
         from ..search.metrics import HypervolumeReference
 
         event = self.event("reference")

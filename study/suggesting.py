@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..search.acquisition import Suggestion
     from ..search.designs import Design
     from ..search.explaining import Explanation
-    from ..search.metrics import HypervolumeReference
     from ..search.outer import SearchResult
     from ..surrogates.predictor_set import PredictorDraws
     from .assembly import ProgressCallback
@@ -101,7 +100,7 @@ def suggestions_of(
     Returns:
         The points, and the hypervolume of what is measured, to the same reference.
     """
-    from ..search.acquisition import candidate_pool, suggest
+    from ..search.acquisition import candidate_pool, covering_reference, suggest
     from ..search.explaining import explain, proposers
     from ..search.repeating import repeatable_errors
 
@@ -117,7 +116,7 @@ def suggestions_of(
     excluded = {point.design for point in points} | set(pending)
     pool = candidate_pool(list(results.values()), exclude=excluded)
     pool_draws, feasible = drawn_objectives(study, pool, draws)
-    reference = _covering(findings.reference, measured, pool_draws, feasible)
+    reference = covering_reference(findings.reference, measured, pool_draws, feasible)
     pending_draws, pending_feasible = drawn_objectives(study, pending, draws) if pending else (None, None)
     # Never a question of a budget, so that what is chosen does not depend on how long it lasts.
     is_last = findings.n_suggested_rounds() + 1 == learning.rounds
@@ -151,21 +150,6 @@ def suggestions_of(
     )
     hypervolume = reference.hypervolume(measured) if len(measured) else 0.0
     return list(zip(suggestions, explanations, strict=True)), hypervolume
-
-
-def _covering(
-    reference: HypervolumeReference,
-    measured: FloatArray,
-    pool_draws: FloatArray,
-    feasible: NDArray[np.bool_] | None,
-) -> HypervolumeReference:
-    """The reference that gains are measured to: the front of the seeds, which froze the study's, may be narrow.
-
-    Candidates count at their medians, those that rather miss a constraint not at all.
-    """
-    medians = np.median(pool_draws, axis=0)
-    likely = slice(None) if feasible is None else feasible.mean(axis=0) >= 0.5
-    return reference.covering(np.concatenate([measured, medians[likely]]))
 
 
 def _searches(study: Study, draws: PredictorDraws, progress: ProgressCallback) -> dict[str, SearchResult]:

@@ -138,6 +138,16 @@ class TestPools:
         drawn = folded.draws(np.arange(49), 400, 1)
         np.testing.assert_allclose(drawn.std(axis=0), folded.sd, rtol=0.2)
 
+    @pytest.mark.skipif(not DATA.exists(), reason="the measurements are not there")
+    def test_time_and_energy_are_drawn_apart(self) -> None:
+        from _learning_dvfs import pool
+
+        some = pool(400)
+        fitted = some.fit(np.random.default_rng(1).permutation(768)[:30], 0)
+        drawn = fitted.draws(np.arange(0, 768, 16), 400, 5)
+        together = [np.corrcoef(drawn[:, i].T)[0, 1] for i in range(drawn.shape[1])]
+        assert abs(np.median(together)) < 0.08
+
     def test_the_exact_reference_lies_a_tenth_beyond_the_nadir(self) -> None:
         """1.1 x the range from the best values of the front."""
         pool = toy_pool()

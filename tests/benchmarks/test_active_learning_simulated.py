@@ -146,8 +146,9 @@ def test_learner_keeps_to_its_budget(truth, tmp_path):
     )
     learner = Learner(truth, plan, OURS, 100)
     measured = learner.run()
-    known, true = yardstick(truth, Generosity(SMALL_SEARCH, (1,)), tmp_path), np.array(measured.true)
-    curve = curve_of(Problem(truth, known), learner)
+    problem = Problem.of(truth, Generosity(SMALL_SEARCH, (1,)), tmp_path)
+    known, true = problem.yardstick, np.array(measured.true)
+    curve = curve_of(problem, learner)
     assert len(measured.designs) > 4
     assert len(set(measured.designs)) == len(measured.designs)
     for counter, limit in (("backbones", 5), ("device points", 9), ("device hours", 1.0)):

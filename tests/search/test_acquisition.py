@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from hadas.errors import StudyError
-from hadas.search.acquisition import UnitCosts, candidate_pool, suggest
+from hadas.search.acquisition import UnitCosts, candidate_pool, covering_reference, suggest
 from hadas.search.baselines import random_designs
 from hadas.search.designs import Design
 from hadas.search.metrics import HypervolumeReference
+from hadas.search.objectives import Column
 from hadas.search.outcomes import OutcomeLibrary
 from hadas.search.outer import nested_search, search_settings
 from hadas.search.world import design_draws
@@ -161,3 +162,17 @@ def test_an_empty_pool_suggests_nothing(synthetic_world, formula_predictors):
         measured_backbones=set(), costs=UnitCosts(1, 1), batch=3,
     )  # fmt: skip
     assert got == ()
+
+
+def test_gains_are_measured_to_a_reference_that_covers_candidates_that_keep_to_the_constraints():
+    frozen = HypervolumeReference.from_front(
+        np.array([[0.10, 40.0], [0.12, 30.0]]), (Column("error", log=False), Column("energy_mj", log=True))
+    )
+    measured = np.array([[0.10, 40.0], [0.12, 30.0]])
+    cheap = np.array([[[0.3, 10.0]], [[0.32, 9.0]], [[0.9, 8.0]]])  # median (0.32, 9)
+    moved = covering_reference(frozen, measured, cheap)
+    assert moved.point[0] == pytest.approx(0.32 + 0.1 * 0.22)
+    rarely, often = (np.array([[True], [keeps], [False]]) for keeps in (False, True))
+    assert covering_reference(frozen, measured, cheap, rarely) == frozen
+    assert covering_reference(frozen, measured, cheap, often) == moved
+    assert covering_reference(frozen, measured[:0], cheap).point[0] > 0.32

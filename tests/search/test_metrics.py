@@ -66,10 +66,19 @@ def test_a_reference_moves_out_for_a_wider_front_and_never_in():
     assert narrow.hypervolume(cheap) == 0.0
     points = np.concatenate([cheap, [[0.1, 40.0], [0.9, 90.0]]])  # the last is dominated and covers nothing
     wide = narrow.covering(points)
-    assert wide == HypervolumeReference.from_front(points, ERROR_ENERGY)
+    # A tenth of the range beyond the nadir: in error; in energy the narrow one, further out already, stays.
+    assert wide.point[0] == pytest.approx(0.3 + 0.1 * 0.2)
+    assert wide.point[1] == narrow.point[1]
     assert wide.hypervolume(cheap) > 0.0
     assert wide.covering(np.array([[0.1, 40.0], [0.12, 30.0]])) == wide
     assert narrow.covering(np.zeros((0, 2))) == narrow
+
+
+def test_dominated_candidates_never_move_a_reference():
+    """Also where the front is a single point, whose range all points stand in for when a reference is frozen."""
+    narrow = HypervolumeReference.from_front(np.array([[0.1, 40.0], [0.12, 30.0]]), ERROR_ENERGY)
+    best, absurd = np.array([[0.09, 25.0]]), np.array([[0.95, 4000.0]])
+    assert narrow.covering(np.concatenate([best, absurd])) == narrow.covering(best)
 
 
 def test_reference_of_one_point_leaves_it_a_volume():
