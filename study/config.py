@@ -149,6 +149,7 @@ class LearningConfig(Section):
     """The loop: seeds, then rounds of suggest, measure, refit."""
 
     seed_backbones: int = Field(default=12, ge=3)
+    seed_neighbours: int = Field(default=0, ge=0)
     seed_settings: int = Field(default=3, ge=1)
     rounds: int = Field(default=3, ge=0)
     batch: int = Field(default=4, ge=1)
@@ -251,6 +252,7 @@ search:
   overrides: {{}}  # single settings of the search that differ from the preset, e.g. {{generations: 20}}
 learning:
   seed_backbones: {learning.seed_backbones}  # both ends of the space, presets, then random ones
+  seed_neighbours: {learning.seed_neighbours}  # of these, in place of random ones: backbones one choice above the smallest, where the cheap end of the front lies
   seed_settings: {learning.seed_settings}  # clock settings measured per seed backbone
   rounds: {learning.rounds}  # of suggest, measure, refit (with `hadas run --budget`: as many as fit into the budget)
   batch: {learning.batch}  # points measured per round

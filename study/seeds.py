@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..spaces import Backbone, Exits
+from ..spaces import Backbone, BackboneSpace, Exits
 from .assembly import Assembly
 from .journal import design_to_json
 
@@ -45,21 +45,36 @@ def pilot_backbones(parts: Assembly) -> list[Backbone]:
 
 
 def _backbones(parts: Assembly, rng: np.random.Generator, n_wanted: int) -> list[Backbone]:
-    """Ends of the space, presets, random backbones.
+    """Ends of the space, presets, neighbours of the smallest as configured, random backbones.
 
     The smallest and the largest backbone are trained in every step of a sandwich and bound
-    what the predictors are asked; presets and random ones share the rest evenly.
+    what the predictors are asked; presets and others share the rest evenly.
     """
     space = parts.space
     presets = list(space.presets.values())
     n_presets = min(len(presets), (n_wanted - 1) // 2)
     chosen = np.linspace(0, len(presets) - 1, n_presets).round().astype(int)
     backbones = list(dict.fromkeys([*pilot_backbones(parts), *(presets[i] for i in chosen)]))
+    if n_neighbours := parts.config.learning.seed_neighbours:
+        others = [own for own in above_the_smallest(space, rng) if own not in backbones]
+        backbones += others[: min(n_neighbours, n_wanted - len(backbones))]
     while len(backbones) < n_wanted:
         backbone = space.decode(space.sample(1, rng)[0])
         if backbone not in backbones:
             backbones.append(backbone)
     return backbones
+
+
+def above_the_smallest(space: BackboneSpace, rng: np.random.Generator) -> list[Backbone]:
+    """All backbones that are one choice of one gene above the smallest, in random order.
+
+    The cheap end of the front lies near the smallest, where a model of random backbones says least: of those hardly
+    any is so small.
+    """
+    genomes = space.encode(space.smallest) + np.eye(len(space.variables), dtype=np.int64)
+    n_choices = np.array([len(variable.choices) for variable in space.variables])
+    inside = genomes[(genomes < n_choices).all(axis=1)]
+    return [space.decode(genome) for genome in rng.permutation(inside)]
 
 
 def lacking_seeds(study: Study) -> str:
