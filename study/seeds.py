@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..spaces import Backbone, BackboneSpace, Exits
+from ..spaces import Backbone, Exits, MBConvSpace
 from .assembly import Assembly
 from .journal import design_to_json
 
@@ -65,7 +65,7 @@ def _backbones(parts: Assembly, rng: np.random.Generator, n_wanted: int) -> list
     return backbones
 
 
-def above_the_smallest(space: BackboneSpace, rng: np.random.Generator) -> list[Backbone]:
+def above_the_smallest(space: MBConvSpace, rng: np.random.Generator) -> list[Backbone]:
     """All backbones that are one choice of one gene above the smallest, in random order.
 
     The cheap end of the front lies near the smallest, where a model of random backbones says least: of those hardly
