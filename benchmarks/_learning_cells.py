@@ -25,6 +25,7 @@ SOURCES = (
     "spaces/*.py",
     "datasets/*.py",
     "measurement/**/*.py",
+    "study/seeds.py",
 )
 """What a cell may depend on."""
 

@@ -28,6 +28,7 @@ from hadas.search.outer import SearchSettings, nested_search
 from hadas.search.strategies import STRATEGIES, BatchProblem
 from hadas.search.world import DrawView, MeanView, PredictedWorld, design_draws
 from hadas.spaces import Backbone, Exits
+from hadas.study.seeds import above_the_smallest
 from hadas.surrogates.predictor_set import PredictorSet
 
 ACCURACY_JOB_S = 5.0
@@ -158,7 +159,7 @@ class Learner:
         plan, space, table = self.plan, self.truth.space, self.truth.clock_table
         rng = np.random.default_rng(self.seed_for(0))
         presets = list(space.presets.values())
-        above = self.above_the_smallest(rng)[: plan.seed_neighbours]
+        above = above_the_smallest(space, rng)[: plan.seed_neighbours]
         backbones = dict.fromkeys([space.smallest, space.largest, *presets, *above][: plan.seed_backbones])
         while len(backbones) < plan.seed_backbones:
             backbones[self.between_ends(rng)] = None
@@ -172,19 +173,6 @@ class Learner:
                 settings[0] = table.default
             designs += [Design(backbone, exits, setting) for setting in dict.fromkeys(settings)]
         return designs
-
-    def above_the_smallest(self, rng: np.random.Generator) -> list[Backbone]:
-        """All backbones that are one choice of one gene above the smallest, in random order.
-
-        The cheap end of the front, which weighs most, lies near the smallest, where a model of random backbones says
-        least: of those hardly any is so small.
-        """
-        space = self.truth.space
-        steps = np.eye(len(space.variables), dtype=np.int64)
-        genomes = space.encode(space.smallest) + steps
-        n_choices = np.array([len(variable.choices) for variable in space.variables])
-        inside = genomes[(genomes < n_choices).all(axis=1)]
-        return [space.decode(genome) for genome in rng.permutation(inside)]
 
     def between_ends(self, rng: np.random.Generator) -> Backbone:
         """A random backbone of random size: a random share of its genes is that of the largest, the others' is random.

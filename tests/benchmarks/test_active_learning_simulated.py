@@ -26,6 +26,7 @@ from hadas.datasets.records import AccuracyRecord, OutcomeMatrix
 from hadas.search.baselines import random_designs
 from hadas.search.outer import SearchSettings, nested_search
 from hadas.spaces import mini_space
+from hadas.study.seeds import above_the_smallest
 
 SPACE = mini_space()
 N_SAMPLES = 300
@@ -188,7 +189,7 @@ def test_random_seeds_are_as_many_and_chosen_from_like_ours(truth):
     assert len(own) == len(random) == PLAN.seed_backbones
     n_named = 2 + len(SPACE.presets)
     assert list(random)[:n_named] == list(own)[:n_named]
-    neighbours_of_the_smallest = set(ours.above_the_smallest(np.random.default_rng(0)))
+    neighbours_of_the_smallest = set(above_the_smallest(SPACE, np.random.default_rng(0)))
     assert neighbours_of_the_smallest <= set(own)
     assert len(neighbours_of_the_smallest & set(random)) < 5
 
