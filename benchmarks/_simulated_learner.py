@@ -3,7 +3,8 @@
 It measures seed backbones with some of their exits, and then, round by round, fits the package's predictors to what
 it has measured, searches on their means and on joint draws, lets a strategy choose a batch of the designs found, and
 measures these: an accuracy row for every new backbone, and a cost row for every design.  A study's own plan differs:
-its seeds hold no neighbours of the smallest unless it is told so, its pools and searches are smaller by default, accuracy jobs are priced as they were timed, and measured sums of stages are corrected.
+its seeds hold no neighbours of the smallest unless it is told so, its pools and searches are smaller by default,
+accuracy jobs are priced as they were timed, and measured sums of stages are corrected.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The whole problem, on the simulator: a learner that may measure little against a search that may measure anything.
 
-The learner (:mod:`_simulated_learner`) follows the method of a study.  Strategies differ in the choice alone; seeds, budgets
-and everything else are shared, but for :data:`RANDOM_SEEDS`, which is our choice after other seeds.
+The learner (:mod:`_simulated_learner`) follows the method of a study.  Strategies differ in the choice alone; seeds,
+budgets and everything else are shared, but for :data:`RANDOM_SEEDS`, which is our choice after other seeds.
 
 Learner and search are judged on the truth (:mod:`_simulated_truth`): the hypervolume of the true values of what was
 measured, as a share of what a search reaches that sees the truth.
